@@ -1,0 +1,21 @@
+//! The one place where Baton reads a clock. Everybody else is given the time, so that it can be imagined.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::time::SystemTime;
+use types::Moment;
+
+/// The moment now, on CLOCK_BOOTTIME.
+#[must_use]
+pub fn now() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let millis = u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000;
+    Moment(seconds * 1000 + millis)
+}
+
+/// The wall clock, for texts that people read and for the schedules they wrote. Never for a decision.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,1 @@
+//! etcd over gRPC: endpoints, keys, records, compare-and-swap, lease, watch.

@@ -1,0 +1,1 @@
+//! The decisions: what a member does, given what it sees.

@@ -1,0 +1,1 @@
+//! The router: listener, startup packet, choice, relay, hold, cancel.

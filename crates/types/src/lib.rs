@@ -1,0 +1,15 @@
+//! Words that all crates share. No dependencies, no I/O, no clock: plain values with their text forms.
+
+mod history;
+mod lsn;
+mod member;
+mod moment;
+mod names;
+mod tags;
+
+pub use history::{History, HistoryLine, ParseHistoryError};
+pub use lsn::{Lsn, ParseLsnError};
+pub use member::{PostgresState, Role};
+pub use moment::Moment;
+pub use names::{LeaseId, NodeName, ParseSystemIdError, SystemId, Term, Timeline, slot_name};
+pub use tags::{TagValue, Tags};

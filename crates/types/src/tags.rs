@@ -1,0 +1,121 @@
+//! The tags of a member: what an operator wants to be different about it.
+
+use std::collections::BTreeMap;
+
+/// A tag's value, kept as it was written: the string `"1"` and the number 1 are published differently.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum TagValue {
+    Bool(bool),
+    Int(i64),
+    Text(String),
+}
+
+impl TagValue {
+    /// The value as a yes or no, for the built-in tags that are one; `None` when it is neither.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            TagValue::Bool(value) => Some(*value),
+            TagValue::Int(value) => Some(*value != 0),
+            TagValue::Text(text) => match text.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" => Some(true),
+                "off" | "false" | "no" | "0" => Some(false),
+                _ => None,
+            },
+        }
+    }
+
+    /// The value as a whole number; `None` when it is none.
+    #[must_use]
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            TagValue::Bool(_) => None,
+            TagValue::Int(value) => Some(*value),
+            TagValue::Text(text) => text.trim().parse().ok(),
+        }
+    }
+}
+
+/// All tags of a member, by name.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Tags(pub BTreeMap<String, TagValue>);
+
+impl Tags {
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.0.get(name).and_then(TagValue::as_bool)
+    }
+
+    /// Whether this member never leads: `nofailover: true`, or without that tag a `failover_priority` of 0 or less.
+    #[must_use]
+    pub fn nofailover(&self) -> bool {
+        self.flag("nofailover").unwrap_or_else(|| self.priority("failover_priority").is_some_and(|p| p <= 0))
+    }
+
+    /// Among equally fresh candidates the one with the larger priority leads; 1 unless said.
+    #[must_use]
+    pub fn failover_priority(&self) -> i64 {
+        match self.flag("nofailover") {
+            Some(true) => 0,
+            Some(false) => self.priority("failover_priority").filter(|p| *p > 0).unwrap_or(1),
+            None => self.priority("failover_priority").unwrap_or(1),
+        }
+    }
+
+    /// Whether this member is never a synchronous standby: `nosync: true`, or a `sync_priority` of 0 or less.
+    #[must_use]
+    pub fn nosync(&self) -> bool {
+        self.flag("nosync").unwrap_or_else(|| self.priority("sync_priority").is_some_and(|p| p <= 0))
+    }
+
+    /// Whether routers keep reads away from this member.
+    #[must_use]
+    pub fn noloadbalance(&self) -> bool {
+        self.flag("noloadbalance").unwrap_or(false)
+    }
+
+    /// Whether others may clone from this member.
+    #[must_use]
+    pub fn clonefrom(&self) -> bool {
+        self.flag("clonefrom").unwrap_or(false)
+    }
+
+    /// Whether this member takes WAL from the archive only.
+    #[must_use]
+    pub fn nostream(&self) -> bool {
+        self.flag("nostream").unwrap_or(false)
+    }
+
+    /// The member this one replicates from instead of the leader.
+    #[must_use]
+    pub fn replicatefrom(&self) -> Option<&str> {
+        match self.0.get("replicatefrom") {
+            Some(TagValue::Text(name)) if !name.is_empty() => Some(name),
+            _ => None,
+        }
+    }
+
+    fn priority(&self, name: &str) -> Option<i64> {
+        self.0.get(name).and_then(TagValue::as_int)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TagValue, Tags};
+
+    fn tags(pairs: &[(&str, TagValue)]) -> Tags {
+        Tags(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    }
+
+    #[test]
+    fn nofailover_wins_over_priority() {
+        let both = tags(&[("nofailover", TagValue::Bool(true)), ("failover_priority", TagValue::Int(1))]);
+        assert!(both.nofailover());
+        assert_eq!(both.failover_priority(), 0);
+        let twin = tags(&[("nofailover", TagValue::Bool(false)), ("failover_priority", TagValue::Int(0))]);
+        assert!(!twin.nofailover());
+        assert_eq!(twin.failover_priority(), 1);
+        assert!(tags(&[("failover_priority", TagValue::Text("0".into()))]).nofailover());
+        assert_eq!(Tags::default().failover_priority(), 1);
+    }
+}
