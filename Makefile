@@ -1,0 +1,57 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+# Each target sets up what is missing on the machine first (tools/setup); a second time that takes no time.
+
+SHELL := /bin/bash
+CACHE := $(or $(BATON_TEST_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/baton-test,$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/baton-test))
+ENV := set -euo pipefail; source $(CACHE)/env
+SEEDS ?= 200
+RUNS ?= 5
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: help setup build demo test check tidy units stories sim bench lab
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing for all of the below
+	@tools/setup test
+
+build: ## the binary, target/release/baton
+	@tools/setup build
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
+
+demo: ## a real cluster on this machine, shown until Ctrl-C; DEMO_ARGS=--drive for an unattended run
+	@tools/setup demo
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
+	@$(ENV); exec target/release/baton demo $(DEMO_ARGS)
+
+test: setup check units stories ## every check and every test, real clusters included
+
+check: ## formatting, lints, the rules of the house
+	@tools/setup build
+	@$(ENV); cargo fmt --all --check
+	@$(ENV); cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(ENV); cargo test --locked -p baton-tidy
+
+# The stories are tests of baton-lab that need the finished binary: they come last and on their own.
+units: ## all tests but the stories
+	@tools/setup test
+	@$(ENV); cargo test --workspace --locked --exclude baton-lab
+	@$(ENV); cargo test --locked -p baton-lab --lib --bins
+
+stories: ## real PostgreSQL, real etcd, the real binary: NAME=part of a story's name runs those
+	@tools/setup test
+	@$(ENV); cargo build --locked -p baton-ctl --bin baton
+	@$(ENV); cargo test --locked -p baton-lab --test stories -- --test-threads=1 $(NAME)
+
+lab: stories
+
+sim: ## SEEDS simulated clusters under faults, against the laws
+	@tools/setup build
+	@$(ENV); cargo run --release --locked -q -p baton-sim -- --seeds $(SEEDS)
+
+bench: ## the table of pauses, RUNS runs of each event
+	@tools/setup demo
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench
+	@$(ENV); exec target/release/baton-bench --runs $(RUNS) $(BENCH_ARGS)
