@@ -1,1 +1,15 @@
-//! The PostgreSQL on this host: postmaster, control file, configuration, probe, replication commands, clone, rewind, slots.
+//! The PostgreSQL on this host: its processes, its files, its programs, and the protocol spoken to it.
+//!
+//!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
+//!     programs     installation · initdb · basebackup · rewind
+//!     processes    postmaster (start, adopt, watch, stop, kill)
+//!     connections  probe · replication · users · slots
+//!
+//! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
+
+pub mod error;
+pub mod installation;
+pub mod secret;
+
+pub use error::Error;
+pub use secret::Secret;
