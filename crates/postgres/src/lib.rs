@@ -7,9 +7,15 @@
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
+pub mod connection;
 pub mod error;
 pub mod installation;
+pub mod probe;
+pub mod replication;
 pub mod secret;
+pub mod slots;
+pub mod users;
+mod wire;
 
 pub use error::Error;
 pub use secret::Secret;

@@ -1,0 +1,289 @@
+//! The bytes of the PostgreSQL protocol: the socket, the framing, the login.
+//!
+//! ```text
+//! connect ─ StartupMessage ─> [SCRAM | md5 | cleartext | trust] ─> ReadyForQuery
+//! ```
+//!
+//! Whatever arrives is treated as hostile: lengths are checked before memory is taken, texts need not be UTF-8, and
+//! nothing here panics.
+
+use crate::connection::{ConnectTo, Mode, ServerError, SqlError};
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::backend::{
+    DataRowBody, ErrorResponseBody, Header, Message, RowDescriptionBody,
+};
+use postgres_protocol::message::frontend;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Longest single message. The longest that we ask for is a timeline history or the facts of a probe.
+const MESSAGE_LIMIT: usize = 4 << 20;
+/// Longest message before the login is done, when we do not know yet whom we talk to.
+const LOGIN_MESSAGE_LIMIT: usize = 64 << 10;
+/// Most messages before the login is done.
+const LOGIN_MESSAGES: usize = 256;
+
+/// Why a conversation ended; [`SqlError`] without the place.
+pub(crate) enum Failure {
+    Unreachable(io::Error),
+    Silent,
+    Refused(ServerError),
+    Lost(io::Error),
+    Nonsense(String),
+    Login(&'static str),
+}
+
+impl Failure {
+    /// With the words for a connection that was being opened.
+    pub(crate) fn at(self, to: &ConnectTo, within: Duration) -> SqlError {
+        let place = to.place();
+        match self {
+            Failure::Unreachable(source) => SqlError::Unreachable { place, source },
+            Failure::Silent => SqlError::NoAnswer { place, within },
+            Failure::Login(what) => SqlError::Login { place, user: to.user.clone(), what },
+            other => other.after_login(place),
+        }
+    }
+
+    /// With the words for a connection that was open.
+    pub(crate) fn after_login(self, place: String) -> SqlError {
+        match self {
+            Failure::Refused(answer) => SqlError::Refused { place, answer },
+            Failure::Unreachable(source) | Failure::Lost(source) => SqlError::Lost { place, source },
+            Failure::Nonsense(what) => SqlError::Nonsense { place, what },
+            Failure::Login(what) => SqlError::Nonsense { place, what: what.to_owned() },
+            Failure::Silent => SqlError::Lost { place, source: io::ErrorKind::TimedOut.into() },
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+/// A socket with a PostgreSQL on its other end.
+pub(crate) struct Wire {
+    stream: Box<dyn Stream>,
+    inbox: BytesMut,
+    outbox: BytesMut,
+    message_limit: usize,
+    pub(crate) backend_pid: u32,
+}
+
+/// Connects, logs in and waits until the server is ready for the first query.
+pub(crate) async fn open(to: &ConnectTo, mode: Mode, settings: &[(&str, &str)]) -> Result<Wire, Failure> {
+    let stream = connect(to).await?;
+    let mut wire = Wire {
+        stream,
+        inbox: BytesMut::new(),
+        outbox: BytesMut::new(),
+        message_limit: LOGIN_MESSAGE_LIMIT,
+        backend_pid: 0,
+    };
+    wire.start_up(to, mode, settings).await?;
+    wire.log_in(to).await?;
+    wire.message_limit = MESSAGE_LIMIT;
+    Ok(wire)
+}
+
+async fn connect(to: &ConnectTo) -> Result<Box<dyn Stream>, Failure> {
+    if to.host.starts_with('/') {
+        let socket = Path::new(&to.host).join(format!(".s.PGSQL.{}", to.port));
+        return match UnixStream::connect(socket).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            // The queue of a listener that no longer accepts is full: it exists, but it does not answer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Silent),
+            Err(error) => Err(Failure::Unreachable(error)),
+        };
+    }
+    if to
+        .tls
+        .get("sslmode")
+        .is_some_and(|mode| matches!(mode.as_str(), "require" | "verify-ca" | "verify-full"))
+    {
+        return Err(Failure::Login("sslmode demands TLS, which this connection cannot do; use prefer"));
+    }
+    let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(Failure::Unreachable)?;
+    stream.set_nodelay(true).map_err(Failure::Lost)?;
+    Ok(Box::new(stream))
+}
+
+impl Wire {
+    async fn start_up(
+        &mut self,
+        to: &ConnectTo,
+        mode: Mode,
+        settings: &[(&str, &str)],
+    ) -> Result<(), Failure> {
+        let options: Vec<String> = settings.iter().map(|(name, value)| setting_option(name, value)).collect();
+        let options = options.join(" ");
+        let mut parameters = vec![
+            ("user", to.user.as_str()),
+            ("application_name", to.application_name.as_str()),
+            ("client_encoding", "UTF8"),
+        ];
+        match mode {
+            Mode::Sql => parameters.push(("database", to.dbname.as_str())),
+            Mode::Replication => parameters.push(("replication", "true")),
+        }
+        if !options.is_empty() {
+            parameters.push(("options", options.as_str()));
+        }
+        self.send(|outbox| frontend::startup_message(parameters, outbox)).await
+    }
+
+    async fn log_in(&mut self, to: &ConnectTo) -> Result<(), Failure> {
+        let mut scram: Option<ScramSha256> = None;
+        // A password that was proven to the server is worthless if the server did not prove that it knows it too.
+        let mut scram_proven = true;
+        for _ in 0..LOGIN_MESSAGES {
+            match self.receive().await? {
+                Message::AuthenticationOk if scram_proven => {}
+                Message::AuthenticationOk => {
+                    return Err(Failure::Login("the server did not prove that it knows the password"));
+                }
+                Message::AuthenticationCleartextPassword => {
+                    let password = password(to)?;
+                    self.send(|outbox| frontend::password_message(password, outbox)).await?;
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let hash = md5_hash(to.user.as_bytes(), password(to)?, body.salt());
+                    self.send(|outbox| frontend::password_message(hash.as_bytes(), outbox)).await?;
+                }
+                Message::AuthenticationSasl(body) => {
+                    let offered: Vec<&str> = body.mechanisms().collect().map_err(nonsense)?;
+                    if !offered.contains(&SCRAM_SHA_256) {
+                        return Err(Failure::Login("the server offers no SCRAM-SHA-256"));
+                    }
+                    let state = ScramSha256::new(password(to)?, ChannelBinding::unsupported());
+                    self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out))
+                        .await?;
+                    scram = Some(state);
+                    scram_proven = false;
+                }
+                Message::AuthenticationSaslContinue(body) => {
+                    let state =
+                        scram.as_mut().ok_or(Failure::Login("the server continues a login not begun"))?;
+                    state.update(body.data()).map_err(nonsense)?;
+                    self.send(|outbox| frontend::sasl_response(state.message(), outbox)).await?;
+                }
+                Message::AuthenticationSaslFinal(body) => {
+                    let state = scram.as_mut().ok_or(Failure::Login("the server ends a login not begun"))?;
+                    state.finish(body.data()).map_err(nonsense)?;
+                    scram_proven = true;
+                }
+                Message::BackendKeyData(body) => self.backend_pid = body.process_id().unsigned_abs(),
+                Message::ErrorResponse(body) => return Err(Failure::Refused(server_error(&body))),
+                Message::ReadyForQuery(_) if scram_proven => return Ok(()),
+                _ => return Err(Failure::Login("the server asks for a way to log in that is not supported")),
+            }
+        }
+        Err(Failure::Nonsense("a login that does not end".to_owned()))
+    }
+
+    pub(crate) async fn send_query(&mut self, sql: &str) -> Result<(), Failure> {
+        self.send(|outbox| frontend::query(sql, outbox)).await
+    }
+
+    async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), Failure> {
+        self.outbox.clear();
+        write(&mut self.outbox).map_err(nonsense)?;
+        self.stream.write_all(&self.outbox).await.map_err(Failure::Lost)?;
+        self.stream.flush().await.map_err(Failure::Lost)
+    }
+
+    /// The next message that is part of the conversation; notices and parameter reports are skipped.
+    pub(crate) async fn receive(&mut self) -> Result<Message, Failure> {
+        loop {
+            let message = match Header::parse(&self.inbox).map_err(nonsense)? {
+                Some(header) if usize::try_from(header.len()).unwrap_or(usize::MAX) > self.message_limit => {
+                    let what =
+                        format!("a message of {} bytes, the limit is {}", header.len(), self.message_limit);
+                    return Err(Failure::Nonsense(what));
+                }
+                Some(_) => Message::parse(&mut self.inbox).map_err(nonsense)?,
+                None => None,
+            };
+            match message {
+                Some(
+                    Message::NoticeResponse(_)
+                    | Message::ParameterStatus(_)
+                    | Message::NotificationResponse(_),
+                ) => {}
+                Some(message) => return Ok(message),
+                None => {
+                    let count = self.stream.read_buf(&mut self.inbox).await.map_err(Failure::Lost)?;
+                    if count == 0 {
+                        return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // A polite goodbye keeps "unexpected EOF" out of the server's log. It is one small write that the socket's
+        // buffer takes at once or not at all.
+        self.outbox.clear();
+        frontend::terminate(&mut self.outbox);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = std::pin::Pin::new(&mut self.stream).poll_write(&mut context, &self.outbox);
+    }
+}
+
+fn password(to: &ConnectTo) -> Result<&[u8], Failure> {
+    let missing = Failure::Login("the server wants a password and none is configured");
+    to.password.as_ref().map(|secret| secret.reveal().as_bytes()).ok_or(missing)
+}
+
+fn nonsense(error: io::Error) -> Failure {
+    Failure::Nonsense(error.to_string())
+}
+
+/// `-c name=value` with the blanks and backslashes of the value escaped, as the server splits them.
+fn setting_option(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+    format!("-c {name}={value}")
+}
+
+pub(crate) fn column_names(body: &RowDescriptionBody) -> Result<Vec<String>, Failure> {
+    body.fields().map(|field| Ok(field.name().to_owned())).collect().map_err(nonsense)
+}
+
+pub(crate) fn cells(body: &DataRowBody) -> Result<Vec<Option<String>>, Failure> {
+    let text = |range: std::ops::Range<usize>| {
+        let bytes = body.buffer().get(range).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    body.ranges().map(|range| Ok(range.map(text))).collect().map_err(nonsense)
+}
+
+pub(crate) fn server_error(body: &ErrorResponseBody) -> ServerError {
+    let mut error = ServerError {
+        severity: String::new(),
+        sqlstate: String::new(),
+        message: String::new(),
+        detail: None,
+    };
+    let mut fields = body.fields();
+    while let Ok(Some(field)) = fields.next() {
+        let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            // `V` is the severity that is never translated; every server since 9.6 sends it.
+            b'V' => error.severity = text(),
+            b'C' => error.sqlstate = text(),
+            b'M' => error.message = text(),
+            b'D' => error.detail = Some(text()),
+            _ => {}
+        }
+    }
+    error
+}
