@@ -8,7 +8,10 @@
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
 pub mod connection;
+pub mod control;
+pub mod data_dir;
 pub mod error;
+mod files;
 pub mod installation;
 pub mod probe;
 pub mod replication;
