@@ -1,1 +1,39 @@
 //! Real clusters on one machine: the demo, the bench and the stories run on it.
+//!
+//! ```text
+//!   demo   bench   stories (tests/)
+//!     │      │        │
+//!     └── lab ────────┘     directories, addresses, configuration files, start and stop, faults
+//!          ├ node, etcd_member     the hosts; daemon and processes start, find and end what runs there
+//!          ├ client                a paced workload: pauses, failed statements, lost rows
+//!          ├ primaries             who really takes writes, asked behind the router's back
+//!          └ keys → view           what etcd says, read without Baton's own client
+//! ```
+
+mod account;
+mod binaries;
+mod client;
+mod config;
+mod daemon;
+mod etcd_member;
+mod keys;
+mod lab;
+mod node;
+mod place;
+mod primaries;
+pub mod processes;
+pub mod rest;
+mod view;
+pub mod wait;
+
+pub use account::Account;
+pub use binaries::{Binaries, baton_of_this_build, etcd_bins, postgres_bins};
+pub use client::{Failure, FailureKind, Plan, Target, WorkReport, Workload};
+pub use config::{NAMESPACE, SCOPE, SUPERUSER};
+pub use daemon::tail;
+pub use etcd_member::EtcdMember;
+pub use keys::{Entry, Gateway};
+pub use lab::{Lab, Progress, Spec};
+pub use node::Node;
+pub use primaries::{Primaries, PrimariesReport};
+pub use view::{Member, View};

@@ -1,0 +1,258 @@
+//! One database host of a lab: its directory, its agent, the PostgreSQL and the guard that the agent starts, and what can
+//! happen to them.
+//!
+//! ```text
+//!   <base>/n1/agent.yml  bin/baton  agent.log  data/  run/ (sockets)  pgpass
+//! ```
+
+use crate::account::Account;
+use crate::daemon::{Daemon, Program};
+use crate::processes::{self, Process};
+use anyhow::{Context, Result, anyhow};
+use rustix::process::Signal;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One database host.
+#[derive(Debug)]
+pub struct Node {
+    /// `n1`, `n2`, …
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub postgres_port: u16,
+    /// Its agent's REST API.
+    pub rest: SocketAddrV4,
+    dir: PathBuf,
+    program: Program,
+    account: Account,
+    daemon: Option<Daemon>,
+}
+
+/// What [`Node::create`] needs to know.
+pub struct NodePlan {
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub postgres_port: u16,
+    pub rest_port: u16,
+    /// The content of `agent.yml`.
+    pub config: String,
+    /// The level of the agent's log, as RUST_LOG has it.
+    pub log_level: String,
+}
+
+impl Node {
+    /// The directory of a node under `base`.
+    #[must_use]
+    pub fn dir_of(base: &Path, name: &str) -> PathBuf {
+        base.join(name)
+    }
+
+    /// Prepares a node under `base`, not started yet. `baton` is linked into the node's directory, so that whatever
+    /// runs from it is known to be this node's.
+    pub fn create(base: &Path, baton: &Path, plan: &NodePlan, account: &Account) -> Result<Node> {
+        let dir = Node::dir_of(base, &plan.name);
+        for path in [dir.clone(), dir.join("run")] {
+            fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+            account.own(&path)?;
+        }
+        let binary = place_binary(&dir, baton)?;
+        let config = dir.join("agent.yml");
+        write_private(&config, &plan.config, account)?;
+        let program = Program {
+            name: format!("agent {}", plan.name),
+            path: binary,
+            arguments: vec!["agent".to_owned(), config.display().to_string()],
+            directory: dir.clone(),
+            log: dir.join("agent.log"),
+            environment: vec![("RUST_LOG".to_owned(), plan.log_level.clone())],
+        };
+        Ok(Node {
+            name: plan.name.clone(),
+            address: plan.address,
+            postgres_port: plan.postgres_port,
+            rest: SocketAddrV4::new(plan.address, plan.rest_port),
+            dir,
+            program,
+            account: account.clone(),
+            daemon: None,
+        })
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The directory of its PostgreSQL's socket.
+    #[must_use]
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// The agent's configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("agent.yml")
+    }
+
+    /// The agent's log.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.program.log
+    }
+
+    /// Replaces the agent's configuration file.
+    pub fn write_config(&self, content: &str) -> Result<()> {
+        write_private(&self.config(), content, &self.account)
+    }
+
+    /// Starts the agent.
+    pub fn start_agent(&mut self) -> Result<()> {
+        if self.agent_runs() {
+            anyhow::bail!("start the agent of {}: it runs already", self.name);
+        }
+        self.daemon = Some(Daemon::start(&self.program, &self.account)?);
+        Ok(())
+    }
+
+    /// Whether the agent runs; a frozen one does.
+    pub fn agent_runs(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(Daemon::running)
+    }
+
+    /// The agent's process.
+    #[must_use]
+    pub fn agent_pid(&self) -> Option<i32> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
+    /// The code the agent ended with, if it did.
+    pub fn agent_exit(&mut self) -> Option<std::process::ExitStatus> {
+        self.daemon.as_mut().and_then(Daemon::exit_status)
+    }
+
+    /// Fails when the agent has ended by itself.
+    pub fn agent_must_run(&mut self) -> Result<()> {
+        match &mut self.daemon {
+            Some(daemon) => daemon.must_run(&self.program.log),
+            None => Ok(()),
+        }
+    }
+
+    /// SIGKILL to the agent alone: PostgreSQL and the guard live on.
+    pub fn kill_agent(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// SIGTERM to the agent, as an administrator's stop does; kills it after `grace`. Whether it ended by itself.
+    pub async fn stop_agent(&mut self, grace: Duration) -> bool {
+        match self.daemon.take() {
+            Some(mut daemon) => daemon.stop(grace).await,
+            None => true,
+        }
+    }
+
+    /// SIGSTOP to the agent alone.
+    pub fn freeze_agent(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.signal(Signal::STOP);
+        }
+    }
+
+    /// SIGCONT to the agent.
+    pub fn thaw_agent(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.signal(Signal::CONT);
+        }
+    }
+
+    /// The postmaster, if it runs.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<Process> {
+        let file = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
+        let pid = file.lines().next()?.trim().parse().ok()?;
+        let process = Process::read(pid)?;
+        (process.state != 'Z' && process.is_postgres() && process.directory.starts_with(&self.dir))
+            .then_some(process)
+    }
+
+    /// `kill -9` of the postmaster.
+    pub fn kill_postmaster(&self) -> Result<i32> {
+        let postmaster =
+            self.postmaster().ok_or_else(|| anyhow!("kill the postmaster of {}: none runs", self.name))?;
+        processes::signal(postmaster.pid, Signal::KILL);
+        Ok(postmaster.pid)
+    }
+
+    /// The processes of Baton on this host: the agent and its guard.
+    #[must_use]
+    pub fn baton_processes(&self) -> Vec<Process> {
+        processes::under(&self.dir).into_iter().filter(|process| process.is_baton(&self.dir)).collect()
+    }
+
+    /// The guard.
+    #[must_use]
+    pub fn guard(&self) -> Option<Process> {
+        let agent = self.agent_pid();
+        self.baton_processes().into_iter().find(|process| Some(process.pid) != agent)
+    }
+
+    /// Everything that runs on this host.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Process> {
+        processes::under(&self.dir)
+    }
+
+    /// A power cut: every process of this host is killed, all at once.
+    pub fn kill_host(&mut self) {
+        processes::kill_under(&self.dir);
+        self.kill_agent();
+    }
+
+    /// Ends everything that runs on this host, PostgreSQL before it is killed by a fast shutdown.
+    pub async fn stop(&mut self, grace: Duration) {
+        self.stop_agent(grace).await;
+        if let Some(postmaster) = self.postmaster() {
+            processes::signal(postmaster.pid, Signal::CONT);
+            processes::signal(postmaster.pid, Signal::INT);
+            let end = clock::now().after(grace);
+            while processes::alive(postmaster.pid) && clock::now() < end {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        self.kill_host();
+    }
+}
+
+/// Links the binary into `dir`, or copies it where a link is impossible.
+pub(crate) fn place_binary(dir: &Path, baton: &Path) -> Result<PathBuf> {
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
+    let place = bin.join("baton");
+    if fs::hard_link(baton, &place).is_err() {
+        fs::copy(baton, &place)
+            .with_context(|| format!("copy {} to {}", baton.display(), place.display()))?;
+    }
+    Ok(place)
+}
+
+/// Writes a file that only the account of the lab can read: it may hold passwords.
+pub(crate) fn write_private(path: &Path, content: &str, account: &Account) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
+    written.with_context(|| format!("write {}", path.display()))?;
+    account.own(path)
+}
