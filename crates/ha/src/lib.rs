@@ -1,1 +1,38 @@
 //! The decisions: what a member does, given what it sees.
+//!
+//! ```text
+//!   Observation ─┐
+//!   Memory ──────┼─► decide ─► Decision { memory, actions, wake_at, reason }
+//!   Moment ──────┘
+//! ```
+//!
+//! One pure, total function. It touches nothing: no I/O, no clock, no randomness, no logging, no errors. Each turn starts from a full
+//! observation, so a missed event costs time and never correctness; `Memory` holds only what an observation cannot show
+//! (since when something goes on, what was tried and failed). The duties are asked in order and the first that answers wins; its
+//! answer carries a [`Reason`], which becomes the log line, the status, the metric label and the journal row.
+//!
+//! What the caller owes:
+//! 1. perform the actions in their order and stop at the first that fails: the order is part of the proof;
+//! 2. call again after every event, after every finished action, and at `wake_at` at the latest;
+//! 3. keep the returned memory and hand it back, unchanged;
+//! 4. read the clock again right before `Promote` and `StartPrimary` and refuse them when the authority has run out.
+
+mod action;
+mod decision;
+pub mod duties;
+mod memory;
+mod observation;
+mod reason;
+mod rules;
+mod standing;
+
+pub use action::{Action, ExitWhy, StopMode, Work};
+pub use decision::{Decision, decide};
+pub use memory::{Memory, Ordered, Race, Retry, StepAside, StepAsideWhy};
+pub use observation::{
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job,
+    LeaderHistory, LeaderKey, Member, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres, Running,
+    Writable,
+};
+pub use reason::{Reason, Refusal};
+pub use rules::Rules;

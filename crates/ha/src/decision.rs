@@ -1,0 +1,239 @@
+//! The function and its result.
+//!
+//! ```text
+//!   remember what the observation settled
+//!   ask the duties in order, the first that answers wins
+//!   settle the guard: disarmed wherever nothing can be a primary
+//!   wake at the latest when the primary must begin to stop
+//! ```
+
+use crate::action::{Action, StopMode, Work};
+use crate::duties;
+use crate::memory::{CRASHES_KEPT, Memory, Race};
+use crate::observation::{
+    Authority, Contact, Etcd, Finished, Guard, Job, LeaderKey, Observation, Order, Postgres, Running,
+};
+use crate::reason::Reason;
+use std::time::Duration;
+use types::{Moment, Term};
+
+/// What a member does next, and why.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Decision {
+    /// To be handed back in the next turn.
+    pub memory: Memory,
+    /// To be done in this order, until the first that fails.
+    pub actions: Vec<Action>,
+    /// The next turn is due then, if no event comes before.
+    pub wake_at: Moment,
+    /// Which duty answered, and why.
+    pub reason: Reason,
+}
+
+/// Decides what this member does next.
+#[must_use]
+pub fn decide(seen: &Observation, memory: &Memory, now: Moment) -> Decision {
+    let mut turn = Turn { seen, memory: memory.clone(), now };
+    turn.remember();
+    let answer = duties::ask(&mut turn);
+    turn.conclude(answer)
+}
+
+/// One turn under way.
+pub(crate) struct Turn<'a> {
+    pub(crate) seen: &'a Observation,
+    pub(crate) memory: Memory,
+    pub(crate) now: Moment,
+}
+
+/// What a duty answered.
+pub(crate) struct Answer {
+    reason: Reason,
+    actions: Vec<Action>,
+    wake_at: Option<Moment>,
+}
+
+impl Answer {
+    /// An answer that does nothing.
+    pub(crate) fn because(why: impl Into<Reason>) -> Answer {
+        Answer { reason: why.into(), actions: Vec::new(), wake_at: None }
+    }
+
+    /// One more action, after those before it.
+    pub(crate) fn act(mut self, action: Action) -> Answer {
+        self.actions.push(action);
+        self
+    }
+
+    /// Some more actions.
+    pub(crate) fn act_all(mut self, actions: Vec<Action>) -> Answer {
+        self.actions.extend(actions);
+        self
+    }
+
+    /// Turn again at this moment at the latest.
+    pub(crate) fn wake_at(mut self, at: Moment) -> Answer {
+        self.wake_at = Some(self.wake_at.map_or(at, |set| set.min(at)));
+        self
+    }
+}
+
+impl Turn<'_> {
+    /// The term in which we lead now.
+    pub(crate) fn leads(&self) -> Option<Term> {
+        self.seen.leads(self.now)
+    }
+
+    /// The moment at which a primary that could not renew begins to stop.
+    pub(crate) fn stop_at(&self) -> Option<Moment> {
+        match self.seen.authority {
+            Authority::None => None,
+            Authority::Held { deadline, .. } => Some(deadline.before(self.seen.rules.stop_budget())),
+        }
+    }
+
+    /// The actions that stop PostgreSQL: the signal once, and a harder one when it takes longer than `patience`.
+    pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
+        let wanted = match self.memory.stopping {
+            Some((asked, since)) if asked >= mode => {
+                if self.now.since(since) < patience || asked == StopMode::Kill {
+                    return Vec::new();
+                }
+                match asked {
+                    StopMode::Fast => StopMode::Immediate,
+                    StopMode::Immediate | StopMode::Kill => StopMode::Kill,
+                }
+            }
+            Some(_) | None => mode,
+        };
+        self.memory.stopping = Some((wanted, self.now));
+        vec![Action::Stop(wanted)]
+    }
+
+    /// Updates the memory with what this observation settles.
+    fn remember(&mut self) {
+        self.remember_postgres();
+        self.remember_leader();
+        if let Some(finished) = self.seen.finished.clone() {
+            self.remember_job(&finished);
+        }
+    }
+
+    fn remember_postgres(&mut self) {
+        let leads = self.leads();
+        let memory = &mut self.memory;
+        match &self.seen.postgres {
+            Postgres::Stopped => memory.stopping = None,
+            Postgres::Running(running) => {
+                memory.start = Default::default();
+                match running {
+                    Running::Primary { .. } => {
+                        memory.down_since = None;
+                        memory.promoting = None;
+                        memory.expected_stop = memory.stopping.is_some() || memory.ordered.is_some();
+                        memory.created &= leads.is_none();
+                    }
+                    Running::Standby { streaming, .. } => {
+                        if *streaming {
+                            memory.dry_since = None;
+                            memory.reconciled = None;
+                        }
+                    }
+                }
+            }
+            Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => {}
+        }
+        if let Some(term) = leads {
+            memory.term = Some(term);
+        } else {
+            memory.promoting = None;
+            memory.down_since = None;
+        }
+        let excess = memory.crashes.len().saturating_sub(CRASHES_KEPT);
+        memory.crashes.drain(..excess);
+    }
+
+    fn remember_leader(&mut self) {
+        let live = matches!(self.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
+        let other = self.seen.other_leader().cloned();
+        let leads = self.leads().is_some();
+        let memory = &mut self.memory;
+        let free = self.seen.cluster().is_some_and(|cluster| cluster.leader == LeaderKey::Free);
+        if free && live && !leads {
+            memory.race = Some(memory.race.unwrap_or(Race { since: self.now, asked: None }));
+        } else {
+            memory.race = None;
+        }
+        if let Some(leader) = other {
+            memory.no_race_before = None;
+            if memory.reconciled.as_ref().is_some_and(|for_leader| *for_leader != leader) {
+                memory.reconciled = None;
+            }
+            let shutdown = self.seen.order == Some(Order::Shutdown);
+            if !leads && !shutdown {
+                memory.step_aside = None;
+            }
+        }
+    }
+
+    fn remember_job(&mut self, finished: &Finished) {
+        let memory = &mut self.memory;
+        match (&finished.work, finished.ok) {
+            (Work::Bootstrap, true) => {
+                memory.created = true;
+                memory.expected_stop = true;
+            }
+            (Work::Bootstrap, false) => {}
+            (Work::Clone(from), true) => {
+                memory.clone = Default::default();
+                memory.rewind = Default::default();
+                memory.must_rewind = false;
+                memory.reconciled = Some(from.clone());
+            }
+            (Work::Clone(_), false) => memory.clone = memory.clone.failed(self.now),
+            (Work::Rewind { from, .. }, true) => {
+                memory.rewind = Default::default();
+                memory.must_rewind = false;
+                memory.reconciled = Some(from.clone());
+            }
+            (Work::Rewind { .. }, false) => memory.rewind = memory.rewind.failed(self.now),
+            (Work::Checkpoint, _) => {
+                if let Some(aside) = &mut memory.step_aside {
+                    aside.checkpointed = true;
+                }
+            }
+        }
+    }
+
+    /// Completes the answer with what holds whichever duty gave it.
+    fn conclude(self, answer: Answer) -> Decision {
+        let Answer { reason, mut actions, wake_at } = answer;
+        if self.seen.guard == Guard::Armed && self.guard_is_idle(&actions) {
+            actions.insert(0, Action::DisarmGuard);
+        }
+        let mut wake_at = wake_at.unwrap_or(self.now.after(self.seen.rules.loop_wait));
+        if let (true, Some(stop_at)) = (self.seen.may_be_primary() && !self.seen.rules.pause, self.stop_at())
+        {
+            wake_at = wake_at.min(stop_at);
+        }
+        let soon = self.now.after(Duration::from_millis(10));
+        Decision { memory: self.memory, actions, wake_at: wake_at.max(soon), reason }
+    }
+
+    /// Whether nothing that the guard would have to end is there or about to be.
+    fn guard_is_idle(&self, actions: &[Action]) -> bool {
+        if self.seen.rules.pause {
+            return self.memory.step_aside.is_none() && self.memory.promoting.is_none();
+        }
+        let starts = |action: &Action| {
+            matches!(action, Action::ArmGuard(_) | Action::Promote(_) | Action::StartPrimary)
+        };
+        let idle = match &self.seen.postgres {
+            Postgres::Stopped => true,
+            Postgres::Running(running) => matches!(running, Running::Standby { .. }),
+            Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => false,
+        };
+        let busy = matches!(self.seen.job, Job::Running { .. });
+        idle && !busy && self.leads().is_none() && !actions.iter().any(starts)
+    }
+}

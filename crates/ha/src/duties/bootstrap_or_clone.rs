@@ -1,0 +1,94 @@
+//! No usable data: create the cluster if there is none, else copy the leader's.
+
+use crate::action::{Action, ExitWhy, Work};
+use crate::decision::{Answer, Turn};
+use crate::observation::{Cluster, Data, Initialize, LeaderKey};
+use std::fmt;
+use types::{Moment, NodeName};
+
+/// What is done without data.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    CreatesCluster,
+    BootstrapFailed,
+    WaitsForBootstrap,
+    InitializeSpoiled,
+    LeaderKeySpoiled,
+    WaitsForLeaderToClone,
+    MayNotBootstrap,
+    ClonesFrom { leader: NodeName },
+    CloneRetryLater { failures: u32, at: Moment },
+    DataUnusable,
+    ReleasesLeadWithoutData,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::CreatesCluster => f.write_str("there is no cluster yet and no data here: this member creates the cluster"),
+            Why::BootstrapFailed => f.write_str("the cluster could not be created: what there is of it is kept aside as .failed, the claim is given back, and the agent ends; its log says what initdb said"),
+            Why::WaitsForBootstrap => f.write_str("another member is creating the cluster"),
+            Why::InitializeSpoiled => f.write_str("the key /initialize holds something that is no system identifier: put the right one there, or delete it if there is no cluster yet"),
+            Why::LeaderKeySpoiled => f.write_str("the key /leader holds something that names nobody: delete it, and a fit member will take the lead"),
+            Why::WaitsForLeaderToClone => f.write_str("there are no data here and no running leader to copy from yet"),
+            Why::MayNotBootstrap => f.write_str("there is no cluster yet, and this member may not create one (no bootstrap section, or nofailover)"),
+            Why::ClonesFrom { leader } => write!(f, "there are no data here: the data directory of {leader} is copied"),
+            Why::CloneRetryLater { failures, .. } => write!(f, "copying the data directory failed {failures} times; it is tried again in a moment, the log says what pg_basebackup said"),
+            Why::DataUnusable => f.write_str("the data directory cannot be used: see the agent's log for what is wrong with it"),
+            Why::ReleasesLeadWithoutData => f.write_str("this member holds the leader key but has no data: it gives the key back"),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    if turn.seen.finished.as_ref().is_some_and(|done| done.work == Work::Bootstrap && !done.ok) {
+        let answer = Answer::because(Why::BootstrapFailed).act(Action::RemoveInitialize);
+        return Some(answer.act(Action::Exit(ExitWhy::BootstrapFailed)));
+    }
+    match &turn.seen.data {
+        Data::Present(_) => return None,
+        Data::Empty | Data::Incomplete | Data::Unusable => {}
+    }
+    if let Some(term) = turn.leads() {
+        let answer = Answer::because(Why::ReleasesLeadWithoutData);
+        return Some(answer.act(Action::ReleaseLeader(term)));
+    }
+    if turn.seen.data == Data::Unusable {
+        return Some(Answer::because(Why::DataUnusable));
+    }
+    let cluster = turn.seen.cluster()?;
+    Some(match &cluster.leader {
+        LeaderKey::Free | LeaderKey::Spoiled { .. } => create(turn, cluster),
+        LeaderKey::Held { name, .. } => clone(turn, cluster, name),
+    })
+}
+
+fn create(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
+    match cluster.initialize {
+        Initialize::InProgress => Answer::because(Why::WaitsForBootstrap),
+        Initialize::Spoiled => Answer::because(Why::InitializeSpoiled),
+        Initialize::Done(_) => Answer::because(Why::WaitsForLeaderToClone),
+        Initialize::Absent if cluster.leader != LeaderKey::Free => Answer::because(Why::LeaderKeySpoiled),
+        Initialize::Absent if !turn.seen.rules.may_bootstrap || turn.seen.tags.nofailover() => {
+            Answer::because(Why::MayNotBootstrap)
+        }
+        Initialize::Absent => Answer::because(Why::CreatesCluster)
+            .act(Action::CreateInitialize)
+            .act(Action::Begin(Work::Bootstrap)),
+    }
+}
+
+fn clone(turn: &Turn<'_>, cluster: &Cluster, leader: &NodeName) -> Answer {
+    let ready = cluster.members.get(leader).is_some_and(|member| member.running && member.primary);
+    if !ready || *leader == turn.seen.me {
+        return Answer::because(Why::WaitsForLeaderToClone);
+    }
+    match turn.memory.clone.not_before.filter(|_| !turn.memory.clone.due(turn.now)) {
+        Some(at) => {
+            let failures = turn.memory.clone.failures;
+            Answer::because(Why::CloneRetryLater { failures, at }).wake_at(at)
+        }
+        None => Answer::because(Why::ClonesFrom { leader: leader.clone() })
+            .act(Action::Begin(Work::Clone(leader.clone()))),
+    }
+}

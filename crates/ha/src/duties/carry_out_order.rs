@@ -1,0 +1,177 @@
+//! What a person asked this agent to do: restart PostgreSQL, clone anew, or end.
+//!
+//! ```text
+//!   restart       stop (fast) ─► stopped ─► the other duties start it again ─► running: done
+//!   reinitialize  stop (immediate) ─► stopped ─► clone from the leader ─► running: done
+//!   shutdown      leading: hand the lead over (step aside) ─► stopped ─► exit
+//! ```
+
+use crate::action::Work;
+use crate::action::{Action, ExitWhy, StopMode};
+use crate::decision::{Answer, Turn};
+use crate::memory::{Ordered, StepAside, StepAsideWhy};
+use crate::observation::{Order, Postgres, Running};
+use std::fmt;
+use types::NodeName;
+
+/// How far an order has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    RestartOrdered,
+    RestartDone,
+    ReinitializeOrdered { from: NodeName },
+    ReinitializeRefusedAsLeader,
+    ReinitializeRefusedWithoutLeader,
+    ReinitializeDone,
+    ShutdownOrdered,
+    ShutdownDone,
+    ShutdownInPause,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::RestartOrdered => {
+                f.write_str("a restart was ordered: PostgreSQL is being stopped and will be started again")
+            }
+            Why::RestartDone => f.write_str("the ordered restart is done"),
+            Why::ReinitializeOrdered { from } => write!(
+                f,
+                "a new copy was ordered: the present data directory is moved aside and the one of {from} is copied"
+            ),
+            Why::ReinitializeRefusedAsLeader => f.write_str(
+                "a new copy was ordered, but this member leads: I am the leader, can not reinitialize",
+            ),
+            Why::ReinitializeRefusedWithoutLeader => f.write_str(
+                "a new copy was ordered, but nobody leads: Cluster has no leader, can not reinitialize",
+            ),
+            Why::ReinitializeDone => f.write_str("the ordered new copy is done and PostgreSQL runs on it"),
+            Why::ShutdownOrdered => {
+                f.write_str("the agent was told to stop: PostgreSQL is being stopped first")
+            }
+            Why::ShutdownDone => f.write_str("the agent was told to stop, and PostgreSQL is stopped"),
+            Why::ShutdownInPause => f.write_str(
+                "the agent was told to stop while the cluster is paused: PostgreSQL is left as it is",
+            ),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let order = match &turn.seen.order {
+        None => {
+            turn.memory.ordered = None;
+            return None;
+        }
+        Some(order) => order.clone(),
+    };
+    match order {
+        Order::Restart => restart(turn),
+        Order::Reinitialize => reinitialize(turn),
+        Order::Shutdown => shutdown(turn),
+    }
+}
+
+fn restart(turn: &mut Turn<'_>) -> Option<Answer> {
+    match begun(turn, &Order::Restart) {
+        Stage::New | Stage::Stopping => {
+            turn.memory.ordered = Some(Ordered { order: Order::Restart, stopped: false });
+            turn.memory.expected_stop = true;
+            let mut answer = Answer::because(Why::RestartOrdered);
+            if let Some(term) = turn.leads().filter(|_| turn.memory.stopping.is_none()) {
+                answer = answer.act(Action::WithdrawWritable(term));
+            }
+            let patience = turn.seen.rules.primary_stop_timeout;
+            Some(answer.act_all(turn.stop(StopMode::Fast, patience)))
+        }
+        Stage::Stopped => None,
+        Stage::Running => {
+            turn.memory.ordered = None;
+            Some(Answer::because(Why::RestartDone).act(Action::FinishOrder { done: true }))
+        }
+    }
+}
+
+fn reinitialize(turn: &mut Turn<'_>) -> Option<Answer> {
+    if turn.leads().is_some() {
+        let refusal = Answer::because(Why::ReinitializeRefusedAsLeader);
+        return Some(refusal.act(Action::FinishOrder { done: false }));
+    }
+    let Some(leader) = turn.seen.other_leader().cloned() else {
+        let refusal = Answer::because(Why::ReinitializeRefusedWithoutLeader);
+        return Some(refusal.act(Action::FinishOrder { done: false }));
+    };
+    let reason = Why::ReinitializeOrdered { from: leader.clone() };
+    match begun(turn, &Order::Reinitialize) {
+        Stage::New | Stage::Stopping => {
+            turn.memory.ordered = Some(Ordered { order: Order::Reinitialize, stopped: false });
+            let patience = turn.seen.rules.retry_timeout;
+            if turn.seen.postgres != Postgres::Stopped {
+                return Some(Answer::because(reason).act_all(turn.stop(StopMode::Immediate, patience)));
+            }
+            turn.memory.ordered = Some(Ordered { order: Order::Reinitialize, stopped: true });
+            Some(Answer::because(reason).act(Action::Begin(Work::Clone(leader))))
+        }
+        Stage::Stopped if turn.memory.reconciled.as_ref() == Some(&leader) => None,
+        Stage::Stopped if turn.memory.clone.due(turn.now) => {
+            Some(Answer::because(reason).act(Action::Begin(Work::Clone(leader))))
+        }
+        Stage::Stopped => None,
+        Stage::Running => {
+            turn.memory.ordered = None;
+            Some(Answer::because(Why::ReinitializeDone).act(Action::FinishOrder { done: true }))
+        }
+    }
+}
+
+fn shutdown(turn: &mut Turn<'_>) -> Option<Answer> {
+    if turn.seen.rules.pause {
+        return Some(Answer::because(Why::ShutdownInPause).act(Action::Exit(ExitWhy::Stopped)));
+    }
+    if turn.leads().is_some() {
+        let aside = StepAside {
+            since: turn.now,
+            why: StepAsideWhy::Shutdown,
+            candidate: None,
+            checkpointed: turn.seen.postgres == Postgres::Stopped,
+        };
+        turn.memory.step_aside = Some(turn.memory.step_aside.clone().unwrap_or(aside));
+        return None;
+    }
+    if turn.seen.postgres == Postgres::Stopped {
+        return Some(Answer::because(Why::ShutdownDone).act(Action::Exit(ExitWhy::Stopped)));
+    }
+    let patience = turn.seen.rules.primary_stop_timeout;
+    let actions = turn.stop(StopMode::Fast, patience);
+    Some(Answer::because(Why::ShutdownOrdered).act_all(actions))
+}
+
+enum Stage {
+    New,
+    Stopping,
+    Stopped,
+    Running,
+}
+
+/// How far this order has come.
+fn begun(turn: &mut Turn<'_>, order: &Order) -> Stage {
+    let running = match &turn.seen.postgres {
+        Postgres::Running(Running::Primary { .. } | Running::Standby { .. }) => true,
+        Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => false,
+    };
+    match &mut turn.memory.ordered {
+        Some(ordered) if ordered.order == *order => {
+            let cloned = *order == Order::Restart || turn.memory.clone.failures == 0;
+            ordered.stopped |= turn.seen.postgres == Postgres::Stopped && *order == Order::Restart;
+            match (ordered.stopped, running) {
+                (false, _) => Stage::Stopping,
+                (true, true) if cloned => Stage::Running,
+                (true, _) => Stage::Stopped,
+            }
+        }
+        Some(_) | None => Stage::New,
+    }
+}

@@ -1,0 +1,113 @@
+//! What remains: another member leads, or nothing can be done but wait.
+
+use crate::action::{Action, StopMode};
+use crate::decision::{Answer, Turn};
+use crate::observation::{Cluster, LeaderHistory, LeaderKey, Postgres, Running};
+use std::fmt;
+use std::time::Duration;
+use types::{Lsn, Moment, NodeName, Term, Timeline};
+
+/// A standby that gets nothing for so long compares its history with the leader's.
+const DRY_TOLERATED: Duration = Duration::from_millis(1500);
+
+/// How this member follows, or what it waits for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    Follows { leader: NodeName },
+    ChangesUpstream { leader: NodeName },
+    AsksLeaderHistory { leader: NodeName },
+    StopsToRewind { leader: NodeName, timeline: Timeline, lsn: Lsn, fork: Option<Lsn> },
+    KeyNamesUs { term: Term },
+    LeaderKeySpoiled,
+    WaitsForStart,
+    WaitsForStop,
+    WaitsForAnswer { since: Moment },
+    WaitsForView,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Follows { leader } => write!(f, "{leader} leads and this member follows"),
+            Why::ChangesUpstream { leader } => write!(f, "{leader} leads: this standby is pointed at it"),
+            Why::AsksLeaderHistory { leader } => write!(f, "this standby gets nothing from {leader}: its timeline history is compared with ours"),
+            Why::StopsToRewind { leader, timeline, lsn, fork: Some(fork) } => write!(f, "this standby went on to {lsn} on timeline {timeline}, which {leader} left at {fork}: it is stopped and rewound"),
+            Why::StopsToRewind { leader, timeline, fork: None, .. } => write!(f, "this standby is on timeline {timeline}, which is not in the history of {leader}: it is stopped and rewound"),
+            Why::KeyNamesUs { term } => write!(f, "the leader key of term {term} names this member under an older lease: it is attached to this agent's lease"),
+            Why::LeaderKeySpoiled => f.write_str("the key /leader holds something that names nobody: delete it, and a fit member will take the lead"),
+            Why::WaitsForStart => f.write_str("PostgreSQL is starting"),
+            Why::WaitsForStop => f.write_str("PostgreSQL is stopping"),
+            Why::WaitsForAnswer { .. } => f.write_str("PostgreSQL does not answer at the moment"),
+            Why::WaitsForView => f.write_str("the view of the cluster is being refreshed"),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Answer {
+    match turn.seen.postgres.clone() {
+        Postgres::Stopped | Postgres::Starting { .. } => Answer::because(Why::WaitsForStart),
+        Postgres::Stopping { .. } => {
+            let patience = turn.seen.rules.primary_stop_timeout;
+            let mode = turn.memory.stopping.map_or(StopMode::Fast, |(mode, _)| mode);
+            let actions = if turn.memory.stopping.is_some() { turn.stop(mode, patience) } else { Vec::new() };
+            Answer::because(Why::WaitsForStop).act_all(actions)
+        }
+        Postgres::Unresponsive { since, .. } => Answer::because(Why::WaitsForAnswer { since }),
+        Postgres::Running(running) => follow(turn, &running),
+    }
+}
+
+fn follow(turn: &mut Turn<'_>, running: &Running) -> Answer {
+    let Some(cluster) = turn.seen.cluster().cloned() else {
+        return Answer::because(Why::WaitsForView);
+    };
+    let leader = match &cluster.leader {
+        LeaderKey::Free => return Answer::because(Why::WaitsForView),
+        LeaderKey::Spoiled { .. } => return Answer::because(Why::LeaderKeySpoiled),
+        LeaderKey::Held { name, term, .. } if *name == turn.seen.me => {
+            return Answer::because(Why::KeyNamesUs { term: *term }).act(Action::AdoptLeader(*term));
+        }
+        LeaderKey::Held { name, .. } => name.clone(),
+    };
+    match running {
+        Running::Primary { .. } => Answer::because(Why::WaitsForStop),
+        Running::Standby { upstream, .. } if upstream.as_ref() != Some(&leader) => {
+            turn.memory.dry_since = None;
+            Answer::because(Why::ChangesUpstream { leader: leader.clone() }).act(Action::Follow(leader))
+        }
+        Running::Standby { streaming: true, .. } => Answer::because(Why::Follows { leader }),
+        Running::Standby { timeline, lsn, .. } => dry(turn, &cluster, leader, *timeline, *lsn),
+    }
+}
+
+/// The standby gets nothing: is it only early, or has it gone another way than its leader?
+fn dry(turn: &mut Turn<'_>, cluster: &Cluster, leader: NodeName, timeline: Timeline, lsn: Lsn) -> Answer {
+    let since = *turn.memory.dry_since.get_or_insert(turn.now);
+    let follows = Answer::because(Why::Follows { leader: leader.clone() });
+    let theirs = match super::primary_timeline(cluster, &leader) {
+        Some(theirs) if theirs != timeline => theirs,
+        Some(_) | None => return follows,
+    };
+    if turn.now.since(since) < DRY_TOLERATED {
+        return follows.wake_at(since.after(DRY_TOLERATED));
+    }
+    let fork = match &turn.seen.leader_history {
+        LeaderHistory::Known { leader: asked, history } if *asked == leader && history.timeline == theirs => {
+            history.end_of(timeline)
+        }
+        LeaderHistory::Known { .. } | LeaderHistory::Unknown if theirs > timeline => {
+            let answer = Answer::because(Why::AsksLeaderHistory { leader: leader.clone() });
+            let again = turn.now.after(turn.seen.rules.race_pause());
+            return answer.act(Action::ReadLeaderHistory(leader)).wake_at(again);
+        }
+        LeaderHistory::Known { .. } | LeaderHistory::Unknown => None,
+    };
+    if fork.is_some_and(|fork| lsn <= fork) {
+        return follows;
+    }
+    turn.memory.must_rewind = true;
+    turn.memory.dry_since = None;
+    let patience = turn.seen.rules.primary_stop_timeout;
+    let actions = turn.stop(StopMode::Fast, patience);
+    Answer::because(Why::StopsToRewind { leader, timeline, lsn, fork }).act_all(actions)
+}

@@ -1,0 +1,134 @@
+//! This member holds the lead.
+//!
+//! ```text
+//!   standby ──[arm guard, promote]──► promoting ──► primary ──[arm guard]──[announce writable]──► leads
+//! ```
+//! "Holds the lead" and "accepts writes" are two facts: routers and addresses follow the second, which is announced last.
+
+use crate::action::{Action, StopMode};
+use crate::decision::{Answer, Turn};
+use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
+use std::fmt;
+use types::{Lsn, Moment, SystemId, Term, Timeline};
+
+/// What the leader does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    ArmsGuard { term: Term },
+    NoGuard,
+    Promotes { term: Term, timeline: Timeline, lsn: Lsn },
+    WaitsForPromotion { term: Term },
+    PromotionTookTooLong { term: Term },
+    WaitsForStart { since: Moment },
+    StartTookTooLong { since: Moment },
+    WaitsForStop,
+    Announces { term: Term, timeline: Timeline },
+    ConfirmsInitialize { system_id: SystemId },
+    Leads { term: Term },
+    Unresponsive { since: Moment },
+    EndsUnresponsive { since: Moment },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::ArmsGuard { term } => write!(f, "the guard is given the deadline of term {term}"),
+            Why::NoGuard => f.write_str("there is no guard process at the moment, without which nothing is promoted; it is being started"),
+            Why::Promotes { term, timeline, lsn } => write!(f, "this member took the lead in term {term}: PostgreSQL is promoted from timeline {timeline} at {lsn}"),
+            Why::WaitsForPromotion { term } => write!(f, "PostgreSQL is being promoted in term {term}"),
+            Why::PromotionTookTooLong { term } => write!(f, "the promotion in term {term} did not end in primary_start_timeout: PostgreSQL is stopped, so that the lead can be given away safely"),
+            Why::WaitsForStart { .. } => f.write_str("this member leads and PostgreSQL is starting"),
+            Why::StartTookTooLong { .. } => f.write_str("this member leads and PostgreSQL has not come up within primary_start_timeout: it is stopped, so that the lead can be given away safely"),
+            Why::WaitsForStop => f.write_str("this member leads and PostgreSQL is stopping"),
+            Why::Announces { term, timeline } => write!(f, "PostgreSQL accepts writes on timeline {timeline}: that is announced for term {term}"),
+            Why::ConfirmsInitialize { system_id } => write!(f, "the key /initialize is missing: the system identifier {system_id} is written again"),
+            Why::Leads { term } => write!(f, "this member leads in term {term}"),
+            Why::Unresponsive { .. } => f.write_str("this member leads and PostgreSQL does not answer; it is given a little time"),
+            Why::EndsUnresponsive { .. } => f.write_str("this member leads and PostgreSQL has not answered for too long: it is ended, so that a member that answers can lead"),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let term = turn.leads()?;
+    let cluster = turn.seen.cluster()?.clone();
+    Some(match turn.seen.postgres.clone() {
+        Postgres::Stopped => return None,
+        Postgres::Stopping { .. } => Answer::because(Why::WaitsForStop),
+        Postgres::Starting { since } => starting(turn, since),
+        Postgres::Unresponsive { since, .. } => unresponsive(turn, &cluster, since),
+        Postgres::Running(Running::Standby { timeline, lsn, .. }) => promote(turn, term, timeline, lsn),
+        Postgres::Running(Running::Primary { timeline, lsn }) => lead(turn, &cluster, term, timeline, lsn),
+    })
+}
+
+fn starting(turn: &mut Turn<'_>, since: Moment) -> Answer {
+    let limit = turn.seen.rules.primary_start_timeout;
+    let down_since = *turn.memory.down_since.get_or_insert(since);
+    if limit.is_zero() || turn.now.since(down_since) < limit {
+        return Answer::because(Why::WaitsForStart { since });
+    }
+    let patience = turn.seen.rules.stop_budget();
+    Answer::because(Why::StartTookTooLong { since }).act_all(turn.stop(StopMode::Immediate, patience))
+}
+
+fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
+    let limit = turn.seen.rules.unresponsive_limit();
+    if turn.now.since(since) < limit || !super::another_could_lead(&turn.seen.me, cluster) {
+        return Answer::because(Why::Unresponsive { since });
+    }
+    // Counted as down since it fell silent, so that what follows the stop is giving the lead away, not a restart.
+    let waited = turn.seen.rules.primary_start_timeout;
+    turn.memory.down_since = Some(turn.now.before(waited));
+    turn.memory.start.failures = turn.memory.start.failures.max(1);
+    let patience = turn.seen.rules.stop_budget();
+    Answer::because(Why::EndsUnresponsive { since }).act_all(turn.stop(StopMode::Immediate, patience))
+}
+
+fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
+    if turn.seen.guard == Guard::Absent {
+        return Answer::because(Why::NoGuard);
+    }
+    match turn.memory.promoting {
+        Some((promoted, since)) if promoted == term => {
+            let limit = turn.seen.rules.primary_start_timeout.max(turn.seen.rules.ttl);
+            if turn.now.since(since) < limit {
+                return Answer::because(Why::WaitsForPromotion { term });
+            }
+            turn.memory.down_since = Some(since);
+            turn.memory.start.failures = turn.memory.start.failures.max(1);
+            let patience = turn.seen.rules.stop_budget();
+            let actions = turn.stop(StopMode::Immediate, patience);
+            Answer::because(Why::PromotionTookTooLong { term }).act_all(actions)
+        }
+        Some(_) | None => {
+            turn.memory.promoting = Some((term, turn.now));
+            Answer::because(Why::Promotes { term, timeline, lsn })
+                .act(Action::ArmGuard(term))
+                .act(Action::Promote(term))
+        }
+    }
+}
+
+fn lead(turn: &Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
+    if !turn.seen.rules.pause {
+        match turn.seen.guard {
+            Guard::Absent => return Answer::because(Why::NoGuard),
+            Guard::Disarmed => {
+                return Answer::because(Why::ArmsGuard { term }).act(Action::ArmGuard(term));
+            }
+            Guard::Armed => {}
+        }
+    }
+    if let (Initialize::Absent, Some(system_id)) = (cluster.initialize, turn.seen.system_id()) {
+        let answer = Answer::because(Why::ConfirmsInitialize { system_id });
+        return answer.act(Action::ConfirmInitialize(system_id));
+    }
+    let announced = cluster.writable.as_ref().is_some_and(|writable| {
+        writable.term == term && writable.timeline == timeline && writable.name == turn.seen.me
+    });
+    if announced {
+        return Answer::because(Why::Leads { term });
+    }
+    Answer::because(Why::Announces { term, timeline }).act(Action::AnnounceWritable { term, timeline, lsn })
+}

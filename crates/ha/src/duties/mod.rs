@@ -1,0 +1,59 @@
+//! The duties, one file each, with the reasons each can give. They are asked in this order and the first that answers wins.
+
+pub mod bootstrap_or_clone;
+pub mod carry_out_order;
+pub mod follow;
+pub mod keep_deadline;
+pub mod lead;
+pub mod race;
+pub mod recover;
+pub mod refuse_foreign_data;
+pub mod stand_still;
+pub mod step_aside;
+pub mod survive_without_etcd;
+pub mod wait_for_job;
+
+use crate::decision::{Answer, Turn};
+use crate::observation::{Cluster, LeaderKey};
+use types::{NodeName, Timeline};
+
+type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
+
+const DUTIES: [Ask; 11] = [
+    keep_deadline::answer,
+    wait_for_job::answer,
+    carry_out_order::answer,
+    stand_still::answer,
+    refuse_foreign_data::answer,
+    survive_without_etcd::answer,
+    bootstrap_or_clone::answer,
+    step_aside::answer,
+    recover::answer,
+    lead::answer,
+    race::answer,
+];
+
+/// Asks the duties; following is what remains when nothing else is to be done.
+pub(crate) fn ask(turn: &mut Turn<'_>) -> Answer {
+    DUTIES.into_iter().find_map(|ask| ask(turn)).unwrap_or_else(|| follow::answer(turn))
+}
+
+/// Whether another member looks able to lead: it runs, can be asked and is allowed to.
+fn another_could_lead(me: &NodeName, cluster: &Cluster) -> bool {
+    cluster.members.iter().any(|(name, member)| {
+        name != me && member.running && member.reachable && !member.nofailover && !member.primary
+    })
+}
+
+/// The timeline on which the holder of the leader key runs as a primary; `None` while it does not.
+fn primary_timeline(cluster: &Cluster, leader: &NodeName) -> Option<Timeline> {
+    let term = match &cluster.leader {
+        LeaderKey::Held { name, term, .. } if name == leader => *term,
+        LeaderKey::Held { .. } | LeaderKey::Free | LeaderKey::Spoiled { .. } => return None,
+    };
+    if let Some(writable) = cluster.writable.as_ref().filter(|w| w.term == term && w.name == *leader) {
+        return Some(writable.timeline);
+    }
+    let member = cluster.members.get(leader)?;
+    if member.primary && member.running { member.timeline } else { None }
+}

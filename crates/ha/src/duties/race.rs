@@ -1,0 +1,129 @@
+//! Nobody leads: find out whether this member is the fittest, and if so take the key.
+//!
+//! ```text
+//!   a running primary ────────────► reclaims the lead, if its timeline is the newest
+//!   own reasons against it ───────► does not race (and says which)
+//!   peers not asked lately ───────► ask all at once, wait for the answers a short while
+//!   a peer is better ─────────────► does not race, asks again soon
+//!   nobody is better ─────────────► create the key; etcd lets exactly one succeed
+//! ```
+
+use crate::action::{Action, StopMode};
+use crate::decision::{Answer, Turn};
+use crate::memory::Race;
+use crate::observation::{Cluster, Guard, LeaderKey, Postgres, Running};
+use crate::reason::Refusal;
+use crate::standing;
+use std::fmt;
+use types::{Lsn, Timeline};
+
+/// How the race goes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    AsksPeers,
+    WaitsForPeers,
+    ReclaimsLead { timeline: Timeline },
+    StalePrimary { timeline: Timeline, newest: Timeline },
+    Refuses(Refusal),
+    TakesLead { timeline: Timeline, lsn: Lsn },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::AsksPeers => f.write_str("nobody leads: the other members are asked for their positions"),
+            Why::WaitsForPeers => f.write_str("nobody leads: the answers of the other members are awaited"),
+            Why::ReclaimsLead { timeline } => write!(
+                f,
+                "nobody leads and PostgreSQL runs as a primary on the newest timeline {timeline}: this member takes the lead again"
+            ),
+            Why::StalePrimary { timeline, newest } => write!(
+                f,
+                "PostgreSQL runs as a primary on timeline {timeline}, but the cluster has gone on to {newest}: it is stopped"
+            ),
+            Why::Refuses(refusal) => {
+                write!(f, "nobody leads, and this member does not take the lead: {refusal}")
+            }
+            Why::TakesLead { timeline, lsn } => write!(
+                f,
+                "nobody leads and nobody who answered is fitter: this member takes the lead, from timeline {timeline} at {lsn}"
+            ),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let race = turn.memory.race?;
+    let cluster = turn.seen.cluster()?.clone();
+    if cluster.leader != LeaderKey::Free {
+        return None;
+    }
+    match turn.seen.postgres.clone() {
+        Postgres::Running(Running::Primary { timeline, .. }) => reclaim(turn, &cluster, timeline),
+        Postgres::Running(Running::Standby { timeline, lsn, .. }) => {
+            Some(run(turn, &cluster, race, timeline, lsn))
+        }
+        Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => None,
+    }
+}
+
+/// A primary without a leader key: the key was deleted, or this agent found it running.
+fn reclaim(turn: &mut Turn<'_>, cluster: &Cluster, timeline: Timeline) -> Option<Answer> {
+    if turn.memory.stopping.is_some() {
+        return None;
+    }
+    if let Some(newest) = standing::newest_timeline(cluster).filter(|newest| timeline < *newest) {
+        let patience = turn.seen.rules.stop_budget();
+        let actions = turn.stop(StopMode::Immediate, patience);
+        return Some(Answer::because(Why::StalePrimary { timeline, newest }).act_all(actions));
+    }
+    if turn.seen.guard == Guard::Absent {
+        return Some(Answer::because(Why::Refuses(Refusal::NoGuard)));
+    }
+    match super::refuse_foreign_data::verdict(turn) {
+        Some(true) => Some(Answer::because(Why::ReclaimsLead { timeline }).act(Action::AcquireLeader)),
+        Some(false) => Some(Answer::because(Why::Refuses(Refusal::NotOurCluster))),
+        None => super::recover::claim_running(turn, cluster),
+    }
+}
+
+fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, lsn: Lsn) -> Answer {
+    let pause = turn.seen.rules.race_pause();
+    if let Some(refusal) = standing::own_refusal(turn, cluster) {
+        let answer = Answer::because(Why::Refuses(refusal));
+        return answer.wake_at(turn.now.after(pause));
+    }
+    let peers = standing::reachable(&turn.seen.me, cluster);
+    let Some(asked) = race.asked else {
+        return ask(turn, race, peers);
+    };
+    let answered = turn.seen.peers.asked >= Some(asked) || peers.is_empty();
+    if !answered {
+        let patience = turn.seen.rules.peer_patience();
+        if turn.now.since(asked) >= patience {
+            return ask(turn, race, peers);
+        }
+        return Answer::because(Why::WaitsForPeers).wake_at(asked.after(patience));
+    }
+    let refusal = standing::gives_way(turn, cluster).or_else(|| standing::peers_refusal(turn, cluster));
+    match refusal {
+        Some(_) if turn.now.since(asked) >= pause => ask(turn, race, peers),
+        Some(refusal) => Answer::because(Why::Refuses(refusal)).wake_at(asked.after(pause)),
+        None => {
+            turn.memory.race = Some(Race { asked: None, ..race });
+            Answer::because(Why::TakesLead { timeline, lsn }).act(Action::AcquireLeader)
+        }
+    }
+}
+
+fn ask(turn: &mut Turn<'_>, race: Race, peers: Vec<types::NodeName>) -> Answer {
+    turn.memory.race = Some(Race { asked: Some(turn.now), ..race });
+    let answer = Answer::because(Why::AsksPeers);
+    if peers.is_empty() {
+        return answer.wake_at(turn.now);
+    }
+    answer.act(Action::AskPeers(peers)).wake_at(turn.now.after(turn.seen.rules.peer_patience()))
+}

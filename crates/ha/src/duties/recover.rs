@@ -1,0 +1,185 @@
+//! PostgreSQL is stopped and there are data: start it, as what it may be.
+//!
+//! ```text
+//!   we lead, it was the primary ─────► start as primary (after a crash, too; not for ever)
+//!   we lead, it was a standby ───────► start as standby, the lead duty promotes it
+//!   another leads ───────────────────► see `rejoin`: follow, rewind first, or copy anew
+//!   nobody leads ────────────────────► start as standby, to take part in the race with all the WAL it has
+//! ```
+
+mod rejoin;
+
+use crate::action::Action;
+use crate::decision::{Answer, Turn};
+use crate::observation::{Cluster, Control, Data, Initialize, LeaderKey, Postgres};
+use std::fmt;
+use std::time::Duration;
+use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
+
+/// So many crashes within `CRASH_WINDOW` and the lead goes to somebody else.
+const CRASHES_TOLERATED: usize = 3;
+const CRASH_WINDOW: Duration = Duration::from_secs(120);
+
+/// How a stopped PostgreSQL is brought back.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    AdoptsDirectory { system_id: SystemId },
+    StandbyDirectoryWithoutCluster,
+    WaitsForBootstrap,
+    InitializeSpoiled,
+    CreatorTakesLead,
+    KeyNamesUs { term: Term },
+    RestartsCrashedPrimary { crashes: usize },
+    StartsPrimary,
+    GivesLeadAwayAfterCrashes { crashes: usize },
+    GivesLeadAwayAfterFailedStarts { down: Duration },
+    StartRetryLater { failures: u32, at: Moment },
+    StartsToBePromoted,
+    StartsStandbyToRace,
+    WaitsForLeaderToBePrimary { leader: NodeName },
+    AsksLeaderHistory { leader: NodeName },
+    StartsStandby { leader: NodeName },
+    Rewinds { leader: NodeName, fork: Option<(Timeline, Lsn)> },
+    ClonesDiverged { leader: NodeName },
+    RejoinRetryLater { failures: u32, at: Moment },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::AdoptsDirectory { system_id } => write!(f, "there is no cluster yet, and a data directory with the system identifier {system_id} is here: it becomes the cluster"),
+            Why::StandbyDirectoryWithoutCluster => f.write_str("the data directory here is a standby's and there is no cluster yet: start the agent beside its primary first"),
+            Why::WaitsForBootstrap => f.write_str("another member is creating the cluster"),
+            Why::InitializeSpoiled => f.write_str("the key /initialize holds something that is no system identifier: put the right one there"),
+            Why::CreatorTakesLead => f.write_str("the new cluster is created: this member takes the lead"),
+            Why::KeyNamesUs { term } => write!(f, "the leader key of term {term} names this member under an older lease: it is attached to this agent's lease"),
+            Why::RestartsCrashedPrimary { crashes } => write!(f, "PostgreSQL crashed while it led ({crashes} times lately): it is restarted here, which loses nothing"),
+            Why::StartsPrimary => f.write_str("this member leads: PostgreSQL is started as the primary"),
+            Why::GivesLeadAwayAfterCrashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes: the lead is given to another member"),
+            Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout): the lead is given to another member"),
+            Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
+            Why::StartsToBePromoted => f.write_str("this member leads and its PostgreSQL was a standby: it is started to be promoted"),
+            Why::StartsStandbyToRace => f.write_str("PostgreSQL is stopped and nobody leads: it is started as a standby, to take part in the race with all it has"),
+            Why::WaitsForLeaderToBePrimary { leader } => write!(f, "{leader} holds the lead but is not a primary yet; this former primary waits to compare histories"),
+            Why::AsksLeaderHistory { leader } => write!(f, "{leader} is asked where its timeline left ours"),
+            Why::StartsStandby { leader } => write!(f, "PostgreSQL is started as a standby of {leader}; nothing here contradicts its history"),
+            Why::Rewinds { leader, fork: Some((timeline, lsn)) } => write!(f, "this data directory went on after {leader} left timeline {timeline} at {lsn}: the tail is kept, then it is rewound"),
+            Why::Rewinds { leader, fork: None } => write!(f, "this data directory may have gone another way than {leader}: the tail is kept, then it is rewound"),
+            Why::ClonesDiverged { leader } => write!(f, "this data directory has gone another way than {leader} and cannot be rewound: it is kept aside and the one of {leader} is copied"),
+            Why::RejoinRetryLater { failures, .. } => write!(f, "bringing this data directory back into the cluster failed {failures} times; it is tried again in a moment, the log says why"),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let control = match (&turn.seen.postgres, &turn.seen.data) {
+        (Postgres::Stopped, Data::Present(control)) => *control,
+        (Postgres::Stopped, Data::Empty | Data::Incomplete | Data::Unusable) => return None,
+        (
+            Postgres::Starting { .. }
+            | Postgres::Running(_)
+            | Postgres::Stopping { .. }
+            | Postgres::Unresponsive { .. },
+            _,
+        ) => return None,
+    };
+    let cluster = turn.seen.cluster()?.clone();
+    if let Some(answer) = claim(turn, &cluster, &control) {
+        return Some(answer);
+    }
+    if let Some(at) = turn.memory.start.not_before.filter(|_| !turn.memory.start.due(turn.now)) {
+        let failures = turn.memory.start.failures;
+        return Some(Answer::because(Why::StartRetryLater { failures, at }).wake_at(at));
+    }
+    if let Some(term) = turn.leads() {
+        return Some(lead(turn, &cluster, &control, term));
+    }
+    Some(match &cluster.leader {
+        LeaderKey::Held { name, .. } if *name != turn.seen.me => {
+            rejoin::answer(turn, &cluster, &control, name)
+        }
+        LeaderKey::Held { term, .. } => {
+            Answer::because(Why::KeyNamesUs { term: *term }).act(Action::AdoptLeader(*term))
+        }
+        LeaderKey::Free | LeaderKey::Spoiled { .. } => start(turn, Why::StartsStandbyToRace, None),
+    })
+}
+
+/// Makes sure the cluster is known to be ours before anything is started.
+fn claim(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Option<Answer> {
+    let system_id = control.system_id;
+    match cluster.initialize {
+        Initialize::Done(_)
+            if turn.memory.created && cluster.leader == LeaderKey::Free && turn.leads().is_none() =>
+        {
+            Some(Answer::because(Why::CreatorTakesLead).act(Action::AcquireLeader))
+        }
+        Initialize::Done(_) => None,
+        Initialize::InProgress if turn.memory.created => Some(
+            Answer::because(Why::CreatorTakesLead)
+                .act(Action::ConfirmInitialize(system_id))
+                .act(Action::AcquireLeader),
+        ),
+        Initialize::InProgress => Some(Answer::because(Why::WaitsForBootstrap)),
+        Initialize::Spoiled => Some(Answer::because(Why::InitializeSpoiled)),
+        Initialize::Absent if turn.leads().is_some() => Some(
+            Answer::because(Why::AdoptsDirectory { system_id }).act(Action::ConfirmInitialize(system_id)),
+        ),
+        Initialize::Absent if control.standby => Some(Answer::because(Why::StandbyDirectoryWithoutCluster)),
+        Initialize::Absent => Some(
+            Answer::because(Why::AdoptsDirectory { system_id }).act(Action::ConfirmInitialize(system_id)),
+        ),
+    }
+}
+
+/// A primary runs and the cluster has no system identifier yet: it becomes the cluster.
+pub(crate) fn claim_running(turn: &mut Turn<'_>, cluster: &Cluster) -> Option<Answer> {
+    match &turn.seen.data {
+        Data::Present(control) => {
+            let control = *control;
+            claim(turn, cluster, &control)
+        }
+        Data::Empty | Data::Incomplete | Data::Unusable => None,
+    }
+}
+
+/// Starts what this member leads with, or gives the lead away when that fails again and again.
+fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -> Answer {
+    let down_since = *turn.memory.down_since.get_or_insert(turn.now);
+    let down = turn.now.since(down_since);
+    let limit = turn.seen.rules.primary_start_timeout;
+    let another = super::another_could_lead(&turn.seen.me, cluster);
+    if another && down >= limit && (turn.memory.start.failures > 0 || limit.is_zero()) {
+        return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);
+    }
+    if control.standby {
+        return start(turn, Why::StartsToBePromoted, None);
+    }
+    let why = if turn.memory.expected_stop || turn.memory.created {
+        Why::StartsPrimary
+    } else {
+        let oldest = turn.now.before(CRASH_WINDOW);
+        turn.memory.crashes.retain(|crash| *crash >= oldest);
+        turn.memory.crashes.push(turn.now);
+        let crashes = turn.memory.crashes.len();
+        if another && crashes > CRASHES_TOLERATED {
+            return give_away(turn, Why::GivesLeadAwayAfterCrashes { crashes }, term);
+        }
+        Why::RestartsCrashedPrimary { crashes }
+    };
+    turn.memory.start = turn.memory.start.failed(turn.now);
+    Answer::because(why).act(Action::ArmGuard(term)).act(Action::StartPrimary)
+}
+
+fn give_away(turn: &mut Turn<'_>, why: Why, term: Term) -> Answer {
+    turn.memory.no_race_before = Some(turn.now.after(turn.seen.rules.ttl));
+    turn.memory.down_since = None;
+    turn.memory.start = Default::default();
+    Answer::because(why).act(Action::ReleaseLeader(term))
+}
+
+/// Starts a standby; the next try, should this one come to nothing, waits a little longer.
+fn start(turn: &mut Turn<'_>, why: Why, upstream: Option<NodeName>) -> Answer {
+    turn.memory.start = turn.memory.start.failed(turn.now);
+    Answer::because(why).act(Action::StartStandby(upstream))
+}

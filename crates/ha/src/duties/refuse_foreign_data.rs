@@ -1,0 +1,62 @@
+//! A data directory of another cluster never takes part in this one.
+
+use crate::action::{Action, ExitWhy};
+use crate::decision::{Answer, Turn};
+use crate::observation::{Data, Initialize};
+use std::fmt;
+use types::SystemId;
+
+/// Whose data they are.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    ForeignData { ours: SystemId, cluster: SystemId },
+    InitializeChangedUnderUs { ours: SystemId, cluster: SystemId },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::ForeignData { ours, cluster } => write!(
+                f,
+                "the data directory has the system identifier {ours} and the cluster has {cluster}: it belongs to another cluster and takes no part here; check scope and data_dir, or move the directory away to have the leader copied"
+            ),
+            Why::InitializeChangedUnderUs { ours, cluster } => write!(
+                f,
+                "the key /initialize says {cluster}, but our data with {ours} matched it before: somebody changed the key, and nothing is done until it is right again"
+            ),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let (ours, cluster) = identifiers(turn)?;
+    if ours == cluster {
+        turn.memory.matched = true;
+        return None;
+    }
+    if turn.memory.matched {
+        // Our data matched before: it is the key that somebody changed. Acting on it would be rash: what runs goes on, nothing new begins.
+        return Some(Answer::because(Why::InitializeChangedUnderUs { ours, cluster }));
+    }
+    let mut answer = Answer::because(Why::ForeignData { ours, cluster });
+    if let Some(term) = turn.leads() {
+        answer = answer.act(Action::ReleaseLeader(term));
+    }
+    Some(answer.act(Action::Exit(ExitWhy::ForeignData)))
+}
+
+/// Whether our data belong to this cluster; `None` when that cannot be told.
+pub(crate) fn verdict(turn: &Turn<'_>) -> Option<bool> {
+    identifiers(turn).map(|(ours, cluster)| ours == cluster)
+}
+
+fn identifiers(turn: &Turn<'_>) -> Option<(SystemId, SystemId)> {
+    let ours = match &turn.seen.data {
+        Data::Present(control) => control.system_id,
+        Data::Empty | Data::Incomplete | Data::Unusable => return None,
+    };
+    match turn.seen.cluster()?.initialize {
+        Initialize::Done(cluster) => Some((ours, cluster)),
+        Initialize::Absent | Initialize::InProgress | Initialize::Spoiled => None,
+    }
+}

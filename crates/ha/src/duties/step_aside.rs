@@ -1,0 +1,199 @@
+//! The leader hands the lead over: a switchover, a failover with a living leader, or the end of its agent.
+//!
+//! ```text
+//!   wish in /failover ─► ask the candidates ─► nobody fit: refuse, with every candidate's reason
+//!                                           └► checkpoint ─► tell the routers, stop (fast) ─► stopped: release the key
+//!                                                                                               └► another leads: done
+//! ```
+//! PostgreSQL's fast stop waits until every connected standby has all WAL, the shutdown checkpoint included; so the key is
+//! released only when PostgreSQL has ended, and then at once.
+
+use crate::action::{Action, StopMode, Work};
+use crate::decision::{Answer, Turn};
+use crate::memory::{StepAside, StepAsideWhy};
+use crate::observation::{Cluster, Failover, Postgres, Running};
+use crate::reason::Refusal;
+use crate::standing;
+use std::fmt;
+use types::{Lsn, NodeName};
+
+/// How far the hand-over has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    NamesAnotherLeader { named: NodeName },
+    NamesUs,
+    AsksCandidates,
+    Refused { refusals: Vec<(NodeName, Refusal)> },
+    Checkpoints { candidate: Option<NodeName> },
+    Stops { candidate: Option<NodeName> },
+    HandsOver { candidate: Option<NodeName> },
+    InVain,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = |candidate: &Option<NodeName>| {
+            candidate.as_ref().map_or("the fittest standby".to_owned(), ToString::to_string)
+        };
+        match self {
+            Why::NamesAnotherLeader { named } => {
+                write!(f, "the switchover in /failover is from {named}, which does not lead: it is dropped")
+            }
+            Why::NamesUs => {
+                f.write_str("the switchover in /failover is to this member, which leads: it is done")
+            }
+            Why::AsksCandidates => {
+                f.write_str("a switchover was asked for: the candidates are asked for their state")
+            }
+            Why::Refused { refusals } if refusals.is_empty() => {
+                f.write_str("the switchover is refused: there is no other member")
+            }
+            Why::Refused { refusals } => {
+                f.write_str("the switchover is refused, nobody could take over:")?;
+                for (name, refusal) in refusals {
+                    write!(f, " {name}: {refusal};")?;
+                }
+                Ok(())
+            }
+            Why::Checkpoints { candidate } => {
+                write!(f, "the lead goes to {}: a checkpoint first, so that the stop is short", to(candidate))
+            }
+            Why::Stops { candidate } => write!(
+                f,
+                "the lead goes to {}: PostgreSQL is being stopped, which waits until the standbys have everything",
+                to(candidate)
+            ),
+            Why::HandsOver { candidate } => write!(
+                f,
+                "PostgreSQL has stopped and everything is sent: the leader key is released for {}",
+                to(candidate)
+            ),
+            Why::InVain => {
+                f.write_str("the lead was released and nobody took it: this member takes part again")
+            }
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    if let Some(aside) = turn.memory.step_aside.clone() {
+        return proceed(turn, &aside);
+    }
+    turn.leads()?;
+    let lsn = match &turn.seen.postgres {
+        Postgres::Running(Running::Primary { lsn, .. }) => *lsn,
+        Postgres::Running(Running::Standby { .. })
+        | Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => return None,
+    };
+    let cluster = turn.seen.cluster()?.clone();
+    let failover = cluster.failover.clone().filter(|failover| !failover.waits)?;
+    let clear = Action::ClearFailover(failover.revision);
+    if let Some(named) = failover.leader.clone().filter(|named| *named != turn.seen.me) {
+        return Some(Answer::because(Why::NamesAnotherLeader { named }).act(clear));
+    }
+    if failover.candidate.as_ref() == Some(&turn.seen.me) {
+        return Some(Answer::because(Why::NamesUs).act(clear));
+    }
+    if let Some(asking) = ask(turn, &cluster, &failover) {
+        return Some(asking);
+    }
+    turn.memory.asked_for = None;
+    if let Some(refusals) = nobody_fit(turn, &cluster, &failover, lsn) {
+        return Some(Answer::because(Why::Refused { refusals }).act(clear));
+    }
+    let why = if failover.leader.is_some() { StepAsideWhy::Switchover } else { StepAsideWhy::Failover };
+    let aside = StepAside { since: turn.now, why, candidate: failover.candidate, checkpointed: false };
+    turn.memory.step_aside = Some(aside.clone());
+    proceed(turn, &aside)
+}
+
+/// Asks the candidates once for this wish and waits for their answers.
+fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<Answer> {
+    let patience = turn.seen.rules.peer_patience();
+    let asked = turn.memory.asked_for.filter(|(revision, _)| *revision == failover.revision);
+    match asked {
+        Some((_, at)) if turn.seen.peers.asked >= Some(at) => None,
+        Some((_, at)) if turn.now.since(at) >= patience => None,
+        Some((_, at)) => Some(Answer::because(Why::AsksCandidates).wake_at(at.after(patience))),
+        None => {
+            let names = standing::reachable(&turn.seen.me, cluster);
+            if names.is_empty() {
+                return None;
+            }
+            turn.memory.asked_for = Some((failover.revision, turn.now));
+            let answer = Answer::because(Why::AsksCandidates).act(Action::AskPeers(names));
+            Some(answer.wake_at(turn.now.after(patience)))
+        }
+    }
+}
+
+/// Why nobody could take over; `None` when somebody can.
+fn nobody_fit(
+    turn: &Turn<'_>,
+    cluster: &Cluster,
+    failover: &Failover,
+    lsn: Lsn,
+) -> Option<Vec<(NodeName, Refusal)>> {
+    let names: Vec<NodeName> = match &failover.candidate {
+        Some(candidate) => vec![candidate.clone()],
+        None => cluster.members.keys().filter(|name| **name != turn.seen.me).cloned().collect(),
+    };
+    let mut refusals = Vec::new();
+    for name in names {
+        match standing::successor_refusal(turn.seen, cluster, &name, lsn) {
+            Some(refusal) => refusals.push((name, refusal)),
+            None => return None,
+        }
+    }
+    Some(refusals)
+}
+
+/// Goes on with a hand-over that was begun.
+fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
+    let candidate = aside.candidate.clone();
+    let patience = turn.seen.rules.primary_stop_timeout;
+    match &turn.seen.postgres {
+        Postgres::Running(Running::Primary { .. }) if !aside.checkpointed => {
+            turn.leads()?;
+            Some(Answer::because(Why::Checkpoints { candidate }).act(Action::Begin(Work::Checkpoint)))
+        }
+        Postgres::Running(Running::Primary { .. }) => {
+            let term = turn.leads()?;
+            let mut answer = Answer::because(Why::Stops { candidate });
+            if turn.memory.stopping.is_none() {
+                answer = answer.act(Action::WithdrawWritable(term));
+            }
+            turn.memory.expected_stop = true;
+            Some(answer.act_all(turn.stop(StopMode::Fast, patience)))
+        }
+        Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => {
+            let actions = turn.stop(StopMode::Fast, patience);
+            Some(Answer::because(Why::Stops { candidate }).act_all(actions))
+        }
+        Postgres::Stopped => Some(release(turn, candidate)),
+        Postgres::Running(Running::Standby { .. }) => {
+            turn.memory.step_aside = None;
+            None
+        }
+    }
+}
+
+/// PostgreSQL has ended: release the key, then wait for somebody to take it, but not for ever.
+fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
+    let answer = Answer::because(Why::HandsOver { candidate });
+    if let Some(term) = turn.leads() {
+        let until = turn.now.after(turn.seen.rules.ttl);
+        turn.memory.no_race_before = Some(until);
+        return answer.act(Action::ReleaseLeader(term)).wake_at(until);
+    }
+    match turn.memory.no_race_before {
+        Some(until) if turn.now < until => answer.wake_at(until),
+        Some(_) | None => {
+            turn.memory.step_aside = None;
+            Answer::because(Why::InVain).wake_at(turn.now)
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Without etcd nothing new is decided: a primary leads on while its lease lasts (the deadline is the first duty's), a standby
+//! follows on, and what is stopped comes up as a standby, which harms nobody and keeps its WAL in the race that follows.
+
+use crate::action::Action;
+use crate::decision::{Answer, Turn};
+use crate::observation::{Contact, Data, Etcd, Postgres, Running};
+use std::fmt;
+use types::{Moment, Term};
+
+/// What goes on without etcd.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    WaitingForEtcd { since: Moment },
+    LeadsOnItsLease { term: Term, until: Moment },
+    FollowsWithoutEtcd { since: Moment },
+    StartsStandbyWithoutEtcd,
+    StoppedWithoutEtcd { since: Moment },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::WaitingForEtcd { .. } => f.write_str("etcd has not answered since this agent started: it waits and leaves PostgreSQL as it is"),
+            Why::LeadsOnItsLease { term, .. } => write!(f, "etcd does not show the cluster at the moment; the lease of term {term} is still good and the lead is kept until it ends"),
+            Why::FollowsWithoutEtcd { .. } => f.write_str("etcd does not answer; PostgreSQL goes on as it is"),
+            Why::StartsStandbyWithoutEtcd => f.write_str("etcd does not answer and PostgreSQL is stopped: it is started as a standby, which can be read and harms nobody"),
+            Why::StoppedWithoutEtcd { .. } => f.write_str("etcd does not answer and PostgreSQL is stopped; it waits"),
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    match &turn.seen.etcd {
+        Etcd::Never { since } => Some(Answer::because(Why::WaitingForEtcd { since: *since })),
+        Etcd::Seen { contact: Contact::Live, .. } => None,
+        Etcd::Seen { contact: Contact::Lost { since }, .. } => Some(without(turn, *since)),
+    }
+}
+
+fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
+    let stop_at = turn.stop_at();
+    if let (Some(term), Some(until)) = (turn.leads(), stop_at) {
+        return Answer::because(Why::LeadsOnItsLease { term, until });
+    }
+    match &turn.seen.postgres {
+        Postgres::Running(Running::Primary { .. } | Running::Standby { .. })
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => Answer::because(Why::FollowsWithoutEtcd { since }),
+        Postgres::Stopped => match &turn.seen.data {
+            Data::Present(_) if turn.memory.start.due(turn.now) && turn.memory.ordered.is_none() => {
+                turn.memory.start = turn.memory.start.failed(turn.now);
+                let upstream = turn.seen.other_leader().cloned();
+                let answer = Answer::because(Why::StartsStandbyWithoutEtcd);
+                answer.act(Action::StartStandby(upstream))
+            }
+            Data::Present(_) | Data::Empty | Data::Incomplete | Data::Unusable => {
+                Answer::because(Why::StoppedWithoutEtcd { since })
+            }
+        },
+    }
+}

@@ -1,0 +1,49 @@
+//! One job at a time; while it runs, nothing else is begun. The lease is renewed beside the turns all the while.
+
+use crate::action::{Action, Work};
+use crate::decision::{Answer, Turn};
+use crate::observation::{Job, Order};
+use std::fmt;
+use types::NodeName;
+
+/// Which job runs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    Bootstrapping,
+    Cloning { from: NodeName },
+    Rewinding { from: NodeName },
+    Checkpointing,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Bootstrapping => f.write_str("a new cluster is being created"),
+            Why::Cloning { from } => write!(f, "the data directory of {from} is being copied"),
+            Why::Rewinding { from } => {
+                write!(f, "the data directory is being rewound to the history of {from}")
+            }
+            Why::Checkpointing => {
+                f.write_str("a checkpoint is being written, so that the stop that follows is short")
+            }
+        }
+    }
+}
+
+pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
+    let work = match &turn.seen.job {
+        Job::Idle => return None,
+        Job::Running { work, .. } => work,
+    };
+    let answer = Answer::because(match work {
+        Work::Bootstrap => Why::Bootstrapping,
+        Work::Clone(from) => Why::Cloning { from: from.clone() },
+        Work::Rewind { from, .. } => Why::Rewinding { from: from.clone() },
+        Work::Checkpoint => Why::Checkpointing,
+    });
+    let shutdown = turn.seen.order == Some(Order::Shutdown);
+    Some(match work {
+        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } if shutdown => answer.act(Action::CancelJob),
+        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::Checkpoint => answer,
+    })
+}

@@ -1,0 +1,110 @@
+//! What a member remembers from turn to turn: only what no observation shows.
+
+use crate::action::StopMode;
+use crate::observation::Order;
+use types::{Moment, NodeName, Term};
+
+/// At most this many crashes are remembered.
+pub(crate) const CRASHES_KEPT: usize = 8;
+
+/// What a member remembers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Memory {
+    /// The race we take part in.
+    pub race: Option<Race>,
+    /// We do not race before this moment.
+    pub no_race_before: Option<Moment>,
+    /// Since when we promote, and in which term.
+    pub promoting: Option<(Term, Moment)>,
+    /// The stop we asked for.
+    pub stopping: Option<(StopMode, Moment)>,
+    /// The lead is being handed over.
+    pub step_aside: Option<StepAside>,
+    /// A person's order that is being carried out.
+    pub ordered: Option<Ordered>,
+    /// The last term in which we led.
+    pub term: Option<Term>,
+    /// Our data were seen to belong to this cluster.
+    pub matched: bool,
+    /// The next start is not after a crash: we stopped it ourselves, or we have just created it.
+    pub expected_stop: bool,
+    /// When PostgreSQL crashed while we led; the newest last.
+    pub crashes: Vec<Moment>,
+    /// Starts that came to nothing.
+    pub start: Retry,
+    /// Since when PostgreSQL is wanted as a running primary and is not one.
+    pub down_since: Option<Moment>,
+    /// Clones that came to nothing.
+    pub clone: Retry,
+    /// Rewinds that came to nothing.
+    pub rewind: Retry,
+    /// The data directory was rewound, or needs no rewind, for this leader: it may follow.
+    pub reconciled: Option<NodeName>,
+    /// The data were seen to have left the leader's history while PostgreSQL ran: follow only after a rewind.
+    pub must_rewind: bool,
+    /// The switchover for which the candidates were asked: the revision of its key, and when.
+    pub asked_for: Option<(i64, Moment)>,
+    /// Since when the running standby gets nothing from its leader.
+    pub dry_since: Option<Moment>,
+    /// We created the cluster and have not led it yet.
+    pub created: bool,
+}
+
+/// A race for the lead.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Race {
+    /// Since when we see no leader.
+    pub since: Moment,
+    /// When we last asked the peers.
+    pub asked: Option<Moment>,
+}
+
+/// Something that is tried again after longer and longer rests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Retry {
+    pub failures: u32,
+    pub not_before: Option<Moment>,
+}
+
+impl Retry {
+    /// One more failure: the next try comes after 1, 2, 4 … 32 seconds.
+    #[must_use]
+    pub fn failed(self, now: Moment) -> Retry {
+        let failures = self.failures.saturating_add(1);
+        let rest = std::time::Duration::from_secs(1 << (failures - 1).min(5));
+        Retry { failures, not_before: Some(now.after(rest)) }
+    }
+
+    /// Whether it may be tried now.
+    #[must_use]
+    pub fn due(self, now: Moment) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+}
+
+/// An order that is being carried out.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ordered {
+    pub order: Order,
+    /// PostgreSQL was seen stopped since.
+    pub stopped: bool,
+}
+
+/// A hand-over of the lead.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct StepAside {
+    pub since: Moment,
+    pub why: StepAsideWhy,
+    /// Who shall lead; anybody fit when `None`.
+    pub candidate: Option<NodeName>,
+    /// The checkpoint before the stop was written, or could not be.
+    pub checkpointed: bool,
+}
+
+/// Why the lead is handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StepAsideWhy {
+    Switchover,
+    Failover,
+    Shutdown,
+}

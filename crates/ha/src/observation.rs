@@ -1,0 +1,339 @@
+//! What a member sees at the beginning of a turn. Unknown is a value here, never a default.
+
+use crate::action::Work;
+use crate::rules::Rules;
+use std::collections::BTreeMap;
+use types::{History, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
+
+/// Everything a turn starts from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Observation {
+    /// Our name.
+    pub me: NodeName,
+    /// Our tags.
+    pub tags: Tags,
+    /// The settings.
+    pub rules: Rules,
+    /// What etcd says.
+    pub etcd: Etcd,
+    /// What our lease allows.
+    pub authority: Authority,
+    /// Our data directory.
+    pub data: Data,
+    /// Our PostgreSQL.
+    pub postgres: Postgres,
+    /// The running job.
+    pub job: Job,
+    /// A job that ended since the last turn.
+    pub finished: Option<Finished>,
+    /// The guard.
+    pub guard: Guard,
+    /// The answers to the last `AskPeers`.
+    pub peers: Peers,
+    /// The answer to the last `ReadLeaderHistory`.
+    pub leader_history: LeaderHistory,
+    /// The order at the head of the queue.
+    pub order: Option<Order>,
+}
+
+/// What is known of the cluster.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Etcd {
+    /// Nothing was read since the agent started.
+    Never { since: Moment },
+    /// What was read last, and whether it is current.
+    Seen { cluster: Cluster, contact: Contact },
+}
+
+/// Whether etcd answers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Contact {
+    Live,
+    Lost { since: Moment },
+}
+
+/// The keys of the cluster.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Cluster {
+    /// The revision at which this was true.
+    pub revision: i64,
+    pub initialize: Initialize,
+    pub leader: LeaderKey,
+    /// All members with a living key, us included.
+    pub members: BTreeMap<NodeName, Member>,
+    /// The position the last leader reported.
+    pub optime: Option<Lsn>,
+    pub failover: Option<Failover>,
+    /// Who announced that it accepts writes, in which term.
+    pub writable: Option<Writable>,
+    /// Where each earlier timeline of the cluster ended.
+    pub history: BTreeMap<Timeline, Lsn>,
+}
+
+/// `/initialize`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Initialize {
+    Absent,
+    /// Somebody creates the cluster.
+    InProgress,
+    Done(SystemId),
+    /// The value cannot be understood; we neither lead nor create on it.
+    Spoiled,
+}
+
+/// `/leader`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LeaderKey {
+    Free,
+    /// `ours` tells whether it hangs on the lease of this agent.
+    Held {
+        name: NodeName,
+        term: Term,
+        ours: bool,
+    },
+    /// The value cannot be understood, or names nobody and has no lease; nobody races on it.
+    Spoiled {
+        term: Term,
+    },
+}
+
+/// What a member publishes about itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Member {
+    /// Its PostgreSQL runs as a primary.
+    pub primary: bool,
+    /// Its PostgreSQL runs.
+    pub running: bool,
+    /// It can be asked by REST.
+    pub reachable: bool,
+    pub nofailover: bool,
+    pub timeline: Option<Timeline>,
+    pub lsn: Option<Lsn>,
+}
+
+/// `/failover`: a wish for a switchover (`leader` named) or a failover.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Failover {
+    pub leader: Option<NodeName>,
+    pub candidate: Option<NodeName>,
+    /// Whether the time it is scheduled for has not come yet.
+    pub waits: bool,
+    pub revision: i64,
+}
+
+/// `/baton/writable`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Writable {
+    pub name: NodeName,
+    pub term: Term,
+    pub timeline: Timeline,
+}
+
+/// What our lease allows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Authority {
+    /// We do not hold the leader key.
+    None,
+    /// We hold it in this term. `deadline` is the end of the authority: the moment the last successful renewal was sent, plus the
+    /// granted time, minus the margin.
+    Held { term: Term, deadline: Moment },
+}
+
+/// The data directory.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Data {
+    /// It does not exist or is empty.
+    Empty,
+    /// A clone, rewind or bootstrap in it was begun and not finished.
+    Incomplete,
+    /// It cannot be read, or is not a data directory of this PostgreSQL.
+    Unusable,
+    Present(Control),
+}
+
+/// What the control file says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Control {
+    pub system_id: SystemId,
+    pub timeline: Timeline,
+    /// The last checkpoint; of a clean stop, the last record there is.
+    pub checkpoint: Lsn,
+    /// The furthest position known to be in it: recovery's end for a standby, the checkpoint for a primary.
+    pub reached: Lsn,
+    /// It was stopped cleanly.
+    pub clean: bool,
+    /// The next start makes it a standby.
+    pub standby: bool,
+    /// It has checksums or WAL hints, which a rewind needs.
+    pub rewindable: bool,
+}
+
+/// The PostgreSQL process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Postgres {
+    Stopped,
+    Starting {
+        since: Moment,
+    },
+    Running(Running),
+    /// It was told to stop and has not ended.
+    Stopping {
+        since: Moment,
+    },
+    /// The postmaster lives and does not answer. `primary` is what it was before.
+    Unresponsive {
+        since: Moment,
+        primary: bool,
+    },
+}
+
+/// What a running PostgreSQL says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Running {
+    Primary {
+        timeline: Timeline,
+        lsn: Lsn,
+    },
+    Standby {
+        timeline: Timeline,
+        /// The furthest position it has, received or replayed.
+        lsn: Lsn,
+        streaming: bool,
+        /// The member it is configured to follow.
+        upstream: Option<NodeName>,
+    },
+}
+
+/// The running job.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Job {
+    Idle,
+    Running { work: Work, since: Moment },
+}
+
+/// A job that ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Finished {
+    pub work: Work,
+    pub ok: bool,
+}
+
+/// The guard: the process that kills a primary whose deadline has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Guard {
+    /// There is none: nothing may be promoted.
+    Absent,
+    Disarmed,
+    Armed,
+}
+
+/// The answers to the last question put to the peers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Peers {
+    /// When it was asked; `None` before the first time and while answers are awaited.
+    pub asked: Option<Moment>,
+    pub answers: BTreeMap<NodeName, PeerAnswer>,
+}
+
+/// What one peer answered.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum PeerAnswer {
+    Silent,
+    Said(PeerFacts),
+}
+
+/// What a peer says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PeerFacts {
+    pub primary: bool,
+    pub timeline: Option<Timeline>,
+    pub lsn: Lsn,
+    pub nofailover: bool,
+    pub failover_priority: i64,
+    /// Its guard or watchdog cannot protect a lead.
+    pub unprotected: bool,
+}
+
+/// The history of the leader's timeline, as the leader told it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LeaderHistory {
+    Unknown,
+    Known { leader: NodeName, history: History },
+}
+
+/// What a person asked this agent to do.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Order {
+    /// Restart PostgreSQL, keeping the lead.
+    Restart,
+    /// Clone the data directory anew.
+    Reinitialize,
+    /// Stop PostgreSQL (handing the lead over first) and end the agent.
+    Shutdown,
+}
+
+impl Observation {
+    /// The cluster as last read.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.etcd {
+            Etcd::Never { .. } => None,
+            Etcd::Seen { cluster, .. } => Some(cluster),
+        }
+    }
+
+    /// The term in which we lead now: the authority has not run out, and etcd does not show that the key is gone or belongs
+    /// to a newer term. A view older than the term cannot show anything about it.
+    #[must_use]
+    pub fn leads(&self, now: Moment) -> Option<Term> {
+        let (term, deadline) = match self.authority {
+            Authority::None => return None,
+            Authority::Held { term, deadline } => (term, deadline),
+        };
+        if now >= deadline {
+            return None;
+        }
+        let contradicted = self.cluster().is_some_and(|cluster| {
+            cluster.revision >= term.0
+                && match &cluster.leader {
+                    LeaderKey::Free => true,
+                    LeaderKey::Held { name, term: held, .. } => *held != term || *name != self.me,
+                    LeaderKey::Spoiled { .. } => false,
+                }
+        });
+        (!contradicted).then_some(term)
+    }
+
+    /// The system identifier of our data.
+    #[must_use]
+    pub fn system_id(&self) -> Option<SystemId> {
+        match &self.data {
+            Data::Present(control) => Some(control.system_id),
+            Data::Empty | Data::Incomplete | Data::Unusable => None,
+        }
+    }
+
+    /// The other member that holds the leader key.
+    #[must_use]
+    pub fn other_leader(&self) -> Option<&NodeName> {
+        match &self.cluster()?.leader {
+            LeaderKey::Held { name, .. } if *name != self.me => Some(name),
+            LeaderKey::Held { .. } | LeaderKey::Free | LeaderKey::Spoiled { .. } => None,
+        }
+    }
+
+    /// Whether our PostgreSQL is, or may be, a primary.
+    #[must_use]
+    pub fn may_be_primary(&self) -> bool {
+        match &self.postgres {
+            Postgres::Stopped => false,
+            Postgres::Running(Running::Primary { .. }) => true,
+            Postgres::Running(Running::Standby { .. }) => false,
+            Postgres::Unresponsive { primary, .. } => *primary,
+            Postgres::Starting { .. } | Postgres::Stopping { .. } => match &self.data {
+                Data::Present(control) => !control.standby,
+                Data::Empty | Data::Incomplete | Data::Unusable => false,
+            },
+        }
+    }
+}

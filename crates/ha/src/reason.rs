@@ -1,0 +1,124 @@
+//! Why something was decided. Every branch of every duty has a value of its own, kept beside the duty with its prose.
+
+use crate::duties::{
+    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, race, recover, refuse_foreign_data,
+    stand_still, step_aside, survive_without_etcd, wait_for_job,
+};
+use std::fmt;
+use types::{Lsn, Moment, NodeName, Timeline};
+
+/// Defines the reason of a decision: which duty answered, and why.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $duty:ident => $module:ident, $name:literal;)*) => {
+        /// Which duty answered, and why.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum Reason {
+            $($(#[doc = $doc])* $duty($module::Why),)*
+        }
+
+        impl Reason {
+            /// The duty that answered, as a metric label and a word of the journal.
+            #[must_use]
+            pub fn duty(&self) -> &'static str {
+                match self { $(Reason::$duty(_) => $name,)* }
+            }
+
+            /// The value as one word: the same for the same branch, whatever the numbers in it.
+            #[must_use]
+            pub fn code(&self) -> String {
+                let debug = match self { $(Reason::$duty(why) => format!("{why:?}"),)* };
+                debug.chars().take_while(char::is_ascii_alphanumeric).collect()
+            }
+        }
+
+        impl fmt::Display for Reason {
+            /// One or two sentences for a tired person.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(Reason::$duty(why) => why.fmt(f),)* }
+            }
+        }
+
+        $(impl From<$module::Why> for Reason {
+            fn from(why: $module::Why) -> Reason {
+                Reason::$duty(why)
+            }
+        })*
+    };
+}
+
+reasons! {
+    /// A primary ends before its authority does.
+    KeepDeadline => keep_deadline, "keep deadline";
+    /// A job runs.
+    WaitForJob => wait_for_job, "wait for job";
+    /// A person asked for it.
+    CarryOutOrder => carry_out_order, "carry out order";
+    /// The cluster is paused.
+    StandStill => stand_still, "stand still";
+    /// The data are of another cluster.
+    RefuseForeignData => refuse_foreign_data, "refuse foreign data";
+    /// etcd does not answer.
+    SurviveWithoutEtcd => survive_without_etcd, "survive without etcd";
+    /// There are no data.
+    BootstrapOrClone => bootstrap_or_clone, "bootstrap or clone";
+    /// The lead is handed over.
+    StepAside => step_aside, "step aside";
+    /// PostgreSQL is stopped.
+    Recover => recover, "recover";
+    /// This member leads.
+    Lead => lead, "lead";
+    /// Nobody leads.
+    Race => race, "race";
+    /// Another member leads.
+    Follow => follow, "follow";
+}
+
+/// Why a member must not lead now.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    NoFailoverTag,
+    SteppedAside { until: Moment },
+    NotRunning,
+    NoGuard,
+    Unprotected,
+    ClusterUnknown,
+    NotOurCluster,
+    BehindTooFar { by: u64, limit: u64 },
+    OldTimeline { mine: Timeline, newest: Timeline },
+    Diverged { timeline: Timeline, lsn: Lsn, end: Lsn },
+    PeerIsPrimary { peer: NodeName },
+    PeerAhead { peer: NodeName, theirs: Lsn, mine: Lsn },
+    PeerOnNewerTimeline { peer: NodeName, theirs: Timeline, mine: Timeline },
+    PeerPreferred { peer: NodeName, theirs: i64, mine: i64 },
+    PeerSilentAndAhead { peer: NodeName, theirs: Lsn, mine: Lsn },
+    GivesWayTo { candidate: NodeName },
+    Silent,
+    Absent,
+    IsPrimary,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoFailoverTag => f.write_str("its tags forbid it to lead (nofailover, or failover_priority 0)"),
+            Refusal::SteppedAside { .. } => f.write_str("it has just given the lead away and leaves it to others for a while"),
+            Refusal::NotRunning => f.write_str("its PostgreSQL does not run as a standby"),
+            Refusal::NoGuard => f.write_str("it has no guard process, without which nothing is promoted; see the agent's log for why the guard did not start"),
+            Refusal::Unprotected => f.write_str("its watchdog is required and does not work"),
+            Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
+            Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
+            Refusal::BehindTooFar { by, limit } => write!(f, "it is {by} bytes behind the last known position of the leader; maximum_lag_on_failover allows {limit}"),
+            Refusal::OldTimeline { mine, newest } => write!(f, "it is on timeline {mine} and the cluster was on {newest}; check_timeline asks for the newest"),
+            Refusal::Diverged { timeline, lsn, end } => write!(f, "it has WAL of timeline {timeline} up to {lsn}, but the cluster left that timeline at {end}: its data have diverged"),
+            Refusal::PeerIsPrimary { peer } => write!(f, "{peer} says that it still is a primary"),
+            Refusal::PeerAhead { peer, theirs, mine } => write!(f, "{peer} has more: {theirs} against {mine} here"),
+            Refusal::PeerOnNewerTimeline { peer, theirs, mine } => write!(f, "{peer} is on the newer timeline {theirs}, this member on {mine}"),
+            Refusal::PeerPreferred { peer, theirs, mine } => write!(f, "{peer} has the same position and the higher failover_priority: {theirs} against {mine} here"),
+            Refusal::PeerSilentAndAhead { peer, theirs, mine } => write!(f, "{peer} does not answer and was last seen ahead, at {theirs} against {mine} here; it is given a little time"),
+            Refusal::GivesWayTo { candidate } => write!(f, "{candidate} was named as the next leader and is fit"),
+            Refusal::Silent => f.write_str("it does not answer"),
+            Refusal::Absent => f.write_str("there is no member of this name"),
+            Refusal::IsPrimary => f.write_str("it says that it is a primary itself"),
+        }
+    }
+}

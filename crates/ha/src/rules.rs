@@ -1,0 +1,66 @@
+//! The settings that decisions depend on, and the times that follow from them.
+
+use std::time::Duration;
+
+/// What the configuration says about leading and following.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Rules {
+    /// Time to live of the lease that carries the lead.
+    pub ttl: Duration,
+    /// The longest rest between two turns.
+    pub loop_wait: Duration,
+    /// How long one operation on etcd or PostgreSQL may be tried.
+    pub retry_timeout: Duration,
+    /// A candidate that is further behind than this many bytes does not lead.
+    pub maximum_lag_on_failover: u64,
+    /// Nothing is started, stopped, promoted or demoted by itself.
+    pub pause: bool,
+    /// A candidate must be on the newest timeline.
+    pub check_timeline: bool,
+    /// How long a crashed or starting primary may take before the lead is given away.
+    pub primary_start_timeout: Duration,
+    /// How long a clean stop of a primary may take before it is stopped hard.
+    pub primary_stop_timeout: Duration,
+    /// This member may create a new cluster.
+    pub may_bootstrap: bool,
+    /// A diverged data directory may be rewound (else it is kept aside and cloned anew).
+    pub may_rewind: bool,
+}
+
+impl Rules {
+    /// Between the guard's deadline and the end of the lease: time for killed processes to be gone.
+    #[must_use]
+    pub fn margin(ttl: Duration) -> Duration {
+        (ttl / 20).clamp(Duration::from_millis(100), Duration::from_secs(1))
+    }
+
+    /// How long before the guard's deadline the agent itself stops a primary that cannot renew.
+    #[must_use]
+    pub fn stop_budget(&self) -> Duration {
+        (self.ttl / 10).clamp(Duration::from_millis(200), Duration::from_secs(2))
+    }
+
+    /// The rest between two renewals of the lease.
+    #[must_use]
+    pub fn renew_every(&self) -> Duration {
+        (self.ttl / 3).min(self.loop_wait.max(Duration::from_millis(500)))
+    }
+
+    /// How long the race waits for a silent peer that was last seen ahead.
+    #[must_use]
+    pub fn peer_patience(&self) -> Duration {
+        (self.ttl / 2).clamp(Duration::from_secs(1), Duration::from_secs(5))
+    }
+
+    /// The rest between two rounds of questions in a race that nobody may win yet.
+    #[must_use]
+    pub fn race_pause(&self) -> Duration {
+        (self.loop_wait / 2).clamp(Duration::from_millis(100), Duration::from_millis(500))
+    }
+
+    /// How long PostgreSQL may be silent before the lead is given away.
+    #[must_use]
+    pub fn unresponsive_limit(&self) -> Duration {
+        (self.ttl * 3).max(Duration::from_secs(15))
+    }
+}

@@ -1,0 +1,169 @@
+//! Who may lead: what speaks against this member, and against another one.
+//!
+//! A position is compared first by timeline, then by LSN: what was written on the newer timeline was acknowledged by a later
+//! leader. WAL beyond the point where the cluster left its timeline is not part of the cluster's history at all.
+
+use crate::decision::Turn;
+use crate::observation::{Cluster, Failover, Guard, Observation, PeerAnswer, PeerFacts, Postgres, Running};
+use crate::reason::Refusal;
+use types::{Lsn, NodeName, Timeline};
+
+/// The members that can be asked.
+pub(crate) fn reachable(me: &NodeName, cluster: &Cluster) -> Vec<NodeName> {
+    let others = cluster.members.iter().filter(|(name, member)| *name != me && member.reachable);
+    others.map(|(name, _)| name.clone()).collect()
+}
+
+/// The newest timeline the cluster is known to have been on.
+pub(crate) fn newest_timeline(cluster: &Cluster) -> Option<Timeline> {
+    cluster.history.keys().next_back().map(|last| Timeline(last.0.saturating_add(1)))
+}
+
+/// What speaks against this member as a leader, without asking anybody.
+pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    if turn.seen.tags.nofailover() {
+        return Some(Refusal::NoFailoverTag);
+    }
+    if let Some(until) = turn.memory.no_race_before.filter(|until| turn.now < *until) {
+        return Some(Refusal::SteppedAside { until });
+    }
+    if turn.seen.guard == Guard::Absent {
+        return Some(Refusal::NoGuard);
+    }
+    match crate::duties::refuse_foreign_data::verdict(turn) {
+        None => return Some(Refusal::ClusterUnknown),
+        Some(false) => return Some(Refusal::NotOurCluster),
+        Some(true) => {}
+    }
+    let (timeline, lsn) = position(turn.seen)?;
+    let newest = newest_timeline(cluster);
+    if let Some(end) = cluster.history.get(&timeline).copied().filter(|end| lsn > *end) {
+        return Some(Refusal::Diverged { timeline, lsn, end });
+    }
+    if let Some(newest) = newest.filter(|newest| turn.seen.rules.check_timeline && timeline < *newest) {
+        return Some(Refusal::OldTimeline { mine: timeline, newest });
+    }
+    let by = cluster.optime.map_or(0, |optime| optime.bytes_since(lsn));
+    let limit = turn.seen.rules.maximum_lag_on_failover;
+    (by > limit).then_some(Refusal::BehindTooFar { by, limit })
+}
+
+/// What the peers' answers say against this member.
+pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    let (timeline, lsn) = position(turn.seen)?;
+    let patient =
+        turn.memory.race.is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
+    let stepping_down = cluster.failover.as_ref().and_then(|failover| failover.leader.as_ref());
+    let named = named_candidate(turn.seen, cluster.failover.as_ref());
+    for (name, member) in &cluster.members {
+        if *name == turn.seen.me || Some(name) == stepping_down {
+            continue;
+        }
+        let refusal = match turn.seen.peers.answers.get(name) {
+            Some(PeerAnswer::Said(facts)) => compare(turn.seen, name, facts, (timeline, lsn), named),
+            Some(PeerAnswer::Silent) | None => member
+                .lsn
+                .filter(|theirs| {
+                    patient && (member.timeline, *theirs) > (Some(timeline), lsn) && !member.nofailover
+                })
+                .map(|theirs| Refusal::PeerSilentAndAhead { peer: name.clone(), theirs, mine: lsn }),
+        };
+        if refusal.is_some() {
+            return refusal;
+        }
+    }
+    None
+}
+
+/// Whether a person named this member as the next leader.
+fn named_candidate(seen: &Observation, failover: Option<&Failover>) -> bool {
+    failover.is_some_and(|failover| !failover.waits && failover.candidate.as_ref() == Some(&seen.me))
+}
+
+fn compare(
+    seen: &Observation,
+    peer: &NodeName,
+    facts: &PeerFacts,
+    (timeline, mine): (Timeline, Lsn),
+    named: bool,
+) -> Option<Refusal> {
+    let peer = peer.clone();
+    if facts.primary {
+        return Some(Refusal::PeerIsPrimary { peer });
+    }
+    if facts.nofailover || facts.unprotected || named {
+        return None;
+    }
+    let theirs = facts.timeline.unwrap_or(timeline);
+    if theirs > timeline {
+        return Some(Refusal::PeerOnNewerTimeline { peer, theirs, mine: timeline });
+    }
+    if theirs < timeline || facts.lsn < mine {
+        return None;
+    }
+    if facts.lsn > mine {
+        return Some(Refusal::PeerAhead { peer, theirs: facts.lsn, mine });
+    }
+    let ours = seen.tags.failover_priority();
+    let preferred = facts.failover_priority > ours;
+    preferred.then_some(Refusal::PeerPreferred { peer, theirs: facts.failover_priority, mine: ours })
+}
+
+/// Another member that a person named as the next leader and that looks fit: this one gives way, for the time of a lease.
+pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    let failover = cluster.failover.as_ref().filter(|failover| !failover.waits)?;
+    let candidate = failover.candidate.as_ref().filter(|name| **name != turn.seen.me)?;
+    let race = turn.memory.race?;
+    if turn.now.since(race.since) >= turn.seen.rules.ttl {
+        return None;
+    }
+    let fit = match turn.seen.peers.answers.get(candidate)? {
+        PeerAnswer::Said(facts) => !facts.nofailover && !facts.unprotected,
+        PeerAnswer::Silent => false,
+    };
+    fit.then(|| Refusal::GivesWayTo { candidate: candidate.clone() })
+}
+
+/// What speaks against another member as the successor of this leader, which is at `lsn`.
+pub(crate) fn successor_refusal(
+    seen: &Observation,
+    cluster: &Cluster,
+    name: &NodeName,
+    lsn: Lsn,
+) -> Option<Refusal> {
+    let Some(member) = cluster.members.get(name) else {
+        return Some(Refusal::Absent);
+    };
+    if member.nofailover {
+        return Some(Refusal::NoFailoverTag);
+    }
+    let facts = match seen.peers.answers.get(name) {
+        Some(PeerAnswer::Said(facts)) => facts,
+        Some(PeerAnswer::Silent) | None => return Some(Refusal::Silent),
+    };
+    if facts.primary {
+        return Some(Refusal::IsPrimary);
+    }
+    if facts.nofailover {
+        return Some(Refusal::NoFailoverTag);
+    }
+    if facts.unprotected {
+        return Some(Refusal::Unprotected);
+    }
+    let by = lsn.bytes_since(facts.lsn);
+    let limit = seen.rules.maximum_lag_on_failover;
+    (by > limit).then_some(Refusal::BehindTooFar { by, limit })
+}
+
+/// Timeline and furthest position of our running standby.
+pub(crate) fn position(seen: &Observation) -> Option<(Timeline, Lsn)> {
+    match &seen.postgres {
+        Postgres::Running(Running::Standby { timeline, lsn, .. } | Running::Primary { timeline, lsn }) => {
+            Some((*timeline, *lsn))
+        }
+        Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => None,
+    }
+}
