@@ -120,7 +120,7 @@ impl Installation {
 /// Whether a variable is the agent's own, or would make PostgreSQL's programs connect elsewhere than we tell them.
 /// Everything else is kept: `archive_command` and `restore_command` are configured through it.
 fn is_private(name: &str) -> bool {
-    const PREFIXES: [&str; 4] = ["BATON_", "PATRONI_", "KUBERNETES_", "PG_OOM_"];
+    const PREFIXES: [&str; 3] = ["BATON_", "PATRONI_", "KUBERNETES_"];
     const SYSTEMD: [&str; 6] =
         ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
     const LIBPQ: [&str; 10] = [

@@ -7,17 +7,24 @@
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
+pub mod basebackup;
 pub mod connection;
 pub mod control;
 pub mod data_dir;
 pub mod error;
 mod files;
 pub mod installation;
+mod job;
+mod parameter;
+mod passfile;
+pub mod postmaster;
 pub mod probe;
 pub mod replication;
+pub mod rewind;
 pub mod secret;
 pub mod slots;
 pub mod users;
+mod wal;
 mod wire;
 
 pub use error::Error;

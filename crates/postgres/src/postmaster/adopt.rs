@@ -1,0 +1,66 @@
+//! Finding the postmaster that already serves a data directory.
+//!
+//! `postmaster.pid` names it; the file can be stale and its process id somebody else's by now, therefore the process
+//! must run a `postgres` in that very directory. Without the file the process table is searched.
+
+use super::processes::{self, DirId, Process};
+use super::{Postmaster, is_gone};
+use crate::error::Error;
+use crate::files;
+use std::path::Path;
+
+pub(super) fn adopt(data_dir: &Path) -> Result<Option<Postmaster>, Error> {
+    let Some(dir) = DirId::of(data_dir)? else { return Ok(None) };
+    match pid_file(data_dir)? {
+        PidFile::Postmaster(pid) => match Process::read(pid) {
+            Some(process) => open_if_ours(&process, dir, data_dir),
+            None => Ok(None),
+        },
+        // A single-user server is nobody to adopt.
+        PidFile::SingleUser => Ok(None),
+        PidFile::Missing => {
+            for process in processes::servers_in(dir)? {
+                if let Some(postmaster) = open_if_ours(&process, dir, data_dir)? {
+                    return Ok(Some(postmaster));
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What the first line of `postmaster.pid` says.
+enum PidFile {
+    Missing,
+    Postmaster(u32),
+    SingleUser,
+}
+
+fn pid_file(data_dir: &Path) -> Result<PidFile, Error> {
+    let Some(bytes) = files::read_if_there(&data_dir.join("postmaster.pid"))? else {
+        return Ok(PidFile::Missing);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    match text.lines().next().and_then(|line| line.trim().parse::<i64>().ok()) {
+        Some(pid) if pid < 0 => Ok(PidFile::SingleUser),
+        Some(pid) => Ok(u32::try_from(pid).map_or(PidFile::Missing, PidFile::Postmaster)),
+        // Being written, or damaged: the process table knows.
+        None => Ok(PidFile::Missing),
+    }
+}
+
+fn open_if_ours(process: &Process, dir: DirId, data_dir: &Path) -> Result<Option<Postmaster>, Error> {
+    let Some(pidfd) = process.open()? else { return Ok(None) };
+    let ours = !process.is_dead() && process.works_in(dir) && process.is_postgres() && is_postmaster(process);
+    // What was read is true of the process behind the handle if that has not ended meanwhile.
+    if !ours || is_gone(&pidfd) {
+        return Ok(None);
+    }
+    Postmaster::of(process, pidfd, data_dir).map(Some)
+}
+
+/// Its children write their duty over their command line.
+fn is_postmaster(process: &Process) -> bool {
+    let title = process.title();
+    !title.is_empty() && !title.starts_with("postgres: ") && !title.contains(" --single")
+}
