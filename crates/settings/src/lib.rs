@@ -1,18 +1,41 @@
 //! The settings: Patroni's YAML as typed, then as meant.
+//!
+//! ```text
+//! file(s) ──yaml──> tree with places ──env──> tree ──check against the table──> values ──build──> Settings
+//! /config in etcd ──────────────────────────> tree ──check against the table──> values ─────────> Dynamic
+//! Settings + Dynamic ──effective──> the parameters and files of PostgreSQL
+//! ```
+//!
+//! Reads files and nothing else: no clock, no network, no process. Every problem is collected with its place; no value
+//! of a secret is ever in a message, a `Debug` or an origin.
 
 pub mod address;
+mod build;
+mod check;
+mod env;
 mod etcd;
+mod guc;
+mod kind;
+mod load;
 mod nearest;
 mod node;
+mod origin;
 mod postgresql;
 mod problem;
 mod router;
 mod secret;
 mod settings;
+mod table;
+mod values;
 mod yaml;
 
-pub use etcd::Etcd;
+pub use env::{CONFIGURATION, Env, ProcessEnv};
+pub use etcd::{BadEndpoint, Etcd, endpoint};
+pub use guc::is_controlled;
+pub use kind::Kind;
+pub use load::{Loaded, load, load_ctl, load_environment, load_router};
 pub use nearest::nearest;
+pub use origin::Origin;
 pub use postgresql::{Authentication, Login, Postgresql};
 pub use problem::{Place, Problem, Problems};
 pub use router::{Fallback, Router, Service, ServiceRole};
@@ -21,4 +44,5 @@ pub use settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
     Watchdog, WatchdogMode,
 };
+pub use table::{Row, Scope, Support, rows};
 pub use yaml::to_json;

@@ -1,6 +1,10 @@
 //! `postgresql:`, the local half.
 
+use crate::address;
+use crate::build::{self, Raw};
+use crate::problem::{Findings, Place};
 use crate::secret::Secret;
+use crate::values::Values;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,7 +61,7 @@ impl Postgresql {
     /// `host:port` under which the others reach it; an IPv6 host is in brackets.
     #[must_use]
     pub fn connect_address(&self) -> String {
-        crate::address::join(&self.connect_host, self.connect_port)
+        address::join(&self.connect_host, self.connect_port)
     }
 }
 
@@ -85,4 +89,136 @@ pub struct Login {
     pub gssencmode: Option<String>,
     pub channel_binding: Option<String>,
     pub sslnegotiation: Option<String>,
+}
+
+/// The section as meant.
+pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Postgresql> {
+    let values = raw.local;
+    let at = |key: &str| format!("postgresql.{key}");
+    let listen = values.text("postgresql.listen")?;
+    let (hosts, port) = address::split(&listen, Some(5432))?;
+    let listen: Vec<String> = hosts.split(',').map(|host| host.trim().to_owned()).collect();
+    let (connect_host, connect_port) = connect(values, &listen, port, findings);
+    let parameters = values.text_map("postgresql.parameters");
+    warn_of_controlled(values, &parameters, findings);
+    let optional = |key: &str| values.bool(&at(key));
+    Some(Postgresql {
+        unix_socket_directory: parameters
+            .get("unix_socket_directories")
+            .and_then(|list| list.split(',').next())
+            .map(|directory| directory.trim().to_owned())
+            .filter(|directory| !directory.is_empty()),
+        listen,
+        port,
+        connect_host,
+        connect_port,
+        proxy_address: values.text("postgresql.proxy_address"),
+        data_dir: values.path("postgresql.data_dir")?,
+        bin_dir: values.path("postgresql.bin_dir"),
+        bin_name: bin_names(values),
+        config_dir: values.path("postgresql.config_dir"),
+        custom_conf: values.path("postgresql.custom_conf"),
+        pgpass: values.path("postgresql.pgpass"),
+        use_unix_socket: values.flag("postgresql.use_unix_socket"),
+        use_unix_socket_repl: values.flag("postgresql.use_unix_socket_repl"),
+        database: values.text("postgresql.database").unwrap_or_default(),
+        authentication: authentication(values)?,
+        parameters,
+        pg_hba: values.texts("postgresql.pg_hba"),
+        pg_ident: values.texts("postgresql.pg_ident"),
+        callbacks: callbacks(values),
+        create_replica_methods: values.texts("postgresql.create_replica_methods").unwrap_or_default(),
+        replica_methods: replica_methods(raw),
+        basebackup: values.pairs("postgresql.basebackup"),
+        use_pg_rewind: optional("use_pg_rewind"),
+        remove_data_directory_on_rewind_failure: optional("remove_data_directory_on_rewind_failure"),
+        remove_data_directory_on_diverged_timelines: optional("remove_data_directory_on_diverged_timelines"),
+        pg_ctl_timeout: values
+            .int("postgresql.pg_ctl_timeout")
+            .and_then(|seconds| u32::try_from(seconds).ok()),
+        pre_promote: values.text("postgresql.pre_promote"),
+        before_stop: values.text("postgresql.before_stop"),
+        recovery_conf: values.text_map("postgresql.recovery_conf"),
+    })
+}
+
+fn connect(values: &Values, listen: &[String], port: u16, findings: &mut Findings) -> (String, u16) {
+    let written = values.text("postgresql.connect_address");
+    let address = written.unwrap_or_else(|| {
+        let reachable = listen.iter().find(|host| !address::is_wildcard(host)).cloned().unwrap_or_default();
+        address::join(&reachable, port)
+    });
+    build::unreachable(&address, "postgresql.connect_address", values, findings);
+    address::split(&address, Some(port)).unwrap_or((address, port))
+}
+
+/// Parameters that must be equal on all members, or are Baton's own, count only in the dynamic configuration.
+fn warn_of_controlled(values: &Values, parameters: &BTreeMap<String, String>, findings: &mut Findings) {
+    for name in parameters.keys().filter(|name| crate::guc::is_controlled(name)) {
+        let key = format!("postgresql.parameters.{name}");
+        let place =
+            values.origins.iter().find(|origin| origin.key == key).map(|origin| origin.origin.clone());
+        let what = match crate::guc::is_fixed(name) {
+            true => format!("{key} has no effect: Baton sets it itself"),
+            false => format!(
+                "{key} has no effect: it must be equal on all members, set it with `baton edit-config -p`"
+            ),
+        };
+        findings.warn(&place.unwrap_or(Place::Default), &key, what);
+    }
+}
+
+fn bin_names(values: &Values) -> BTreeMap<String, String> {
+    let programs = [
+        "pg_ctl",
+        "initdb",
+        "pg_controldata",
+        "pg_basebackup",
+        "postgres",
+        "pg_isready",
+        "pg_rewind",
+        "pg_waldump",
+    ];
+    let named = |name: &str| Some((name.to_owned(), values.text(&format!("postgresql.bin_name.{name}"))?));
+    programs.into_iter().filter_map(named).collect()
+}
+
+fn callbacks(values: &Values) -> BTreeMap<String, String> {
+    let events = ["on_start", "on_stop", "on_restart", "on_reload", "on_role_change"];
+    let named = |name: &str| Some((name.to_owned(), values.text(&format!("postgresql.callbacks.{name}"))?));
+    events.into_iter().filter_map(named).collect()
+}
+
+fn replica_methods(raw: &Raw<'_>) -> BTreeMap<String, Value> {
+    let Some(section) = raw.root.get("postgresql") else { return BTreeMap::new() };
+    let methods = raw.local.texts("postgresql.create_replica_methods").unwrap_or_default();
+    let custom = methods.into_iter().filter(|name| name != "basebackup");
+    custom.filter_map(|name| Some((name.clone(), section.get(&name)?.to_json()))).collect()
+}
+
+fn authentication(values: &Values) -> Option<Authentication> {
+    Some(Authentication {
+        superuser: login(values, "superuser")?,
+        replication: login(values, "replication")?,
+        rewind: login(values, "rewind"),
+    })
+}
+
+fn login(values: &Values, role: &str) -> Option<Login> {
+    let text = |key: &str| values.text(&format!("postgresql.authentication.{role}.{key}"));
+    let secret = |key: &str| values.secret(&format!("postgresql.authentication.{role}.{key}"));
+    Some(Login {
+        username: text("username")?,
+        password: secret("password"),
+        sslmode: text("sslmode"),
+        sslcert: text("sslcert"),
+        sslkey: text("sslkey"),
+        sslpassword: secret("sslpassword"),
+        sslrootcert: text("sslrootcert"),
+        sslcrl: text("sslcrl"),
+        sslcrldir: text("sslcrldir"),
+        gssencmode: text("gssencmode"),
+        channel_binding: text("channel_binding"),
+        sslnegotiation: text("sslnegotiation"),
+    })
 }

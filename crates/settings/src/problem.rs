@@ -58,11 +58,20 @@ fn lines(problems: &[Problem]) -> String {
 pub(crate) struct Findings {
     pub(crate) errors: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
+    /// A file could not be read to its end, so that a missing key says nothing.
+    pub(crate) unread: bool,
 }
 
 impl Findings {
     pub(crate) fn error(&mut self, place: &Place, key: &str, what: impl Into<String>) {
         self.errors.push(Problem { place: place.clone(), key: key.to_owned(), what: what.into() });
+    }
+
+    /// A required key is nowhere.
+    pub(crate) fn missing(&mut self, place: &Place, key: &str, what: impl Into<String>) {
+        if !self.unread {
+            self.error(place, key, what);
+        }
     }
 
     pub(crate) fn warn(&mut self, place: &Place, key: &str, what: impl Into<String>) {

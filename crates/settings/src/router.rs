@@ -1,6 +1,12 @@
 //! `router:`, Baton's own section.
 
+use crate::build::Raw;
+use crate::node::{Content, Node};
+use crate::problem::Findings;
+use crate::values::Values;
 use std::time::Duration;
+
+const MAX_SERVICES: usize = 100;
 
 /// The router of this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,4 +72,84 @@ impl Router {
             service("offline", 5438, ServiceRole::Offline, Fallback::Replica),
         ]
     }
+}
+
+/// The section as meant; without one, the defaults.
+pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Router {
+    let values = raw.local;
+    let services = match raw.root.get("router").and_then(|section| section.get("services")) {
+        Some(node) if !node.is_null() => services(node, values, findings),
+        _ => Router::default_services(),
+    };
+    Router {
+        listen: values.texts("router.listen").unwrap_or_default(),
+        hold_timeout: values.duration("router.hold_timeout"),
+        hold_limit: values.number("router.hold_limit"),
+        services,
+        api: values.text("router.api"),
+        etcd_patience: values.duration("router.etcd_patience"),
+    }
+}
+
+/// The services as written: a list, or a mapping whose keys are their names.
+fn services(node: &Node, values: &Values, findings: &mut Findings) -> Vec<Service> {
+    let entries: Vec<(String, Option<&str>, &Node)> = match &node.content {
+        Content::List(items) => {
+            items.iter().enumerate().map(|(n, item)| (n.to_string(), None, item)).collect()
+        }
+        Content::Map(entries) => {
+            entries.iter().map(|(key, item)| (key.text.clone(), Some(key.text.as_str()), item)).collect()
+        }
+        Content::Scalar { .. } => Vec::new(),
+    };
+    let mut services: Vec<Service> = Vec::new();
+    for (at, name, item) in entries.into_iter().take(MAX_SERVICES) {
+        if let Some(service) = service(&format!("router.services.{at}"), name, item, values, findings) {
+            if services.iter().any(|other| other.port == service.port || other.name == service.name) {
+                let what =
+                    format!("service {:?} has the name or port of another one: change it", service.name);
+                findings.error(&item.place, "router.services", what);
+            }
+            services.push(service);
+        }
+    }
+    services
+}
+
+fn service(
+    at: &str,
+    name: Option<&str>,
+    item: &Node,
+    values: &Values,
+    findings: &mut Findings,
+) -> Option<Service> {
+    let text = |key: &str| values.text(&format!("{at}.{key}"));
+    let int = |key: &str| values.int(&format!("{at}.{key}"));
+    let mut need = |key: &str| findings.error(&item.place, at, format!("{at} has no {key:?}: add it"));
+    let name = text("name").or_else(|| name.map(str::to_owned));
+    let port = int("port").and_then(|port| u16::try_from(port).ok());
+    let role = match text("role").as_deref() {
+        Some("primary") => Some(ServiceRole::Primary),
+        Some("replica") => Some(ServiceRole::Replica),
+        Some("offline") => Some(ServiceRole::Offline),
+        _ => None,
+    };
+    for (key, there) in [("name", name.is_some()), ("port", port.is_some()), ("role", role.is_some())] {
+        if !there && item.get(key).is_none() {
+            need(key);
+        }
+    }
+    let fallback = match text("fallback").as_deref() {
+        Some("primary") => Fallback::Primary,
+        Some("replica") => Fallback::Replica,
+        _ => Fallback::None,
+    };
+    Some(Service {
+        name: name?,
+        port: port?,
+        role: role?,
+        fallback,
+        max_sessions: values.number(&format!("{at}.max_sessions")),
+        destination_port: int("destination_port").and_then(|port| u16::try_from(port).ok()),
+    })
 }

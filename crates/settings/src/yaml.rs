@@ -198,7 +198,7 @@ impl<'a> Builder<'a> {
                         };
                         let what =
                             format!("duplicate key {:?}: it is also in {at}, keep one of them", found.text);
-                        self.findings.error(&found.place, &found.text, what);
+                        self.findings.error(&found.place, "", what);
                     }
                     None => entries.push((found, node)),
                 },
