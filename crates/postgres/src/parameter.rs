@@ -74,9 +74,10 @@ pub(crate) fn of_line(line: &str) -> Option<(String, &str)> {
 
 /// Whether a change takes effect only with a restart. Parameters of extensions are not known here; the running server
 /// tells about those (`pending_restart`).
-#[must_use]
-pub fn needs_restart(name: &str) -> bool {
-    RESTART.binary_search(&name.to_ascii_lowercase().as_str()).is_ok()
+pub(crate) fn needs_restart(name: &str, major: u32) -> bool {
+    let name = name.to_ascii_lowercase();
+    let reloadable_by_now = major >= 18 && name == "autovacuum_max_workers";
+    !reloadable_by_now && RESTART.binary_search(&name.as_str()).is_ok()
 }
 
 /// The parameters with context `postmaster` in PostgreSQL 13 to 18, sorted.
@@ -190,6 +191,11 @@ mod tests {
     #[test]
     fn the_table_can_be_searched() {
         assert!(RESTART.is_sorted());
-        assert!(needs_restart("Max_Connections") && needs_restart("port") && !needs_restart("work_mem"));
+        assert!(
+            needs_restart("Max_Connections", 15)
+                && needs_restart("port", 15)
+                && !needs_restart("work_mem", 15)
+        );
+        assert!(needs_restart("autovacuum_max_workers", 17) && !needs_restart("autovacuum_max_workers", 18));
     }
 }
