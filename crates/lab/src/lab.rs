@@ -14,6 +14,7 @@ use crate::binaries::Binaries;
 use crate::client::Target;
 use crate::config::{self, NAMESPACE, Passwords, SCOPE, SUPERUSER, endpoint, etcd_hosts, node_name};
 use crate::daemon::{Daemon, Program};
+use crate::demo::LOCK;
 use crate::etcd_member::{Addresses, EtcdMember};
 use crate::keys::Gateway;
 use crate::node::{Node, NodePlan, place_binary, write_private};
@@ -22,8 +23,9 @@ use crate::processes;
 use crate::view::View;
 use crate::wait::{try_until, until};
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
 use std::net::SocketAddrV4;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,8 @@ pub struct Lab {
     account: Account,
     gateway: Gateway,
     stopped: bool,
+    /// Locked as long as this lab lives, so that the next one can tell a living lab from the remains of a killed one.
+    _lock: File,
 }
 
 /// Told once for each step of the start.
@@ -105,6 +109,8 @@ impl Lab {
         fs::create_dir(base).with_context(|| format!("create {}; is another lab there?", base.display()))?;
         fs::set_permissions(base, fs::Permissions::from_mode(0o700))?;
         account.own(base)?;
+        let lock = File::create(base.join(LOCK)).with_context(|| format!("write in {}", base.display()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).context("lock the lab")?;
         let block = Block::take()?;
         let passwords = Passwords { superuser: secret()?, replication: secret()?, rewind: secret()? };
         // One copy, linked to every node: the account may be unable to enter the directory the binary was built in.
@@ -124,6 +130,7 @@ impl Lab {
             account,
             gateway,
             stopped: false,
+            _lock: lock,
         };
         lab.create_etcd(spec)?;
         lab.create_nodes(spec, &copied)?;
@@ -154,6 +161,11 @@ impl Lab {
         for member in &mut self.etcd {
             member.start()?;
         }
+        self.wait_for_etcd().await
+    }
+
+    /// Waits until a majority of etcd answers.
+    pub async fn wait_for_etcd(&mut self) -> Result<()> {
         let gateway = self.gateway.clone();
         let etcd = &mut self.etcd;
         let end = clock::now().after(ETCD_SPAN);
@@ -328,6 +340,32 @@ impl Lab {
         match (&mut self.router, &self.router_program) {
             (Some(router), Some(program)) => router.must_run(&program.log),
             (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// The names of what was started and has ended by itself: nodes (their agents), `router`, etcd members.
+    pub fn ended(&mut self) -> Vec<String> {
+        let nodes = self.nodes.iter_mut().filter_map(|node| node.agent_exit().map(|_| node.name.clone()));
+        let mut ended: Vec<String> = nodes.collect();
+        for member in &mut self.etcd {
+            if !member.running() {
+                ended.push(member.name.clone());
+            }
+        }
+        if self.router.as_mut().is_some_and(|router| !router.running()) {
+            ended.push("router".to_owned());
+        }
+        ended
+    }
+
+    /// Starts one of those again.
+    pub fn start_again(&mut self, name: &str) -> Result<()> {
+        if name == "router" {
+            return self.start_router();
+        }
+        match self.etcd.iter_mut().find(|member| member.name == name) {
+            Some(member) => member.start(),
+            None => self.node(name)?.start_agent(),
         }
     }
 

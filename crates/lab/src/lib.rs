@@ -15,6 +15,7 @@ mod binaries;
 mod client;
 mod config;
 mod daemon;
+pub mod demo;
 mod etcd_member;
 mod keys;
 mod lab;

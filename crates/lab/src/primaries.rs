@@ -139,12 +139,18 @@ impl PrimariesReport {
     /// How long two nodes provably took writes at the same time.
     #[must_use]
     pub fn two_primaries(&self) -> Duration {
+        self.two_primaries_between(Moment(0), Moment(u64::MAX))
+    }
+
+    /// The same, within a window.
+    #[must_use]
+    pub fn two_primaries_between(&self, from: Moment, to: Moment) -> Duration {
         let nodes: Vec<&Vec<Stretch>> = self.stretches.values().collect();
         let mut total = Duration::ZERO;
         for (at, one) in nodes.iter().enumerate() {
             for two in nodes.iter().skip(at + 1) {
                 for (a, b) in one.iter().flat_map(|a| two.iter().map(move |b| (a, b))) {
-                    total += a.to.min(b.to).since(a.from.max(b.from));
+                    total += a.to.min(b.to).min(to).since(a.from.max(b.from).max(from));
                 }
             }
         }

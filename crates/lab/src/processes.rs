@@ -10,8 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The programs that an agent starts; a shell or an editor that a person opened in the directory is not one of them.
-const POSTGRES_PROGRAMS: [&str; 8] = [
+/// The programs that a lab and its agents start; a shell or an editor that a person opened in the directory is not one
+/// of them.
+const PROGRAMS: [&str; 9] = [
+    "etcd",
     "postgres",
     "initdb",
     "pg_basebackup",
@@ -51,13 +53,17 @@ impl Process {
         Some(Process { pid, parent, state, program, directory, command })
     }
 
-    /// Whether it is one of PostgreSQL's.
+    /// The name of its program.
+    #[must_use]
+    pub fn program_name(&self) -> &str {
+        let name = self.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.trim_end_matches(" (deleted)")
+    }
+
+    /// Whether it is a server process of PostgreSQL.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
-        self.program
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| POSTGRES_PROGRAMS.contains(&name.trim_end_matches(" (deleted)")))
+        self.program_name() == "postgres"
     }
 
     /// Whether it is an agent, a guard or a router: their programs lie under `dir`.
@@ -74,7 +80,8 @@ pub fn under(dir: &Path) -> Vec<Process> {
         .into_iter()
         .filter_map(Process::read)
         .filter(|process| {
-            process.is_baton(dir) || (process.is_postgres() && process.directory.starts_with(dir))
+            let ours = PROGRAMS.contains(&process.program_name()) && process.directory.starts_with(dir);
+            ours || process.is_baton(dir)
         })
         .collect()
 }
