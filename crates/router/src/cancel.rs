@@ -1,0 +1,39 @@
+//! CancelRequest: a connection of its own that names a session by its key. PostgreSQL ignores a key it does not know,
+//! so a request for a session that the router could not read goes to every member the session may be on.
+
+use crate::sessions::Place;
+use crate::shared::Shared;
+use crate::tcp;
+use crate::wire::CancelKey;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long a member may take to carry it out; it answers by closing.
+const DONE: Duration = Duration::from_secs(2);
+
+/// Sends the request on, and returns when the members have carried it out: clients wait for that.
+pub(crate) async fn forward(shared: &Arc<Shared>, service: usize, key: &CancelKey, packet: &[u8]) {
+    let mut requests = JoinSet::new();
+    for place in shared.sessions.cancel_places(service, key) {
+        let (shared, packet) = (shared.clone(), packet.to_vec());
+        requests.spawn(async move {
+            let limit = shared.config.backend.connect_timeout + DONE;
+            // Nobody waits for more than the end: a member that cannot be reached has nothing to cancel.
+            let _: Result<io::Result<()>, _> = timeout(limit, send(&shared, &place, &packet)).await;
+        });
+    }
+    while requests.join_next().await.is_some() {}
+}
+
+async fn send(shared: &Shared, place: &Place, packet: &[u8]) -> io::Result<()> {
+    let mut stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
+    tcp::tune(&stream, &shared.config.tcp)?;
+    stream.write_all(packet).await?;
+    stream.read(&mut [0; 1]).await?;
+    Ok(())
+}

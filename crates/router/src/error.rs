@@ -1,0 +1,29 @@
+//! Why a router does not start, or ends.
+
+use std::net::SocketAddr;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the address: an exit code of its own.
+    #[error(
+        "listen on {address} for service {service:?}: the address is in use; stop the process that has it \
+         (`ss -ltnp` shows it) or give the service another port"
+    )]
+    AddressInUse { service: String, address: SocketAddr },
+    /// The address cannot be had: not of this host, or not allowed.
+    #[error(
+        "listen on {address} for service {service:?}: use an address of this host and a port you may use"
+    )]
+    Listen {
+        service: String,
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration makes no sense.
+    #[error("start the router: {0}")]
+    Config(String),
+    /// The watch of etcd ended without being told to.
+    #[error("watch etcd: the watch ended; restart the router")]
+    WatchEnded,
+}

@@ -1,0 +1,199 @@
+//! Bytes from one side to the other, both ways at once.
+//!
+//! An idle session owns no buffer: bytes are read into a buffer of the thread and written on at once. Only what the
+//! other side does not take is kept (at most one buffer for each direction), and nothing more is read until it is gone:
+//! that is the back-pressure. One side's end is passed on as an end, and the other direction goes on.
+
+use crate::metrics::Traffic;
+use crate::sessions::{Cut, Session};
+use crate::wire::ServerMessages;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+/// One buffer: PostgreSQL sends in pieces of 8 KiB, large results in several.
+const BUFFER: usize = 32 * 1024;
+
+/// How long a client may take to end after its server has: pools sometimes look at a dead connection only much later.
+const SERVER_ENDED: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Both sides have ended, or one has broken off.
+    Over,
+    /// The router ends it; `boundary` when the client has only whole messages and could be told why.
+    Cut { boundary: bool },
+}
+
+/// One direction.
+#[derive(Default)]
+struct Pump {
+    /// Read and not yet written, from `written` on.
+    kept: Vec<u8>,
+    written: usize,
+    ended: bool,
+}
+
+/// What a direction came to.
+enum Stopped {
+    /// The reader had no more, and the writer was told so.
+    Finished,
+    ReadFailed,
+    WriteFailed,
+}
+
+impl Pump {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        mut see: impl FnMut(&[u8]),
+    ) -> Poll<Stopped> {
+        loop {
+            while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(Pin::new(&mut to).poll_write(cx, rest)) {
+                    Ok(0) | Err(_) => return Poll::Ready(Stopped::WriteFailed),
+                    Ok(count) => self.written += count,
+                }
+            }
+            if self.written > 0 {
+                self.kept = Vec::new();
+                self.written = 0;
+            }
+            if self.ended {
+                return match ready!(Pin::new(&mut to).poll_shutdown(cx)) {
+                    Ok(()) => Poll::Ready(Stopped::Finished),
+                    Err(_) => Poll::Ready(Stopped::WriteFailed),
+                };
+            }
+            let step = BUFFERS.with_borrow_mut(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                if let Err(error) = ready!(Pin::new(&mut from).poll_read(cx, &mut read)) {
+                    return Poll::Ready(Err(error));
+                }
+                let bytes = read.filled();
+                see(bytes);
+                let count = match Pin::new(&mut to).poll_write(cx, bytes) {
+                    _ if bytes.is_empty() => 0,
+                    Poll::Ready(Ok(count)) => count,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::WriteFailed)),
+                    Poll::Pending => 0,
+                };
+                self.kept.extend_from_slice(bytes.get(count..).unwrap_or_default());
+                Poll::Ready(Ok(if bytes.is_empty() { Step::Ended } else { Step::Moved }))
+            });
+            match ready!(step) {
+                Ok(Step::Moved) => {}
+                Ok(Step::Ended) => self.ended = true,
+                Ok(Step::WriteFailed) => return Poll::Ready(Stopped::WriteFailed),
+                Err(_) => return Poll::Ready(Stopped::ReadFailed),
+            }
+        }
+    }
+}
+
+enum Step {
+    Moved,
+    Ended,
+    WriteFailed,
+}
+
+/// Relays until both sides have ended, one has failed, or the session is cut. `messages` follows what the server sends
+/// where that can be read.
+pub(crate) async fn relay(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    session: &Session,
+    mut messages: Option<&mut ServerMessages>,
+    traffic: &Traffic,
+) -> End {
+    let cut = &session.cut;
+    let (mut client_reads, mut client_writes) = client.split();
+    let (mut server_reads, mut server_writes) = server.split();
+    let (mut up, mut down) = (Pump::default(), Pump::default());
+    let (mut up_runs, mut until) = (true, None::<Instant>);
+    let mut cut_ordered = std::pin::pin!(cut.ordered());
+    loop {
+        let both = poll_fn(|cx| {
+            if let Poll::Ready(stopped) = down.poll(cx, &mut server_reads, &mut client_writes, |bytes| {
+                traffic.to_client(bytes.len());
+                if let Some(messages) = messages.as_deref_mut() {
+                    messages.feed(bytes);
+                    if let Some(key) = messages.take_key() {
+                        session.has_key(key);
+                    }
+                }
+            }) {
+                return Poll::Ready((Direction::Down, stopped));
+            }
+            if up_runs {
+                let see = |bytes: &[u8]| traffic.to_server(bytes.len());
+                return up
+                    .poll(cx, &mut client_reads, &mut server_writes, see)
+                    .map(|stopped| (Direction::Up, stopped));
+            }
+            Poll::Pending
+        });
+        let (direction, stopped) = tokio::select! {
+            biased;
+            () = &mut cut_ordered => {
+                let whole = down.kept.is_empty() && messages.is_some_and(|messages| messages.at_boundary());
+                return End::Cut { boundary: whole };
+            }
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
+            stopped = both => stopped,
+        };
+        match (direction, stopped) {
+            // The client has no more to say; the server may still have.
+            (Direction::Up, Stopped::Finished) => up_runs = false,
+            // The server takes no more; its last words may still be on the way.
+            (Direction::Up, Stopped::WriteFailed) => {
+                up_runs = false;
+                until = Some(Instant::now() + SERVER_ENDED);
+            }
+            (Direction::Down, Stopped::Finished) if up_runs => {
+                return wait_for_client(up, client_reads, server_writes, cut).await;
+            }
+            _ => return End::Over,
+        }
+    }
+}
+
+enum Direction {
+    Up,
+    Down,
+}
+
+/// The server has ended: the client's last bytes still go to it, for a while.
+async fn wait_for_client(
+    mut up: Pump,
+    mut client: impl AsyncRead + Unpin,
+    mut server: impl AsyncWrite + Unpin,
+    cut: &Cut,
+) -> End {
+    let rest = poll_fn(|cx| up.poll(cx, &mut client, &mut server, |_| {}));
+    tokio::select! {
+        biased;
+        () = cut.ordered() => {}
+        _ = tokio::time::timeout(SERVER_ENDED, rest) => {}
+    }
+    End::Over
+}
+
+/// Makes the coming close of a connection a break: the other side learns it at once, and nothing that is still queued
+/// is delivered.
+pub(crate) fn discard_on_close(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}

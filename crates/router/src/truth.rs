@@ -1,0 +1,391 @@
+//! Who serves what, as a value: the pure step from what etcd shows to where sessions may go.
+//!
+//! ```text
+//!   etcd is there:    follow(Seen, the previous Truth, now)                   ──► Truth
+//!   etcd is away:     remember(the last Truth, since when, Vouch, now)        ──► Truth
+//!
+//!   in force    the term whose sessions may live: while its leader key stands
+//!   primary     where new sessions of that term may go: once its holder says that it accepts writes
+//! ```
+//!
+//! The two are apart on purpose. A leader that does not accept writes keeps its sessions (PostgreSQL ends them when it
+//! stops) and gets no new ones. A leader key that is gone or newer ends the sessions of the old term at once.
+
+use crate::config::TruthLimits;
+use crate::seen::{Member, Seen};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use types::{Moment, NodeName, PostgresState, Role, Term};
+
+/// A member that may be connected to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Target {
+    pub name: NodeName,
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// PostgreSQL's own port.
+    pub port: u16,
+    /// Bytes of WAL that are not replayed yet, when both sides published a position.
+    pub lag: Option<u64>,
+}
+
+/// What the router believes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Truth {
+    /// The revision of etcd it comes from; 0 before the first.
+    pub revision: i64,
+    /// The newest term ever seen in this etcd.
+    pub term: Option<Term>,
+    pub leader: Option<NodeName>,
+    /// The leader's REST address, which can vouch for it while etcd is away.
+    pub leader_api: Option<String>,
+    /// The term whose sessions may live.
+    pub in_force: Option<Term>,
+    /// Where new sessions of that term go, or why nowhere.
+    pub primary: Result<Target, NoPrimary>,
+    /// For reads, by name.
+    pub replicas: Vec<Target>,
+    /// For the offline service, by name.
+    pub offline: Vec<Target>,
+    /// How each member is used, or why it is not.
+    pub members: BTreeMap<NodeName, Verdict>,
+}
+
+/// Why new sessions have no primary to go to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NoPrimary {
+    /// No consistent state was read since the router started.
+    NeverSeen {
+        why: String,
+    },
+    NoLeader,
+    /// The leader has no member key, so nobody knows its address.
+    LeaderUnknown {
+        leader: NodeName,
+    },
+    LeaderAddress {
+        leader: NodeName,
+        conn_url: String,
+    },
+    /// The leader holds the lock and does not accept writes (not yet, or no longer).
+    NotWritable {
+        leader: NodeName,
+        term: Term,
+    },
+    /// A term smaller than one that was seen before.
+    TermWentBack {
+        term: Term,
+        newest: Term,
+    },
+    /// etcd is out of reach, and the leader's agent does not confirm that it still leads.
+    Unconfirmed {
+        leader: NodeName,
+        why: String,
+    },
+}
+
+impl fmt::Display for NoPrimary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoPrimary::NeverSeen { why } => write!(f, "the state of the cluster is not known yet: {why}"),
+            NoPrimary::NoLeader => write!(f, "the cluster has no leader at the moment"),
+            NoPrimary::LeaderUnknown { leader } => write!(f, "leader {leader} has not published its address"),
+            NoPrimary::LeaderAddress { leader, conn_url } => {
+                write!(f, "leader {leader} published an address that cannot be used: {conn_url:?}")
+            }
+            NoPrimary::NotWritable { leader, term } => {
+                write!(f, "leader {leader} (term {term}) does not accept writes at the moment")
+            }
+            NoPrimary::TermWentBack { term, newest } => {
+                write!(
+                    f,
+                    "etcd shows term {term} after term {newest}: an older state of etcd is not followed"
+                )
+            }
+            NoPrimary::Unconfirmed { leader, why } => {
+                write!(
+                    f,
+                    "etcd is out of reach and leader {leader} does not confirm that it still leads: {why}"
+                )
+            }
+        }
+    }
+}
+
+/// How a member is used, or why not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Primary,
+    /// It serves reads; `streaming_lost` since when it does so only on credit.
+    Replica {
+        streaming_lost: Option<Moment>,
+    },
+    /// The same, for the offline service.
+    Offline {
+        streaming_lost: Option<Moment>,
+    },
+    /// Its PostgreSQL is not running.
+    NotRunning {
+        state: String,
+    },
+    /// It runs, but does not follow the primary.
+    NotStreaming,
+    /// Its tag `noloadbalance` keeps sessions away.
+    NoLoadBalance,
+    /// Its `conn_url` is unusable.
+    BadAddress {
+        conn_url: String,
+    },
+    /// It holds the leader key; see why there is no primary.
+    LeaderNotUsed,
+    /// It calls itself a primary (or is neither primary nor replica) and does not hold the leader key.
+    WrongRole {
+        role: String,
+    },
+    /// Its key is gone since then.
+    Gone {
+        since: Moment,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Primary => write!(f, "primary"),
+            Verdict::Replica { streaming_lost: None } => write!(f, "replica"),
+            Verdict::Replica { streaming_lost: Some(_) } => {
+                write!(f, "replica, not streaming since a moment ago")
+            }
+            Verdict::Offline { streaming_lost: None } => write!(f, "replica for the offline service"),
+            Verdict::Offline { streaming_lost: Some(_) } => {
+                write!(f, "replica for the offline service, not streaming since a moment ago")
+            }
+            Verdict::NotRunning { state } => write!(f, "not used: its PostgreSQL is {state:?}"),
+            Verdict::NotStreaming => write!(f, "not used: it does not stream from the primary"),
+            Verdict::NoLoadBalance => write!(f, "not used: tagged noloadbalance"),
+            Verdict::BadAddress { conn_url } => {
+                write!(f, "not used: its conn_url {conn_url:?} names no host and port")
+            }
+            Verdict::LeaderNotUsed => write!(f, "not used: it leads but cannot take new sessions now"),
+            Verdict::WrongRole { role } => {
+                write!(f, "not used: it says {role:?} and does not hold the leader key")
+            }
+            Verdict::Gone { .. } => write!(f, "not used: its key is gone from etcd"),
+        }
+    }
+}
+
+/// The word of the leader's agent while etcd is away.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Vouch {
+    /// When it last said yes, and for which term it was asked.
+    pub yes: Option<(Term, Moment)>,
+    /// The last answer was no, or there was none: why.
+    pub why_not: Option<String>,
+}
+
+impl Truth {
+    /// Before anything was seen: closed.
+    #[must_use]
+    pub(crate) fn closed(why: &str) -> Truth {
+        Truth {
+            revision: 0,
+            term: None,
+            leader: None,
+            leader_api: None,
+            in_force: None,
+            primary: Err(NoPrimary::NeverSeen { why: why.to_owned() }),
+            replicas: Vec::new(),
+            offline: Vec::new(),
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a consistent state was ever read.
+    #[must_use]
+    pub(crate) fn is_known(&self) -> bool {
+        self.revision > 0
+    }
+
+    /// Whether `name` is a member, or was one until `grace` ago.
+    pub(crate) fn remembers(&self, name: &NodeName, grace: Duration, now: Moment) -> bool {
+        match self.members.get(name) {
+            None => false,
+            Some(Verdict::Gone { since }) => now.since(*since) < grace,
+            Some(_) => true,
+        }
+    }
+
+    /// Whether sessions would go to the same places by `other`: positions do not count.
+    pub(crate) fn same_routes(&self, other: &Truth) -> bool {
+        let places = |targets: &[Target]| -> Vec<(NodeName, String, u16)> {
+            targets.iter().map(|t| (t.name.clone(), t.host.clone(), t.port)).collect()
+        };
+        let primary = |truth: &Truth| places(truth.primary.as_ref().ok().map_or(&[], std::slice::from_ref));
+        self.in_force == other.in_force
+            && primary(self) == primary(other)
+            && places(&self.replicas) == places(&other.replicas)
+            && places(&self.offline) == places(&other.offline)
+    }
+}
+
+/// The next truth while etcd shows `seen`.
+#[must_use]
+pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: Moment) -> Truth {
+    // A smaller revision is another etcd (restored from a backup): its terms are not comparable with those before.
+    let newest = previous.term.filter(|_| seen.revision >= previous.revision);
+    let mut truth = Truth { revision: seen.revision, term: newest, ..Truth::closed("") };
+    truth.primary = Err(NoPrimary::NoLeader);
+    if let Some((leader, term)) = &seen.leader {
+        truth.leader = Some(leader.clone());
+        truth.term = newest.max(Some(*term));
+        match newest.filter(|newest| newest > term) {
+            Some(newest) => truth.primary = Err(NoPrimary::TermWentBack { term: *term, newest }),
+            None => {
+                truth.in_force = Some(*term);
+                truth.primary = primary_of(seen, leader, *term);
+            }
+        }
+        truth.leader_api = seen.members.get(leader).map(|member| member.api_url.clone());
+    }
+    for (name, member) in &seen.members {
+        let verdict = judge(&truth, name, member, previous, limits, now);
+        if let Some(mut target) = target_of(name, &member.conn_url) {
+            target.lag = seen.position.zip(member.replayed).map(|(head, at)| head.bytes_since(at));
+            match verdict {
+                Verdict::Replica { .. } => truth.replicas.push(target),
+                Verdict::Offline { .. } => truth.offline.push(target),
+                _ => {}
+            }
+        }
+        truth.members.insert(name.clone(), verdict);
+    }
+    for (name, verdict) in &previous.members {
+        if !truth.members.contains_key(name) {
+            let since = if let Verdict::Gone { since } = verdict { *since } else { now };
+            // Twice the grace: long enough for everybody who asks, and then it is forgotten.
+            if now.since(since) < limits.gone_grace * 2 {
+                truth.members.insert(name.clone(), Verdict::Gone { since });
+            }
+        }
+    }
+    truth
+}
+
+/// The next truth while etcd is out of reach: what was believed, and in the end only what the leader's agent confirms.
+/// `remembered` is the last truth that came from etcd itself.
+#[must_use]
+pub(crate) fn remember(
+    remembered: &Truth,
+    since: Moment,
+    vouch: &Vouch,
+    limits: &TruthLimits,
+    now: Moment,
+) -> Truth {
+    let mut truth = remembered.clone();
+    let Some((term, leader)) = remembered.in_force.zip(remembered.leader.clone()) else { return truth };
+    let patient = now.since(since) < limits.etcd_patience;
+    let vouched = vouch.why_not_now(term, limits.vouch_lifetime, now);
+    if let (false, Err(why)) = (patient, vouched) {
+        truth.in_force = None;
+        truth.members.insert(leader.clone(), Verdict::LeaderNotUsed);
+        truth.primary = Err(NoPrimary::Unconfirmed { leader, why });
+    }
+    truth
+}
+
+impl Vouch {
+    fn why_not_now(&self, term: Term, lifetime: Duration, now: Moment) -> Result<(), String> {
+        match (&self.yes, &self.why_not) {
+            (Some((of, at)), _) if *of == term && now.since(*at) < lifetime => Ok(()),
+            (_, Some(why)) => Err(why.clone()),
+            (_, None) => Err("it has not answered yet".to_owned()),
+        }
+    }
+}
+
+fn primary_of(seen: &Seen, leader: &NodeName, term: Term) -> Result<Target, NoPrimary> {
+    let Some(member) = seen.members.get(leader) else {
+        return Err(NoPrimary::LeaderUnknown { leader: leader.clone() });
+    };
+    if !accepts_writes(seen, leader, term, member) {
+        return Err(NoPrimary::NotWritable { leader: leader.clone(), term });
+    }
+    target_of(leader, &member.conn_url)
+        .ok_or_else(|| NoPrimary::LeaderAddress { leader: leader.clone(), conn_url: member.conn_url.clone() })
+}
+
+/// Whether the holder of the leader key accepts writes in `term`. Our agents say so in a key of its own. A Patroni has
+/// no such key: it is believed when it calls itself a running primary, which it does only after the promotion.
+fn accepts_writes(seen: &Seen, leader: &NodeName, term: Term, member: &Member) -> bool {
+    match &seen.writable {
+        Some((name, of)) if *of == term => name == leader,
+        Some(_) | None => {
+            !member.is_baton
+                && member.role == Some(Role::Primary)
+                && member.state == Some(PostgresState::Running)
+        }
+    }
+}
+
+fn judge(
+    truth: &Truth,
+    name: &NodeName,
+    member: &Member,
+    previous: &Truth,
+    limits: &TruthLimits,
+    now: Moment,
+) -> Verdict {
+    if truth.leader.as_ref() == Some(name) {
+        return if truth.primary.is_ok() { Verdict::Primary } else { Verdict::LeaderNotUsed };
+    }
+    if member.state != Some(PostgresState::Running) {
+        return Verdict::NotRunning { state: member.state_text.clone() };
+    }
+    if member.role != Some(Role::Replica) {
+        return Verdict::WrongRole { role: member.role_text.clone() };
+    }
+    if target_of(name, &member.conn_url).is_none() {
+        return Verdict::BadAddress { conn_url: member.conn_url.clone() };
+    }
+    if member.noloadbalance {
+        return Verdict::NoLoadBalance;
+    }
+    let streaming_lost = match (member.streaming, previous.members.get(name)) {
+        (true, _) => None,
+        (false, Some(Verdict::NotStreaming)) => return Verdict::NotStreaming,
+        // Without a primary nobody streams, and reads go on where they can.
+        (false, _) if truth.primary.is_err() => None,
+        (false, Some(Verdict::Replica { streaming_lost } | Verdict::Offline { streaming_lost })) => {
+            let since = streaming_lost.unwrap_or(now);
+            if now.since(since) >= limits.streaming_grace {
+                return Verdict::NotStreaming;
+            }
+            Some(since)
+        }
+        (false, _) => return Verdict::NotStreaming,
+    };
+    if member.offline { Verdict::Offline { streaming_lost } } else { Verdict::Replica { streaming_lost } }
+}
+
+/// Host and port of a `postgres://host:port/db`.
+fn target_of(name: &NodeName, conn_url: &str) -> Option<Target> {
+    let rest = conn_url.strip_prefix("postgres://").or_else(|| conn_url.strip_prefix("postgresql://"))?;
+    let authority = rest.split(['/', '?']).next()?;
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let (host, port) = match place.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, after) = bracketed.split_once(']')?;
+            (host, after.strip_prefix(':').unwrap_or("5432"))
+        }
+        None => place.rsplit_once(':').unwrap_or((place, "5432")),
+    };
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    let usable = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| Target { name: name.clone(), host: host.to_owned(), port, lag: None })
+}
+
+#[cfg(test)]
+#[path = "truth_tests.rs"]
+mod tests;
