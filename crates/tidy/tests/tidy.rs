@@ -1,0 +1,244 @@
+//! The rules of the house that no compiler knows. Each test names every place that breaks its rule.
+
+use tidy::{Text, hosts, keys, root, rows, texts};
+
+/// Which of our crates each crate may use. `*` is every one. A crate that is not here may not exist.
+const WALLS: [(&str, &[&str]); 13] = [
+    ("types", &[]),
+    ("clock", &["types"]),
+    ("ha", &["types"]),
+    ("settings", &["types"]),
+    ("etcd", &["types", "clock"]),
+    ("postgres", &["types", "clock"]),
+    ("agent", &["types", "clock", "ha", "settings", "etcd", "postgres"]),
+    ("router", &["types", "clock", "settings", "etcd"]),
+    ("vip", &["types", "clock", "settings", "etcd"]),
+    ("ctl", &["types", "clock", "settings", "etcd", "postgres", "agent", "router", "vip", "lab"]),
+    ("lab", &["types", "clock"]),
+    ("sim", &["types", "ha"]),
+    ("tidy", &[]),
+];
+
+/// Crates that decide on values: nothing from outside may come in, so nothing can do I/O.
+const PURE: [&str; 2] = ["types", "ha"];
+
+/// Hosts that the repository may name: where licences, standards and the projects we build on have their documents.
+const KNOWN_HOSTS: [&str; 8] = [
+    "www.apache.org",
+    "www.postgresql.org",
+    "wiki.postgresql.org",
+    "etcd.io",
+    "patroni.readthedocs.io",
+    "keepachangelog.com",
+    "semver.org",
+    "github.com",
+];
+
+/// Clocks, in the spellings that code could use. Timers of the runtime are not clocks: nobody decides on them.
+const CLOCKS: [&str; 4] = ["SystemTime::now", "clock_gettime", "std::time::Instant", "chrono::"];
+
+const FILE_LIMIT: usize = 400;
+const FUNCTION_LIMIT: usize = 70;
+
+fn sources() -> Vec<Text> {
+    texts(&root()).into_iter().filter(|text| text.is("rs")).collect()
+}
+
+fn of_crate<'a>(sources: &'a [Text], name: &str) -> Vec<&'a Text> {
+    let dir = format!("crates/{name}/src/");
+    sources.iter().filter(|text| text.path.starts_with(&dir)).collect()
+}
+
+fn manifests() -> Vec<(String, String)> {
+    let all = texts(&root()).into_iter().filter(|text| text.path.ends_with("/Cargo.toml"));
+    all.filter_map(|text| {
+        let name = text.path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml")?.to_owned();
+        Some((name, text.content))
+    })
+    .collect()
+}
+
+#[track_caller]
+fn none(broken: &[String], rule: &str) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+#[test]
+fn the_deciding_core_stays_small() {
+    let sources = sources();
+    let core = of_crate(&sources, "ha");
+    assert!(!core.is_empty());
+    let mut broken = Vec::new();
+    for text in core {
+        let lines = text.code().count();
+        if lines > FILE_LIMIT {
+            broken.push(format!("{} has {lines} lines", text.path));
+        }
+        for function in text.functions().iter().filter(|function| function.lines > FUNCTION_LIMIT) {
+            broken.push(format!("{}: {} has {} lines", text.path, function.head, function.lines));
+        }
+    }
+    none(&broken, "a file of ha has at most 400 lines without its tests, a function at most 70");
+}
+
+#[test]
+fn the_deciding_core_answers_every_case_by_name() {
+    let sources = sources();
+    let mut broken = Vec::new();
+    for text in of_crate(&sources, "ha") {
+        for (number, line) in text.code().enumerate() {
+            let line = line.trim_start();
+            if line.starts_with("_ =>") || line.starts_with("_ if ") {
+                broken.push(format!("{}:{}: {line}", text.path, number + 1));
+            }
+        }
+    }
+    none(&broken, "no wildcard arm in ha: a new case must be thought about everywhere");
+}
+
+#[test]
+fn the_deciding_core_is_deterministic() {
+    const WORDS: [&str; 6] = ["HashMap", "HashSet", "async ", "std::env", "std::fs", "println!"];
+    let sources = sources();
+    let mut broken = Vec::new();
+    for text in of_crate(&sources, "ha") {
+        for (number, line) in text.code().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
+            broken.extend(
+                WORDS
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                    .map(|word| format!("{}:{}: {word}", text.path, number + 1)),
+            );
+        }
+    }
+    none(&broken, "ha computes values from values, in the same order every time");
+}
+
+#[test]
+fn clocks_are_read_in_one_place() {
+    let mut broken = Vec::new();
+    for text in sources()
+        .iter()
+        .filter(|text| !text.path.starts_with("crates/clock/") && !text.path.ends_with("tidy.rs"))
+    {
+        for (number, line) in text.content.lines().enumerate() {
+            if CLOCKS.iter().any(|clock| line.contains(clock)) && !line.trim_start().starts_with("//") {
+                broken.push(format!("{}:{}: {}", text.path, number + 1, line.trim()));
+            }
+        }
+    }
+    none(&broken, "the time comes from clock::now() or clock::wall(), or is given");
+}
+
+#[test]
+fn the_walls_stand() {
+    let ours: Vec<&str> = WALLS.iter().map(|(name, _)| *name).collect();
+    let mut broken = Vec::new();
+    for (name, manifest) in manifests() {
+        let Some((_, allowed)) = WALLS.iter().find(|(known, _)| *known == name) else {
+            broken.push(format!("crates/{name} is not in the table of walls"));
+            continue;
+        };
+        for used in keys(&manifest, "dependencies") {
+            let inside = ours.contains(&used.as_str());
+            if inside && !allowed.contains(&used.as_str()) {
+                broken.push(format!("{name} uses {used}"));
+            }
+            if !inside && PURE.contains(&name.as_str()) {
+                broken.push(format!("{name} uses {used} from outside"));
+            }
+        }
+    }
+    none(&broken, "a crate uses only what DESIGN's house allows");
+}
+
+#[test]
+fn every_external_crate_has_a_reason() {
+    let root = texts(&root()).into_iter().find(|text| text.path == "Cargo.toml").unwrap();
+    let table = rows(&root.content, "workspace.dependencies");
+    assert!(table.len() > 10);
+    let broken: Vec<String> = table
+        .iter()
+        .filter(|row| !row.contains("path = ") && !row.contains('#'))
+        .map(|row| (*row).to_owned())
+        .collect();
+    none(&broken, "a line of [workspace.dependencies] ends with a comment that says what the crate is for");
+    let mut direct = Vec::new();
+    for (name, manifest) in manifests() {
+        for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let foreign = rows(&manifest, table).into_iter().filter(|row| !row.contains("workspace = true"));
+            direct.extend(foreign.map(|row| format!("{name}: {row}")));
+        }
+    }
+    none(&direct, "versions are chosen in the root's table only");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let sources = sources();
+    let broken: Vec<String> = sources
+        .iter()
+        .filter(|text| !text.content.starts_with("//! "))
+        .map(|text| text.path.clone())
+        .collect();
+    none(&broken, "a Rust file begins with //! and one sentence");
+}
+
+#[test]
+fn lints_are_silenced_with_a_reason() {
+    let mut broken = Vec::new();
+    for text in sources().iter().filter(|text| !text.path.ends_with("tidy.rs")) {
+        for (number, line) in text.content.lines().enumerate() {
+            let allows =
+                line.trim_start().starts_with("#[allow(") || line.trim_start().starts_with("#![allow(");
+            // A module that several test programs share is used by each in part, which no expectation can express.
+            let shared = text.path.contains("/tests/") && line.contains("dead_code, reason = ");
+            if allows && !shared {
+                broken.push(format!("{}:{}: {}", text.path, number + 1, line.trim()));
+            }
+        }
+    }
+    none(&broken, "use #[expect(lint, reason = \"…\")]: it also tells when it is no longer needed");
+}
+
+#[test]
+fn documents_have_one_title() {
+    let mut broken = Vec::new();
+    for text in texts(&root()).iter().filter(|text| text.is("md")) {
+        let mut fenced = false;
+        let mut titles = 0;
+        for line in text.content.lines() {
+            if line.trim_start().starts_with("```") {
+                fenced = !fenced;
+            } else if !fenced && line.starts_with("# ") {
+                titles += 1;
+            }
+        }
+        if titles != 1 || !text.content.starts_with("# ") {
+            broken.push(format!("{}: {titles} titles, or not at the top", text.path));
+        }
+    }
+    none(&broken, "a Markdown file has exactly one title, its first line");
+}
+
+#[test]
+fn no_unknown_host_is_named() {
+    let mut broken = Vec::new();
+    for text in texts(&root()) {
+        // The lock file names the registry of its packages in the form that cargo wants.
+        if text.path.ends_with("Cargo.lock") {
+            continue;
+        }
+        for host in hosts(&text.content) {
+            let example = host.split('.').any(|part| part == "example")
+                || host.ends_with(".local")
+                || host.ends_with(".test");
+            if !example && !KNOWN_HOSTS.contains(&host.as_str()) {
+                broken.push(format!("{}: {host}", text.path));
+            }
+        }
+    }
+    broken.dedup();
+    none(&broken, "only documents of known projects and example hosts are linked");
+}
