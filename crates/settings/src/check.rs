@@ -80,6 +80,8 @@ impl Check<'_> {
             return;
         }
         let shown = format!("{}{path}", self.prefix);
+        let without_bad = self.without_bad_entries(&shown, row, node);
+        let node = without_bad.as_ref().unwrap_or(node);
         let Some(value) = row.kind.read(node) else {
             let what = format!("{shown} should be {}, {}", row.kind.expects(), but(&shown, row.kind, node));
             self.findings.error(&node.place, &shown, what);
@@ -107,6 +109,20 @@ impl Check<'_> {
             }
         }
         self.values.found.insert(key.to_owned(), Found { value, place: key_place.clone(), by_alias });
+    }
+
+    /// A mapping of names to scalars without the entries that are none, each of which is an error of its own: one bad
+    /// parameter must not take the others along.
+    fn without_bad_entries(&mut self, shown: &str, row: &Row, node: &Node) -> Option<Node> {
+        let (Kind::TextMap, Content::Map(entries)) = (row.kind, &node.content) else { return None };
+        let (good, bad): (Vec<_>, Vec<_>) =
+            entries.iter().cloned().partition(|(_, value)| value.scalar().is_some());
+        for (key, value) in &bad {
+            let name = format!("{shown}.{}", key.text);
+            let what = format!("{name} should be a single value, {}", but(&name, row.kind, value));
+            self.findings.error(&value.place, &name, what);
+        }
+        Some(Node { place: node.place.clone(), content: Content::Map(good) })
     }
 
     fn support(&mut self, key: &str, place: &Place, value: &Value, row: &Row) {

@@ -42,7 +42,7 @@ pub enum Kind {
 
 /// A value of one of these kinds.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     Text(String),
     Secret(Secret),
     Bool(bool),
