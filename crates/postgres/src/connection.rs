@@ -10,6 +10,7 @@
 //! `IDENTIFY_SYSTEM`. There is no background task: whoever holds the connection reads it, and dropping it closes the
 //! socket at once, also when the server hangs.
 
+use crate::config_files::conninfo;
 use crate::secret::Secret;
 use crate::wire::{self, Wire};
 use postgres_protocol::message::backend::Message;
@@ -62,6 +63,15 @@ impl ConnectTo {
         ];
         pairs.extend(self.tls.iter().map(|(name, value)| (name.clone(), value.clone())));
         pairs
+    }
+
+    /// The libpq connection string, without the password, for programs: a connection that dies silently is noticed.
+    #[must_use]
+    pub(crate) fn conninfo(&self) -> String {
+        let mut pairs = self.pairs();
+        let watch = [("connect_timeout", "10"), ("keepalives_idle", "10"), ("keepalives_interval", "5")];
+        pairs.extend(watch.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        conninfo(&pairs)
     }
 }
 

@@ -11,6 +11,7 @@ mod aside;
 mod mark;
 mod wal_tail;
 
+pub(crate) use aside::new_kept_path;
 pub use aside::{Kept, kept, move_aside, prune_kept, set_failed_aside};
 pub use mark::{Work, clear_mark, mark_incomplete};
 pub use wal_tail::{Tail, keep_wal_tail};

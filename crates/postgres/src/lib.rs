@@ -8,11 +8,13 @@
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
 pub mod basebackup;
+pub mod config_files;
 pub mod connection;
 pub mod control;
 pub mod data_dir;
 pub mod error;
 mod files;
+pub mod initdb;
 pub mod installation;
 mod job;
 mod parameter;

@@ -33,9 +33,17 @@ pub fn move_aside(data_dir: &Path, label: &str) -> Result<PathBuf, Error> {
     if label.is_empty() || !label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
         return Err(Error::Refused(format!("label {label:?}: use lower-case letters, digits and _")));
     }
+    rename_all(data_dir, &suffix(label))
+}
+
+/// A new path among those that [`kept`] lists and [`prune_kept`] removes, for what a job keeps of `data_dir`.
+pub(crate) fn new_kept_path(data_dir: &Path, label: &str) -> PathBuf {
+    files::beside(data_dir, &suffix(label))
+}
+
+fn suffix(label: &str) -> String {
     let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
-    let suffix = format!("{KEPT}{}-{label}", now.strftime("%Y%m%dT%H%M%S.%3fZ"));
-    rename_all(data_dir, &suffix)
+    format!("{KEPT}{}-{label}", now.strftime("%Y%m%dT%H%M%S.%3fZ"))
 }
 
 /// Renames the leavings of a failed bootstrap to `<data_dir>.failed`, where Patroni's users look for them, or to a

@@ -1,0 +1,329 @@
+//! A former primary whose WAL went its own way is brought back, by pg_rewind, without a full copy.
+//!
+//! ```text
+//! look ─> NotNeeded
+//!   └─> keep the tail ─> end crash recovery ─> mark incomplete ─> pg_rewind ─> own files back ─> clear the mark
+//! ```
+//!
+//! Everything that can be known before the first change is checked before it: whether this directory can be rewound
+//! at all, whether the source is the right one and ready, whether the user may do what pg_rewind does. From the mark
+//! on only success makes the directory a database again; what stops in between needs a full clone.
+
+mod fork;
+mod source;
+
+pub use fork::{Fork, fork};
+
+use crate::basebackup::give_password;
+use crate::connection::{ConnectTo, SqlError};
+use crate::control::{self, Control, ControlState};
+use crate::data_dir::{self, Tail, Work};
+use crate::error::Error;
+use crate::files;
+use crate::installation::Installation;
+use crate::job::{self, JobError, Meter, Progress};
+use crate::passfile::PassFile;
+use crate::wal::{self, Wal};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use types::{History, Lsn, Timeline};
+
+/// pg_rewind copies the source's over these; this node's own come back afterwards.
+const OWN_FILES: [&str; 5] =
+    ["postgresql.conf", "postgresql.base.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
+
+/// Where the WAL of a stopped PostgreSQL ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndOfWal {
+    pub timeline: Timeline,
+    /// How that timeline came about.
+    pub history: History,
+    /// The first position after the last valid record.
+    pub end: Lsn,
+    /// Where the last valid record begins.
+    pub last_record: Lsn,
+    /// The last record is the checkpoint of a clean stop.
+    pub clean: bool,
+}
+
+/// What to know about the target beyond its directory.
+#[derive(Clone, Debug, Default)]
+pub struct RewindOptions {
+    /// Fetches WAL that the target no longer has, with `%f` and `%p`.
+    pub restore_command: Option<String>,
+    /// `postgresql.conf`, when it is not in the data directory.
+    pub config_file: Option<PathBuf>,
+    /// More options of pg_rewind, such as `--no-sync`.
+    pub options: Vec<String>,
+}
+
+/// How a rewind ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The directory can follow the source as it is.
+    NotNeeded,
+    /// It was taken back to `fork` and can follow the source from there.
+    Rewound(Rewound),
+}
+
+/// What a rewind undid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewound {
+    /// Where the two histories part.
+    pub fork: Fork,
+    /// Where the WAL of this node ended.
+    pub end: Lsn,
+    /// Transactions that only this node had; `None` when its WAL could not be read from the fork on.
+    pub commits: Option<u64>,
+    /// Where that WAL is kept.
+    pub kept: PathBuf,
+    pub tail: Tail,
+}
+
+/// Why there was no rewind.
+#[derive(Debug, thiserror::Error)]
+pub enum RewindError {
+    /// It was told to stop. When the mark is there, only a full clone helps.
+    #[error("rewind: cancelled")]
+    Cancelled,
+    /// It can never work with this directory or this source: clone.
+    #[error("rewind: {0}; clone instead")]
+    Impossible(String),
+    /// The source cannot serve now: nothing was changed, try again.
+    #[error("rewind: {0}; trying again")]
+    SourceNotReady(String),
+    /// An operator must allow it; nothing was changed.
+    #[error("rewind: {0}")]
+    NotAllowed(String),
+    /// pg_rewind failed on the way and the directory is marked as incomplete: clone.
+    #[error("rewind: {program} failed ({how}): {last_words}; clone instead")]
+    Failed { program: &'static str, how: String, last_words: String },
+    /// The source could not be asked; nothing was changed, try again.
+    #[error("ask the source of the rewind: {0}")]
+    Source(#[from] SqlError),
+    /// This host is the problem.
+    #[error(transparent)]
+    Local(#[from] Error),
+}
+
+/// Finds the end of the WAL of a stopped PostgreSQL by reading it from its last checkpoint on.
+pub async fn end_of_wal(data_dir: &Path, control: &Control) -> Result<EndOfWal, Error> {
+    let (dir, control) = (data_dir.join("pg_wal"), control.clone());
+    blocking(move || {
+        // Between a promotion and the first checkpoint after it only the second of the two knows the new timeline.
+        let timeline = control.timeline.max(control.min_recovery_timeline);
+        let history = wal::local_history(&dir, timeline)?;
+        let wal = Wal { dir, segment_size: control.wal_segment_size, history };
+        let walked = wal.walk(control.checkpoint)?;
+        let Some(last_record) = walked.last_record else {
+            return Err(Error::Refused(format!(
+                "find the end of the WAL in {}: there is no checkpoint record at {} ({}); clone instead",
+                wal.dir.display(),
+                control.checkpoint,
+                walked.because
+            )));
+        };
+        let (end, clean) = (walked.end, walked.last_is_shutdown);
+        Ok(EndOfWal { timeline, history: wal.history, end, last_record, clean })
+    })
+    .await
+}
+
+/// Rewinds `data_dir`, whose PostgreSQL is stopped, to follow the primary `from`. `from` names the user for the
+/// rewind and the database in which that user was granted its rights.
+pub async fn run(
+    installation: &Installation,
+    data_dir: &Path,
+    from: &ConnectTo,
+    options: &RewindOptions,
+    progress: impl Fn(Progress) + Send,
+    cancel: &CancellationToken,
+) -> Result<Outcome, RewindError> {
+    job::end_leftovers(installation, "pg_rewind", &target(data_dir)).await?;
+    let control = control::read(data_dir)?;
+    let source = source::look(from, control.system_id).await?;
+    let end = end_of_wal(data_dir, &control).await?;
+    let Some(fork) = fork(&end.history, &source.history) else {
+        return Err(RewindError::Impossible("the two have no timeline in common".to_owned()));
+    };
+    if end.end <= fork.lsn {
+        return Ok(Outcome::NotNeeded);
+    }
+    if !control.data_checksums && !control.wal_log_hints {
+        let why =
+            "the data directory has neither checksums nor wal_log_hints, so changed pages cannot be known";
+        return Err(RewindError::Impossible(why.to_owned()));
+    }
+    source.check_ready(from)?;
+    let kept = keep(data_dir, fork).await?;
+    let commits = commits_since(data_dir, &control, &end.history, fork).await;
+    let tail = kept.tail;
+    if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
+        recover(installation, data_dir, options, cancel).await?;
+    }
+    data_dir::mark_incomplete(data_dir, Work::Rewind)?;
+    pg_rewind(installation, data_dir, from, options, &progress, cancel).await?;
+    bring_back(data_dir, &kept.path)?;
+    data_dir::clear_mark(data_dir)?;
+    Ok(Outcome::Rewound(Rewound { fork, end: end.end, commits, kept: kept.path, tail }))
+}
+
+fn target(data_dir: &Path) -> String {
+    format!("--target-pgdata={}", data_dir.display())
+}
+
+struct KeptTail {
+    path: PathBuf,
+    tail: Tail,
+}
+
+/// The divergent WAL and this node's own configuration, safe before anything changes.
+async fn keep(data_dir: &Path, fork: Fork) -> Result<KeptTail, Error> {
+    let data_dir = data_dir.to_owned();
+    blocking(move || {
+        let path = data_dir::new_kept_path(&data_dir, "wal");
+        let tail = data_dir::keep_wal_tail(&data_dir, fork.lsn, fork.timeline, &path)?;
+        for name in OWN_FILES {
+            if let Some(content) = files::read_if_there(&data_dir.join(name))? {
+                files::write_new(&path.join(name), &content, 0o600)?;
+            }
+        }
+        files::sync_dir(&path)?;
+        Ok(KeptTail { path, tail })
+    })
+    .await
+}
+
+fn bring_back(data_dir: &Path, kept: &Path) -> Result<(), Error> {
+    for name in OWN_FILES {
+        if let Some(content) = files::read_if_there(&kept.join(name))? {
+            files::replace(&data_dir.join(name), &content, files::mode_in(data_dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts what only this node has. It is told to people and decides nothing, so that a failure is only logged.
+async fn commits_since(data_dir: &Path, control: &Control, history: &History, fork: Fork) -> Option<u64> {
+    let segment_size = control.wal_segment_size;
+    let wal = Wal { dir: data_dir.join("pg_wal"), segment_size, history: history.clone() };
+    match blocking(move || wal.walk(fork.lsn)).await {
+        Ok(walked) => walked.last_record.map(|_| walked.commits),
+        Err(error) => {
+            tracing::warn!("failed to count the commits after {}: {error}", fork.lsn);
+            None
+        }
+    }
+}
+
+/// Crash recovery by a PostgreSQL that serves nobody, so that pg_rewind finds a cleanly stopped directory. It keeps
+/// all WAL (pg_rewind has to read it) and archives none (nobody else may ever follow it).
+async fn recover(
+    installation: &Installation,
+    data_dir: &Path,
+    options: &RewindOptions,
+    cancel: &CancellationToken,
+) -> Result<(), RewindError> {
+    // A single-user PostgreSQL refuses to be a standby. Whoever starts this directory next says again what it is.
+    for name in ["standby.signal", "recovery.signal"] {
+        files::remove_if_there(&data_dir.join(name))?;
+    }
+    let mut command = installation.command("postgres");
+    command.arg("--single").arg("-D").arg(data_dir);
+    if let Some(file) = &options.config_file {
+        command.arg("-c").arg(format!("config_file={}", file.display()));
+    }
+    let settings = [
+        "archive_mode=off",
+        "wal_keep_size=2147483647MB",
+        "max_slot_wal_keep_size=-1",
+        "log_destination=stderr",
+    ];
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    command.arg("template1");
+    finish("postgres --single", job::run(command, cancel, |_| false).await)
+}
+
+async fn pg_rewind(
+    installation: &Installation,
+    data_dir: &Path,
+    from: &ConnectTo,
+    options: &RewindOptions,
+    progress: &(impl Fn(Progress) + Send),
+    cancel: &CancellationToken,
+) -> Result<(), RewindError> {
+    let passfile = from.password.as_ref().map(|password| PassFile::write(data_dir, password)).transpose()?;
+    let config = ConfigFile::choose(installation, data_dir, options)?;
+    let mut command = installation.command("pg_rewind");
+    command.arg(target(data_dir)).arg(format!("--source-server={}", from.conninfo()));
+    command.args(["--progress", "--no-ensure-shutdown"]).args(&options.options);
+    if config.restores {
+        command.arg("--restore-target-wal");
+    }
+    if let Some(path) = &config.path {
+        command.arg(format!("--config-file={}", path.display()));
+    }
+    give_password(&mut command, passfile.as_ref());
+    let meter = Meter::new();
+    let on_line = |line: &str| meter.read(line).map(progress).is_some();
+    finish("pg_rewind", job::run(command, cancel, on_line).await)
+}
+
+fn finish(program: &'static str, result: Result<(), JobError>) -> Result<(), RewindError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(JobError::Cancelled) => Err(RewindError::Cancelled),
+        Err(JobError::System(error)) => Err(error.into()),
+        Err(JobError::Failed { how, last_words }) => Err(RewindError::Failed { program, how, last_words }),
+    }
+}
+
+/// The configuration that pg_rewind reads `restore_command` from: that of the target, with ours added.
+struct ConfigFile {
+    path: Option<PathBuf>,
+    restores: bool,
+    written: bool,
+}
+
+impl ConfigFile {
+    fn choose(
+        installation: &Installation,
+        data_dir: &Path,
+        options: &RewindOptions,
+    ) -> Result<ConfigFile, Error> {
+        if installation.version.major < 15 {
+            // No --config-file yet: what postgresql.conf in the data directory says is all there is.
+            return Ok(ConfigFile { path: None, restores: false, written: false });
+        }
+        let Some(restore) = &options.restore_command else {
+            return Ok(ConfigFile { path: options.config_file.clone(), restores: false, written: false });
+        };
+        let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "''");
+        let own = options.config_file.clone().unwrap_or_else(|| data_dir.join("postgresql.conf"));
+        let own = quote(&own.display().to_string());
+        let content = format!("include '{own}'\nrestore_command = '{}'\n", quote(restore));
+        let path = files::beside(data_dir, ".baton-rewind.conf");
+        files::replace(&path, content.as_bytes(), 0o600)?;
+        Ok(ConfigFile { path: Some(path), restores: true, written: true })
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        if let (true, Some(path)) = (self.written, &self.path)
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!("failed to remove {}: {error}; remove it by hand", path.display());
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(|error| Error::Refused(format!("read the data directory: {error}")))?
+}

@@ -1,0 +1,96 @@
+//! What pg_rewind needs of its source, asked before anything is changed.
+
+use super::RewindError;
+use crate::connection::{ConnectTo, Connection, Mode, SqlError};
+use crate::users::REWIND_FUNCTIONS;
+use postgres_protocol::escape::escape_literal;
+use std::time::Duration;
+use types::{History, SystemId, Timeline};
+
+/// For each question; generous, because a promotion that is just happening answers late.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A source that is the right one.
+pub(super) struct Source {
+    pub(super) history: History,
+    /// That of its last checkpoint; behind `history.timeline` until the first checkpoint after a promotion.
+    checkpoint_timeline: Timeline,
+}
+
+impl Source {
+    /// Whether pg_rewind would find the timeline in its control file, which it trusts.
+    pub(super) fn check_ready(&self, from: &ConnectTo) -> Result<(), RewindError> {
+        if self.checkpoint_timeline != self.history.timeline {
+            return Err(RewindError::SourceNotReady(format!(
+                "{} has not written a checkpoint since it was promoted to timeline {}",
+                from.place(),
+                self.history.timeline
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Asks the source who it is and how it came about.
+pub(super) async fn look(from: &ConnectTo, system_id: SystemId) -> Result<Source, RewindError> {
+    let settings = [("statement_timeout", "0"), ("search_path", "pg_catalog")];
+    let mut connection = Connection::open(from, Mode::Sql, &settings, PATIENCE).await?;
+    let rights: Vec<String> = REWIND_FUNCTIONS
+        .iter()
+        .map(|function| {
+            let name = escape_literal(function);
+            format!("CASE WHEN NOT has_function_privilege({name}, 'EXECUTE') THEN {name} END")
+        })
+        .collect();
+    let sql = format!(
+        "SELECT r AS in_recovery, (SELECT system_identifier FROM pg_control_system()) AS system_id, \
+         CASE WHEN NOT r THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END AS timeline, \
+         (SELECT timeline_id FROM pg_control_checkpoint()) AS checkpoint_timeline, \
+         array_to_string(ARRAY[{}], ', ') AS missing \
+         FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once",
+        rights.join(", ")
+    );
+    let rows = connection.query(&sql, PATIENCE).await?;
+    let nonsense =
+        |what: &str| SqlError::Nonsense { place: from.place(), what: format!("no {what} in its answer") };
+    if rows.first("in_recovery") != Some("f") {
+        return Err(RewindError::SourceNotReady(format!("{} is still in recovery", from.place())));
+    }
+    let theirs: i64 =
+        rows.first("system_id").and_then(|id| id.parse().ok()).ok_or_else(|| nonsense("system id"))?;
+    if SystemId(theirs.cast_unsigned()) != system_id {
+        let (place, theirs) = (from.place(), theirs.cast_unsigned());
+        let why =
+            format!("{place} is another cluster: its system identifier is {theirs}, ours is {system_id}");
+        return Err(RewindError::NotAllowed(why));
+    }
+    let timeline = rows.first("timeline").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let timeline = Timeline(timeline.ok_or_else(|| nonsense("timeline"))?);
+    let checkpoint = rows.first("checkpoint_timeline").and_then(|number| number.parse().ok());
+    let missing = rows.first("missing").unwrap_or_default();
+    if !missing.is_empty() {
+        let (user, dbname, place) = (&from.user, &from.dbname, from.place());
+        return Err(RewindError::NotAllowed(format!(
+            "user {user} may not execute {missing} in database {dbname} of {place}; \
+             as a superuser: GRANT EXECUTE ON FUNCTION {missing} TO {user}"
+        )));
+    }
+    let history = read_history(&mut connection, from, timeline).await?;
+    let checkpoint_timeline = Timeline(checkpoint.ok_or_else(|| nonsense("checkpoint"))?);
+    Ok(Source { history, checkpoint_timeline })
+}
+
+/// Over SQL, since the user for the rewind need not be allowed to replicate.
+async fn read_history(
+    connection: &mut Connection,
+    from: &ConnectTo,
+    timeline: Timeline,
+) -> Result<History, SqlError> {
+    if timeline.0 <= 1 {
+        return Ok(History::first());
+    }
+    let sql = format!("SELECT encode(pg_read_binary_file('pg_wal/{:08X}.history'), 'escape')", timeline.0);
+    let rows = connection.query(&sql, PATIENCE).await?;
+    History::parse(timeline, rows.single().unwrap_or_default())
+        .map_err(|error| SqlError::Nonsense { place: from.place(), what: error.to_string() })
+}

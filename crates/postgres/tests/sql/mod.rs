@@ -1,0 +1,78 @@
+//! What the tests of the SQL side share: the way to a test server, and users with passwords.
+#![allow(dead_code, reason = "every test program uses another part of this module")]
+
+use crate::common::{SUPERUSER, Server};
+use postgres::connection::{ConnectTo, Connection, Mode};
+use postgres::probe::{Facts, Probe, Prober};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// More than any answer takes on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// The superuser through the Unix socket.
+pub(crate) fn to(server: &Server) -> ConnectTo {
+    ConnectTo {
+        host: server.socket_dir.to_str().expect("UTF-8").to_owned(),
+        port: server.port,
+        user: SUPERUSER.to_owned(),
+        password: None,
+        dbname: "postgres".to_owned(),
+        application_name: "baton test".to_owned(),
+        tls: BTreeMap::new(),
+    }
+}
+
+/// A user with a password through TCP, where `pg_hba.conf` of [`lock`] asks for it.
+pub(crate) fn to_as(server: &Server, user: &str, password: &str) -> ConnectTo {
+    ConnectTo {
+        host: "127.0.0.1".to_owned(),
+        user: user.to_owned(),
+        password: Some(password.into()),
+        ..to(server)
+    }
+}
+
+/// Lets everybody in through the socket, and through TCP only with a password, asked for by `method`.
+pub(crate) fn lock(server: &Server, method: &str) {
+    let lines = format!(
+        "local all all trust\nlocal replication all trust\n\
+         host all all 127.0.0.1/32 {method}\nhost replication all 127.0.0.1/32 {method}\n"
+    );
+    std::fs::write(server.data_dir.join("pg_hba.conf"), lines).expect("write pg_hba.conf");
+}
+
+/// Probes until `wanted` takes the answer.
+pub(crate) async fn probe_until<T>(
+    what: &str,
+    prober: &mut Prober,
+    mut wanted: impl FnMut(&Probe) -> Option<T>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + crate::common::SOON;
+    loop {
+        let probe = prober.probe(Duration::from_secs(5)).await;
+        if let Some(found) = wanted(&probe) {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited for {what}, last: {probe:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Probes until it runs and `wanted` agrees.
+pub(crate) async fn facts_until(
+    what: &str,
+    prober: &mut Prober,
+    mut wanted: impl FnMut(&Facts) -> bool,
+) -> Facts {
+    let running = |probe: &Probe| match probe {
+        Probe::Running(facts) if wanted(facts) => Some(facts.as_ref().clone()),
+        _ => None,
+    };
+    probe_until(what, prober, running).await
+}
+
+/// An open SQL session of the superuser.
+pub(crate) async fn session(server: &Server) -> Connection {
+    Connection::open(&to(server), Mode::Sql, &[], LONG).await.expect("connect")
+}
