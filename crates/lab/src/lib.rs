@@ -11,6 +11,7 @@
 //! ```
 
 mod account;
+pub mod bench;
 mod binaries;
 mod client;
 mod config;

@@ -1,0 +1,137 @@
+//! The bench: each event happens several times under a steady load, and the pauses are told as median, least and most.
+//!
+//! ```text
+//!   for each event:   a fresh lab ─► runs times (load on ─► event ─► healthy ─► load off ─► count) ─► memory ─► stop
+//! ```
+
+mod memory;
+mod table;
+
+use crate::binaries::{Binaries, baton_of_this_build};
+use crate::client::{Plan, Workload};
+use crate::demo::{Event, Outcome};
+use crate::lab::{Lab, Spec};
+use crate::primaries::Primaries;
+use anyhow::{Context, Result};
+use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often each event happens.
+    pub runs: usize,
+    /// The lease time of the clusters, in seconds.
+    pub ttl: u32,
+    /// Empty means all.
+    pub events: Vec<Event>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { runs: 5, ttl: 5, events: Vec::new() }
+    }
+}
+
+/// All runs of one event.
+pub(crate) struct Series {
+    pub(crate) event: Event,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Runs that did not come to an end, and why.
+    pub(crate) broken: Vec<String>,
+}
+
+const ALL: [Event; 5] =
+    [Event::KillPostmaster, Event::KillHost, Event::FreezeAgent, Event::KillAgent, Event::Switchover];
+/// Two seconds of normal work come before each event.
+const WARM_UP: usize = 200;
+
+/// Measures and prints the table.
+pub async fn run(options: &Options) -> Result<()> {
+    let binaries = Binaries::find(baton_of_this_build()?)?;
+    let mut series = Vec::new();
+    let mut memory = Vec::new();
+    let events = if options.events.is_empty() { ALL.to_vec() } else { options.events.clone() };
+    for event in events {
+        note(event.describe());
+        series.push(measure(event, options, &binaries, &mut memory).await?);
+    }
+    let text = table::markdown(options, &binaries, &series, &memory);
+    stdout().lock().write_all(text.as_bytes()).context("print the table")
+}
+
+/// A line for whoever waits; the table alone goes to standard output.
+pub fn note(line: &str) {
+    // Without anybody to read it, it is not needed.
+    let _ = writeln!(stderr().lock(), "{line}");
+}
+
+async fn measure(
+    event: Event,
+    options: &Options,
+    binaries: &Binaries,
+    memory: &mut Vec<u64>,
+) -> Result<Series> {
+    let mut series = Series { event, outcomes: Vec::new(), broken: Vec::new() };
+    let mut lab: Option<Lab> = None;
+    for number in 1..=options.runs {
+        let mut current = match lab.take() {
+            Some(lab) => lab,
+            None => start(options, binaries).await?,
+        };
+        match once(event, &mut current).await {
+            Ok(outcome) => {
+                note(&format!(
+                    "  run {number}: {:.2} s, {} statements and {} connections failed, {} rows missing, two primaries {} ms",
+                    outcome.pause.as_secs_f64(),
+                    outcome.failed_statements,
+                    outcome.failed_connections,
+                    outcome.missing,
+                    outcome.two_primaries.as_millis(),
+                ));
+                series.outcomes.push(outcome);
+                lab = Some(current);
+            }
+            Err(error) => {
+                let kept = current.stop_and_keep().await?;
+                note(&format!("  run {number}: failed to {error:#}; logs in {}", kept.display()));
+                series.broken.push(format!("{error:#}"));
+            }
+        }
+    }
+    if let Some(lab) = lab {
+        memory.extend(lab.nodes.iter().filter_map(memory::pss_of_agent_and_guard));
+        lab.stop().await?;
+    }
+    Ok(series)
+}
+
+async fn start(options: &Options, binaries: &Binaries) -> Result<Lab> {
+    let mut spec = Spec::usual(directory()?, binaries.clone());
+    spec.ttl = Some(options.ttl);
+    let lab = Lab::start(&spec, &mut |_| {}).await?;
+    lab.await_healthy(spec.members).await?;
+    Primaries::prepare(&lab.target()).await?;
+    Ok(lab)
+}
+
+async fn once(event: Event, lab: &mut Lab) -> Result<Outcome> {
+    let work = Workload::start(&lab.target(), Plan::default()).await?;
+    let primaries =
+        Primaries::watch(lab.nodes.iter().map(|node| (node.name.clone(), lab.own_socket(node))).collect());
+    work.await_progress(WARM_UP, Duration::from_secs(30)).await?;
+    let window = event.happen(lab, &work).await?;
+    let report = work.stop().await;
+    let primaries = primaries.stop().await;
+    let missing = report.missing().await?.len();
+    Ok(Outcome::of(&window, &report, &primaries, missing))
+}
+
+/// A directory that is not there yet.
+fn directory() -> Result<PathBuf> {
+    let temporary = std::env::temp_dir();
+    let number = std::process::id();
+    let free = (0..1000).map(|serial| temporary.join(format!("baton-bench-{number}-{serial}")));
+    free.into_iter().find(|path| !path.exists()).context("find a free name for a directory")
+}

@@ -1,0 +1,104 @@
+//! The bench's Markdown table. Pure text, but for the description of the machine.
+
+use super::{Options, Series};
+use crate::binaries::Binaries;
+use crate::demo::Event;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+/// What we want to reach, as people compare it.
+fn goal(event: Event) -> &'static str {
+    match event {
+        Event::KillPostmaster => "≤ 1.5 s",
+        Event::KillHost => "≤ 6.5 s",
+        Event::FreezeAgent => "≤ 6.5 s, never two primaries",
+        Event::KillAgent => "never two primaries",
+        Event::Switchover => "≤ 1.0 s, no failed connection",
+    }
+}
+
+pub(super) fn markdown(options: &Options, binaries: &Binaries, series: &[Series], memory: &[u64]) -> String {
+    let mut text = format!(
+        "Pause: the longest gap between two acknowledged commits; 100 single-row commits a second over 4 connections \
+         through the router. Three nodes, three etcd members, ttl {}, {} runs each, {}.\n\n",
+        options.ttl,
+        options.runs,
+        machine(binaries),
+    );
+    text.push_str("| event | to reach | median | min | max | failed statements | failed connections | rows missing | two primaries |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for one in series {
+        let pauses: Vec<Duration> = one.outcomes.iter().map(|outcome| outcome.pause).collect();
+        let most =
+            |of: &dyn Fn(&super::Outcome) -> usize| one.outcomes.iter().map(of).max().unwrap_or_default();
+        let twice = one.outcomes.iter().map(|outcome| outcome.two_primaries).max().unwrap_or_default();
+        let (median, least, longest) = spread(pauses);
+        text.push_str(&format!(
+            "| {} | {} | {median} | {least} | {longest} | ≤ {} | ≤ {} | ≤ {} | {} ms |\n",
+            one.event.describe(),
+            goal(one.event),
+            most(&|outcome| outcome.failed_statements),
+            most(&|outcome| outcome.failed_connections),
+            most(&|outcome| outcome.missing),
+            twice.as_millis(),
+        ));
+    }
+    for one in series.iter().filter(|one| !one.broken.is_empty()) {
+        text.push_str(&format!("\n{} did not end well {} times:\n", one.event.describe(), one.broken.len()));
+        one.broken.iter().for_each(|why| text.push_str(&format!("- {why}\n")));
+    }
+    if let (Some(least), Some(most)) = (memory.iter().min(), memory.iter().max()) {
+        text.push_str(&format!(
+            "\nMemory of an agent with its guard (PSS): {:.1} to {:.1} MB; to reach: ≤ 15 MB.\n",
+            mega(*least),
+            mega(*most)
+        ));
+    }
+    text
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure with one decimal")]
+fn mega(kilobytes: u64) -> f64 {
+    kilobytes as f64 / 1024.0
+}
+
+/// Median, least and most; dashes without a value.
+fn spread(mut pauses: Vec<Duration>) -> (String, String, String) {
+    pauses.sort();
+    let show = |pause: Option<&Duration>| {
+        pause.map_or("–".to_owned(), |pause| format!("{:.2} s", pause.as_secs_f64()))
+    };
+    let middle = pauses.len().saturating_sub(1) / 2;
+    (show(pauses.get(middle)), show(pauses.first()), show(pauses.last()))
+}
+
+fn machine(binaries: &Binaries) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let first_line = |path: &std::path::Path| {
+        let output =
+            Command::new(path).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
+    };
+    let postgres = first_line(&binaries.postgres.join("postgres"));
+    format!("{cores} cores, Linux {}, {postgres}, {}", kernel.trim(), first_line(&binaries.etcd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+    use std::time::Duration;
+
+    #[test]
+    fn the_median_is_one_of_the_values() {
+        let seconds = |values: &[u64]| values.iter().map(|value| Duration::from_secs(*value)).collect();
+        let shown = |values: &[u64]| {
+            let (median, least, most) = spread(seconds(values));
+            [median, least, most].join(" ")
+        };
+        assert_eq!(shown(&[3, 1, 2]), "2.00 s 1.00 s 3.00 s");
+        assert_eq!(shown(&[4, 1]), "1.00 s 1.00 s 4.00 s");
+        assert_eq!(shown(&[]), "– – –");
+    }
+}

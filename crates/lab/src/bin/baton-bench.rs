@@ -1,0 +1,44 @@
+//! `make bench`: the pauses that clients see, event by event, as a Markdown table.
+
+use anyhow::{Result, bail};
+use lab::bench::{Options, run};
+use lab::demo::Event;
+use std::process::ExitCode;
+
+const USAGE: &str =
+    "usage: baton-bench [--runs N] [--ttl SECONDS] [--event postmaster|host|freeze|agent|switchover]...";
+
+fn main() -> ExitCode {
+    let result = options(std::env::args().skip(1)).and_then(|options| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run(&options))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            lab::bench::note(&format!("failed to {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options::default();
+    while let Some(word) = words.next() {
+        let value = words.next();
+        match (word.as_str(), value.as_deref()) {
+            ("--runs", Some(value)) => options.runs = value.parse()?,
+            ("--ttl", Some(value)) => options.ttl = value.parse()?,
+            ("--event", Some(value)) => options.events.push(match value {
+                "postmaster" => Event::KillPostmaster,
+                "host" => Event::KillHost,
+                "freeze" => Event::FreezeAgent,
+                "agent" => Event::KillAgent,
+                "switchover" => Event::Switchover,
+                other => bail!("understand the event {other}; {USAGE}"),
+            }),
+            (_, _) => bail!("understand {word}; {USAGE}"),
+        }
+    }
+    Ok(options)
+}
