@@ -1,0 +1,185 @@
+//! Where each record lives: Patroni's layout, and our own additions below `baton/`, which Patroni ignores.
+
+use types::NodeName;
+
+/// The keys of one cluster: everything below `/<namespace>/<scope>/`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Keys {
+    prefix: String,
+}
+
+/// Which record a key holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Key {
+    Initialize,
+    Config,
+    Leader,
+    Member(NodeName),
+    Status,
+    OptimeLeader,
+    Failover,
+    Sync,
+    History,
+    Failsafe,
+    Writable,
+}
+
+impl Keys {
+    /// The keys of the cluster `scope`; slashes too many in either part do no harm.
+    #[must_use]
+    pub fn new(namespace: &str, scope: &str) -> Keys {
+        let parts = namespace.split('/').chain(scope.split('/')).filter(|part| !part.is_empty());
+        let mut prefix = String::from("/");
+        for part in parts {
+            prefix.push_str(part);
+            prefix.push('/');
+        }
+        Keys { prefix }
+    }
+
+    /// What all keys of the cluster begin with; it ends in a slash.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    #[must_use]
+    pub fn initialize(&self) -> String {
+        self.at("initialize")
+    }
+
+    #[must_use]
+    pub fn config(&self) -> String {
+        self.at("config")
+    }
+
+    #[must_use]
+    pub fn leader(&self) -> String {
+        self.at("leader")
+    }
+
+    #[must_use]
+    pub fn member(&self, name: &NodeName) -> String {
+        format!("{}members/{name}", self.prefix)
+    }
+
+    /// What the keys of all members begin with.
+    #[must_use]
+    pub fn members(&self) -> String {
+        self.at("members/")
+    }
+
+    #[must_use]
+    pub fn status(&self) -> String {
+        self.at("status")
+    }
+
+    #[must_use]
+    pub fn optime_leader(&self) -> String {
+        self.at("optime/leader")
+    }
+
+    #[must_use]
+    pub fn failover(&self) -> String {
+        self.at("failover")
+    }
+
+    #[must_use]
+    pub fn sync(&self) -> String {
+        self.at("sync")
+    }
+
+    #[must_use]
+    pub fn history(&self) -> String {
+        self.at("history")
+    }
+
+    #[must_use]
+    pub fn failsafe(&self) -> String {
+        self.at("failsafe")
+    }
+
+    /// Who accepts writes, since when: what routers follow.
+    #[must_use]
+    pub fn baton_writable(&self) -> String {
+        self.at("baton/writable")
+    }
+
+    /// Who created the empty `initialize`, which has no name in it.
+    #[must_use]
+    pub fn baton_bootstrap(&self) -> String {
+        self.at("baton/bootstrap")
+    }
+
+    /// The record that `key` holds; `None` when it is not ours to read.
+    #[must_use]
+    pub fn parse(&self, key: &str) -> Option<Key> {
+        Some(match key.strip_prefix(&self.prefix)? {
+            "initialize" => Key::Initialize,
+            "config" => Key::Config,
+            "leader" => Key::Leader,
+            "status" => Key::Status,
+            "optime/leader" => Key::OptimeLeader,
+            "failover" => Key::Failover,
+            "sync" => Key::Sync,
+            "history" => Key::History,
+            "failsafe" => Key::Failsafe,
+            "baton/writable" => Key::Writable,
+            other => match other.strip_prefix("members/") {
+                Some(name) if !name.is_empty() && !name.contains('/') => Key::Member(NodeName::from(name)),
+                Some(_) | None => return None,
+            },
+        })
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Keys};
+    use types::NodeName;
+
+    #[test]
+    fn slashes_are_collapsed() {
+        for (namespace, scope) in [("service", "batman"), ("/service/", "batman"), ("//service", "/batman/")]
+        {
+            assert_eq!(Keys::new(namespace, scope).prefix(), "/service/batman/", "{namespace} {scope}");
+        }
+        assert_eq!(Keys::new("/", "batman").prefix(), "/batman/");
+        assert_eq!(Keys::new("a/b", "c").leader(), "/a/b/c/leader");
+    }
+
+    #[test]
+    fn every_key_is_recognised_by_its_text() {
+        let keys = Keys::new("service", "batman");
+        let name = NodeName::from("pg-1");
+        for (text, key) in [
+            (keys.initialize(), Key::Initialize),
+            (keys.config(), Key::Config),
+            (keys.leader(), Key::Leader),
+            (keys.member(&name), Key::Member(name.clone())),
+            (keys.status(), Key::Status),
+            (keys.optime_leader(), Key::OptimeLeader),
+            (keys.failover(), Key::Failover),
+            (keys.sync(), Key::Sync),
+            (keys.history(), Key::History),
+            (keys.failsafe(), Key::Failsafe),
+            (keys.baton_writable(), Key::Writable),
+        ] {
+            assert_eq!(keys.parse(&text), Some(key), "{text}");
+        }
+        for other in [
+            "/service/batman/members/",
+            "/service/batman/members/a/b",
+            "/service/robin/leader",
+            "/service/batman/x",
+        ] {
+            assert_eq!(keys.parse(other), None, "{other}");
+        }
+        assert_eq!(keys.members(), "/service/batman/members/");
+        assert_eq!(keys.baton_bootstrap(), "/service/batman/baton/bootstrap");
+    }
+}

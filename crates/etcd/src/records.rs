@@ -1,0 +1,24 @@
+//! The value of each key: Patroni's JSON, written compactly and in its field order, read in any order, with unknown
+//! fields, and with numbers that are written as strings.
+
+mod failover;
+mod history;
+mod json;
+mod leader;
+mod member;
+mod or_text;
+mod status;
+mod sync;
+mod writable;
+
+pub use failover::Failover;
+pub use history::HistoryRow;
+pub use leader::{ConfigKey, Initialize, Leader};
+pub use member::{Member, PendingChange};
+pub use or_text::OrText;
+pub use status::Status;
+pub use sync::Sync;
+pub use writable::Writable;
+
+pub(crate) use history::{history_json, parse_history};
+pub(crate) use leader::{failsafe_json, parse_failsafe};

@@ -1,0 +1,166 @@
+//! One function for each compare-and-swap. What only the leader may write compares the leader key's create revision
+//! with the caller's term, in the same transaction.
+
+mod initialize;
+mod leader;
+mod put;
+mod remove;
+
+use crate::Etcd;
+use crate::error::Error;
+use crate::records::{Failover, HistoryRow, Member, Status, Sync, Writable, failsafe_json, history_json};
+use put::{Expected, Put};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use types::{LeaseId, Moment, NodeName, Term};
+
+impl Etcd {
+    /// Publishes this member, with its own lease. [`Error::LeaseGone`] when that has expired.
+    pub async fn put_member(
+        &self,
+        name: &NodeName,
+        value: &Member,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let key = self.keys().member(name);
+        let put = Put { lease: Some(lease), ..Put::own("publish this member", key, value.to_json()) };
+        self.commit(&put, by).await.map(drop)
+    }
+
+    /// Takes this member off the list, at a clean stop.
+    pub async fn delete_member(&self, name: &NodeName, by: Moment) -> Result<(), Error> {
+        let delete = Put::delete("take this member off the list", self.keys().member(name), Expected::Own);
+        self.commit(&delete, by).await.map(drop)
+    }
+
+    /// Publishes how far the leader's WAL is, and the slots to keep.
+    pub async fn put_status(&self, status: &Status, term: Term, by: Moment) -> Result<(), Error> {
+        self.put_as_leader("publish the status", self.keys().status(), status.to_json(), term, by).await
+    }
+
+    /// Patroni before 2.1 reads the leader's WAL position here.
+    pub async fn put_optime_leader(&self, optime: types::Lsn, term: Term, by: Moment) -> Result<(), Error> {
+        let key = self.keys().optime_leader();
+        self.put_as_leader("publish the WAL position", key, optime.0.to_string(), term, by).await
+    }
+
+    /// Publishes the timeline history.
+    pub async fn put_history(&self, rows: &[HistoryRow], term: Term, by: Moment) -> Result<(), Error> {
+        self.put_as_leader("publish the history", self.keys().history(), history_json(rows), term, by).await
+    }
+
+    /// Publishes whom the leader must reach to keep the lead without etcd.
+    pub async fn put_failsafe(
+        &self,
+        members: &BTreeMap<NodeName, String>,
+        term: Term,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let value = failsafe_json(members);
+        self.put_as_leader("publish the failsafe members", self.keys().failsafe(), value, term, by).await
+    }
+
+    /// Publishes that this primary accepts writes. It vanishes with the lease.
+    pub async fn put_writable(
+        &self,
+        writable: &Writable,
+        lease: LeaseId,
+        term: Term,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let key = self.keys().baton_writable();
+        let put = Put::own("publish that this primary is writable", key, writable.to_json());
+        self.commit(&Put { lease: Some(lease), leader: Some((self.keys().leader(), term)), ..put }, by)
+            .await
+            .map(drop)
+    }
+
+    /// Withdraws that this primary accepts writes.
+    pub async fn delete_writable(&self, term: Term, by: Moment) -> Result<(), Error> {
+        let key = self.keys().baton_writable();
+        let delete = Put::delete("withdraw that this primary is writable", key, Expected::Own);
+        self.commit(&Put { leader: Some((self.keys().leader(), term)), ..delete }, by).await.map(drop)
+    }
+
+    /// Publishes the synchronous standbys, unless `/sync` is no longer at `expected_mod`. The new revision.
+    pub async fn put_sync(
+        &self,
+        sync: &Sync,
+        expected_mod: Option<i64>,
+        term: Term,
+        by: Moment,
+    ) -> Result<i64, Error> {
+        let put = Put {
+            leader: Some((self.keys().leader(), term)),
+            expected: expected_mod.map_or(Expected::Own, Expected::Revision),
+            ..Put::own("publish the synchronous standbys", self.keys().sync(), sync.to_json())
+        };
+        self.commit(&put, by).await
+    }
+
+    /// Removes `/sync`, when the synchronous mode is switched off.
+    pub async fn delete_sync(&self, expected_mod: i64, term: Term, by: Moment) -> Result<(), Error> {
+        let expected = Expected::Revision(expected_mod);
+        let delete = Put::delete("remove the synchronous standbys", self.keys().sync(), expected);
+        self.commit(&Put { leader: Some((self.keys().leader(), term)), ..delete }, by).await.map(drop)
+    }
+
+    /// Writes the dynamic configuration if there is none. Whether it was this call that did.
+    pub async fn create_config(&self, value: &Value, by: Moment) -> Result<bool, Error> {
+        match self.put_config(value, Some(0), by).await {
+            Ok(_) => Ok(true),
+            Err(Error::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the dynamic configuration; with `expected_mod` only over that revision of it. The new revision.
+    pub async fn put_config(
+        &self,
+        value: &Value,
+        expected_mod: Option<i64>,
+        by: Moment,
+    ) -> Result<i64, Error> {
+        let put = Put {
+            expected: expected_mod.map_or(Expected::Anything, Expected::Revision),
+            ..Put::own("write the dynamic configuration", self.keys().config(), value.to_string())
+        };
+        self.commit(&put, by).await
+    }
+
+    /// Orders a switchover or failover; with `expected_mod` only over that revision of the key. The new revision.
+    pub async fn put_failover(
+        &self,
+        failover: &Failover,
+        expected_mod: Option<i64>,
+        by: Moment,
+    ) -> Result<i64, Error> {
+        let put = Put {
+            expected: expected_mod.map_or(Expected::Anything, Expected::Revision),
+            ..Put::own("order the failover", self.keys().failover(), failover.to_json())
+        };
+        self.commit(&put, by).await
+    }
+
+    /// Takes the order back, or marks it as done. The key stays, empty.
+    pub async fn clear_failover(&self, expected_mod: i64, by: Moment) -> Result<(), Error> {
+        let put = Put {
+            expected: Expected::Revision(expected_mod),
+            ..Put::own("clear the failover order", self.keys().failover(), "{}".to_owned())
+        };
+        self.commit(&put, by).await.map(drop)
+    }
+
+    async fn put_as_leader(
+        &self,
+        what: &'static str,
+        key: String,
+        value: String,
+        term: Term,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let put = Put { leader: Some((self.keys().leader(), term)), ..Put::own(what, key, value) };
+        self.commit(&put, by).await.map(drop)
+    }
+}

@@ -1,0 +1,112 @@
+//! Taking the lead and giving it back.
+
+use crate::Etcd;
+use crate::commit::{Read, Seen, Verdict, Write};
+use crate::error::Error;
+use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
+use types::{LeaseId, Moment, NodeName, Term};
+
+impl Etcd {
+    /// Takes the lead if nobody has it. `None`: somebody holds it. The term, also when this member holds it already
+    /// with this lease.
+    ///
+    /// The lease's remaining life is that of its last renewal, so the deadline of the new lead is too: renew it with
+    /// the term before relying on more.
+    pub async fn acquire_leader(
+        &self,
+        me: &NodeName,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<Option<Term>, Error> {
+        self.commit(&Acquire { leader: self.keys().leader(), me: me.as_str(), lease }, by).await
+    }
+
+    /// Gives the lead back, if it is ours with this term, and with it the word that this primary is writable. Whether
+    /// the lead of this term was there to be given back.
+    pub async fn release_leader(&self, me: &NodeName, term: Term, by: Moment) -> Result<bool, Error> {
+        let keys = self.keys();
+        let release =
+            Release { leader: keys.leader(), writable: keys.baton_writable(), me: me.as_str(), term };
+        self.commit(&release, by).await
+    }
+}
+
+struct Acquire<'a> {
+    leader: String,
+    me: &'a str,
+    lease: LeaseId,
+}
+
+impl Write for Acquire<'_> {
+    type Outcome = Option<Term>;
+
+    fn what(&self) -> &'static str {
+        "take the lead"
+    }
+
+    fn reads(&self) -> Vec<Read> {
+        vec![Read::Key(self.leader.clone())]
+    }
+
+    fn transaction(&self, _base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
+        let absent = Compare::create_revision(self.leader.as_str(), CompareOp::Equal, 0);
+        let options = PutOptions::new().with_lease(self.lease.0);
+        (vec![absent], vec![TxnOp::put(self.leader.as_str(), self.me, Some(options))])
+    }
+
+    fn executed(&self, revision: i64) -> Option<Term> {
+        Some(Term(revision))
+    }
+
+    fn judge(&self, seen: &Seen, _base: i64, _lost: bool) -> Verdict<Option<Term>> {
+        match seen.get(&self.leader) {
+            None => Verdict::Resend,
+            Some(kv) if kv.value() == self.me.as_bytes() && kv.lease() == self.lease.0 => {
+                Verdict::Done(Some(Term(kv.create_revision())))
+            }
+            Some(_) => Verdict::Done(None),
+        }
+    }
+}
+
+struct Release<'a> {
+    leader: String,
+    writable: String,
+    me: &'a str,
+    term: Term,
+}
+
+impl Write for Release<'_> {
+    type Outcome = bool;
+
+    fn what(&self) -> &'static str {
+        "give the lead back"
+    }
+
+    fn reads(&self) -> Vec<Read> {
+        vec![Read::Key(self.leader.clone())]
+    }
+
+    fn transaction(&self, _base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
+        let leader = self.leader.as_str();
+        let compares = vec![
+            Compare::create_revision(leader, CompareOp::Equal, self.term.0),
+            Compare::value(leader, CompareOp::Equal, self.me),
+        ];
+        (compares, vec![TxnOp::delete(leader, None), TxnOp::delete(self.writable.as_str(), None)])
+    }
+
+    fn executed(&self, _revision: i64) -> bool {
+        true
+    }
+
+    fn judge(&self, seen: &Seen, _base: i64, lost: bool) -> Verdict<bool> {
+        match seen.get(&self.leader) {
+            Some(kv) if kv.create_revision() == self.term.0 && kv.value() == self.me.as_bytes() => {
+                Verdict::Resend
+            }
+            // After a lost answer the lead of this term has ended, by this call or with the lease.
+            Some(_) | None => Verdict::Done(lost),
+        }
+    }
+}
