@@ -91,7 +91,7 @@ pub(crate) fn ctl(raw: &Raw<'_>, findings: &mut Findings) -> Option<CtlSettings>
 fn required(raw: &Raw<'_>, findings: &mut Findings) {
     for row in raw.local.rows().iter().filter(|row| row.required) {
         // A value that was written but is wrong has its own error.
-        if raw.local.found.get(row.key).is_none()
+        if !raw.local.found.contains_key(row.key)
             && !findings.errors.iter().any(|problem| problem.key == row.key)
         {
             missing(row.key, raw, findings);

@@ -10,6 +10,9 @@ use crate::problem::{Findings, Place};
 use crate::table::{self, Row, Support};
 use crate::values::{Found, Values};
 
+/// The longest list of known keys in a message.
+const MAX_LISTED: usize = 16;
+
 /// One walk over a tree.
 pub(crate) struct Check<'a> {
     pub(crate) values: &'a mut Values,
@@ -129,9 +132,7 @@ impl Check<'_> {
         match row.support {
             Support::Full => {}
             Support::Ignored(why) => self.findings.warn(place, key, format!("{key} has no effect: {why}")),
-            Support::Refused(why) => {
-                self.findings.error(place, key, format!("{key} is not supported yet: {why}"))
-            }
+            Support::Refused(why) => self.findings.error(place, key, format!("{key} is refused: {why}")),
             Support::Limited { fine, warned, why } => {
                 for word in words(value) {
                     if fine.contains(&word) {
@@ -140,7 +141,7 @@ impl Check<'_> {
                     if warned.contains(&word) || warned.contains(&"*") {
                         self.findings.warn(place, key, format!("{key}: {word} has no effect: {why}"));
                     } else {
-                        self.findings.error(place, key, format!("{key}: {word} is not supported yet: {why}"));
+                        self.findings.error(place, key, format!("{key}: {word} is refused: {why}"));
                     }
                 }
             }
@@ -154,11 +155,14 @@ impl Check<'_> {
             return;
         }
         let here = self.children(parent);
-        let what = if let Some(near) = nearest(name, here.iter().copied()) {
+        // A key that is right elsewhere is a key in the wrong place, however near to others its name is.
+        let what = if let Some(elsewhere) = belongs(name).filter(|_| self.prefix.is_empty()) {
+            format!("unknown key {shown:?}: it belongs to {elsewhere:?}, move it there")
+        } else if let Some(near) = nearest(name, here.iter().copied()) {
+            let meant = if parent.is_empty() { near.to_owned() } else { format!("{parent}.{near}") };
+            self.findings.suggested.push(meant);
             format!("unknown key {shown:?}: did you mean {near:?}?")
-        } else if let Some(elsewhere) = belongs(name) {
-            format!("unknown key {shown:?}: did you mean {elsewhere:?}?")
-        } else if here.len() <= 12 && !here.is_empty() {
+        } else if here.len() <= MAX_LISTED && !here.is_empty() {
             format!("unknown key {shown:?}: remove it; known here are {}", here.join(", "))
         } else {
             format!("unknown key {shown:?}: remove it or correct it")
@@ -203,7 +207,8 @@ fn is_below(path: &str, pattern: &str) -> bool {
 
 /// Where a key that stands in a wrong section would be right.
 fn belongs(name: &str) -> Option<String> {
-    let last = |row: &&Row| row.key.rsplit('.').next() == Some(name);
+    // Deeper keys have names that mean something else higher up: `username`, `postgres`.
+    let last = |row: &&Row| row.key.split('.').count() <= 2 && row.key.rsplit('.').next() == Some(name);
     let local = table::local().find(last).map(|row| row.key.to_owned());
     local.or_else(|| table::dynamic().find(last).map(|row| format!("bootstrap.dcs.{}", row.key)))
 }

@@ -68,6 +68,7 @@ fn value_node(row: &Row, name: &str, place: &Place, value: String, findings: &mu
             Some(Node::text(place.clone(), value, false))
         }
         Kind::Bool
+        | Kind::Mode
         | Kind::Int(..)
         | Kind::Seconds(..)
         | Kind::Duration
@@ -120,7 +121,7 @@ fn report_strangers(env: &dyn Env, findings: &mut Findings) {
         if let Some((_, section)) = table::REFUSED_ENV.iter().find(|(prefix, _)| name.starts_with(prefix)) {
             let why = table::local().find(|row| row.key == *section).map(|row| row.support);
             if let Some(table::Support::Refused(why)) = why {
-                findings.error(&place, section, format!("{section} is not supported yet: {why}"));
+                findings.error(&place, section, format!("{section} is refused: {why}"));
             }
             continue;
         }

@@ -15,6 +15,8 @@ pub enum Kind {
     Bool,
     /// A whole number within these bounds.
     Int(i64, i64),
+    /// Permissions of a file.
+    Mode,
     /// Whole seconds within these bounds; `30`, `"30s"`, `5min`.
     Seconds(i64, i64),
     /// A time that may be less than a second; a number without a unit counts seconds.
@@ -63,6 +65,7 @@ impl Kind {
             Kind::Secret => "a text (not shown, because it is secret)".to_owned(),
             Kind::Bool => "true or false".to_owned(),
             Kind::Int(low, high) => format!("a whole number{}", bounds(low, high)),
+            Kind::Mode => "permissions of a file, such as 0644".to_owned(),
             Kind::Seconds(low, high) => {
                 format!("seconds as a whole number{}, or a time like 5min", bounds(low, high))
             }
@@ -73,7 +76,7 @@ impl Kind {
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
             Kind::Path => "a path".to_owned(),
             Kind::Address => "host:port, such as 10.0.0.1:8008".to_owned(),
-            Kind::Listen => "addresses and port, such as 10.0.0.1,127.0.0.1:5432 or *:5432".to_owned(),
+            Kind::Listen => "addresses and port, such as 10.0.0.1:8008 or *:8008".to_owned(),
             Kind::Texts => "a list, or a text with commas".to_owned(),
             Kind::Lines => "a list with one line each".to_owned(),
             Kind::Options => "a list of options like [data-checksums, {encoding: UTF8}]".to_owned(),
@@ -89,6 +92,7 @@ impl Kind {
             Kind::Secret => node.raw().map(|text| Value::Secret(Secret::new(text))),
             Kind::Bool => bool_of(node).map(Value::Bool),
             Kind::Int(low, high) => int_of(node).filter(|n| (low..=high).contains(n)).map(Value::Int),
+            Kind::Mode => int_of(node).filter(|mode| (0..=0o777).contains(mode)).map(Value::Int),
             Kind::Seconds(low, high) => {
                 let whole = |n: &i64| (low..=high).contains(n);
                 int_of(node).or_else(|| seconds(node.raw()?)).filter(whole).map(Value::Int)

@@ -14,7 +14,7 @@ use crate::table;
 use crate::values::Values;
 use crate::yaml;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -202,7 +202,15 @@ fn read_file(path: &Path, findings: &mut Findings) -> Option<Node> {
     match read_text(path) {
         Ok(text) => yaml::parse(&path.display().to_string(), &text, findings),
         Err(error) => {
-            findings.error(&whole_file(path), "", format!("cannot be read: {error}"));
+            let what = match error.kind() {
+                ErrorKind::NotFound => "there is no such file: give the path of the settings".to_owned(),
+                ErrorKind::PermissionDenied => {
+                    "this user may not read it: change its owner or mode".to_owned()
+                }
+                ErrorKind::InvalidData => "it is not text in UTF-8: save it as such".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            findings.error(&whole_file(path), "", what);
             None
         }
     }

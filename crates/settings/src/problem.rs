@@ -60,6 +60,8 @@ pub(crate) struct Findings {
     pub(crate) warnings: Vec<Problem>,
     /// A file could not be read to its end, so that a missing key says nothing.
     pub(crate) unread: bool,
+    /// Keys that unknown ones were probably meant to be: they are mistyped, not missing.
+    pub(crate) suggested: Vec<String>,
 }
 
 impl Findings {
@@ -69,7 +71,7 @@ impl Findings {
 
     /// A required key is nowhere.
     pub(crate) fn missing(&mut self, place: &Place, key: &str, what: impl Into<String>) {
-        if !self.unread {
+        if !self.unread && !self.suggested.iter().any(|meant| meant == key) {
             self.error(place, key, what);
         }
     }

@@ -140,3 +140,22 @@ fn default_node(row: &Row) -> Option<Node> {
     let mut findings = crate::problem::Findings::default();
     yaml::parse(row.key, row.default?, &mut findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::default_of;
+    use crate::table;
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for row in table::rows().filter(|row| row.default.is_some()) {
+            assert!(
+                default_of(row).is_some(),
+                "{}: {:?} is not {}",
+                row.key,
+                row.default,
+                row.kind.expects()
+            );
+        }
+    }
+}

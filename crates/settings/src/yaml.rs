@@ -197,7 +197,7 @@ impl<'a> Builder<'a> {
                             other => other.to_string(),
                         };
                         let what =
-                            format!("duplicate key {:?}: it is also in {at}, keep one of them", found.text);
+                            format!("duplicate key {:?}: it is also in {at}; keep one of them", found.text);
                         self.findings.error(&found.place, "", what);
                     }
                     None => entries.push((found, node)),

@@ -1,5 +1,7 @@
 //! Local and dynamic configuration together, as PostgreSQL gets it.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking, as tests do")]
+
 use serde_json::{Value, json};
 use settings::{Effective, Settings, ShmemMinimums, dynamic, effective, load_environment};
 use std::collections::BTreeMap;

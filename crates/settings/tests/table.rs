@@ -76,6 +76,7 @@ fn sample(key: &str, kind: Kind) -> String {
         Kind::Int(low, high) | Kind::Seconds(low, high) | Kind::Bytes(low, high) => {
             low.max(1).min(high).to_string()
         }
+        Kind::Mode => "0640".to_owned(),
         Kind::Duration => "7s".to_owned(),
         Kind::Choice(words) => words[words.len() - 1].to_owned(),
         Kind::Address | Kind::Listen => "127.0.0.9:1234".to_owned(),
@@ -124,7 +125,12 @@ fn every_variable_reaches_its_setting() {
 fn a_wrong_value_in_a_variable_names_the_variable() {
     for row in rows() {
         let wrong = match row.kind {
-            Kind::Bool | Kind::Int(..) | Kind::Seconds(..) | Kind::Bytes(..) | Kind::Duration => "[]",
+            Kind::Bool
+            | Kind::Mode
+            | Kind::Int(..)
+            | Kind::Seconds(..)
+            | Kind::Bytes(..)
+            | Kind::Duration => "[]",
             Kind::Choice(_) | Kind::Address | Kind::Listen => "[",
             _ => continue,
         };

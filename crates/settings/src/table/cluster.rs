@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         .env(&["PATRONI_LOG_MAX_QUEUE_SIZE"]),
     Row::new("log.dir", Kind::Path, "The directory of patroni.log; standard error when missing.")
         .env(&["PATRONI_LOG_DIR"]),
-    Row::new("log.mode", Kind::Int(0, 0o777), "The permissions of the log file, such as 0644.")
+    Row::new("log.mode", Kind::Mode, "The permissions of the log file, such as 0644.")
         .env(&["PATRONI_LOG_MODE"]),
     Row::new("log.file_num", Kind::Int(0, 10_000), "How many old log files are kept.")
         .default("4")

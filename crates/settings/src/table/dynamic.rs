@@ -4,7 +4,7 @@ use super::Row;
 use crate::kind::Kind;
 
 const NO_STANDBY_CLUSTER: &str =
-    "standby clusters are not supported yet; without it this cluster would become a primary of its own";
+    "standby clusters are not built yet; without it this cluster would become a primary of its own";
 const NO_ROLES: &str = "configuration by role is not built yet (Patroni has it from 4.2 on)";
 const NO_CALLBACKS: &str = "callbacks are not run yet";
 

@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("false"),
     Row::new("postgresql.database", Kind::Text, "The database the agent connects to.").default("postgres"),
-    Row::new("postgresql.authentication.superuser.username", Kind::Text, "The user's name.")
+    Row::new("postgresql.authentication.superuser.username", Kind::Text, "The name of the superuser.")
         .env(&["PATRONI_SUPERUSER_USERNAME"])
         .default("postgres"),
     Row::new("postgresql.authentication.superuser.password", Kind::Secret, "Its password.")
@@ -85,9 +85,13 @@ pub(super) const ROWS: &[Row] = &[
         .env(&["PATRONI_SUPERUSER_CHANNEL_BINDING"]),
     Row::new("postgresql.authentication.superuser.sslnegotiation", Kind::Text, "libpq's sslnegotiation.")
         .env(&["PATRONI_SUPERUSER_SSLNEGOTIATION"]),
-    Row::new("postgresql.authentication.replication.username", Kind::Text, "The user's name.")
-        .env(&["PATRONI_REPLICATION_USERNAME"])
-        .required(),
+    Row::new(
+        "postgresql.authentication.replication.username",
+        Kind::Text,
+        "The name of the replication user.",
+    )
+    .env(&["PATRONI_REPLICATION_USERNAME"])
+    .required(),
     Row::new("postgresql.authentication.replication.password", Kind::Secret, "Its password.")
         .env(&["PATRONI_REPLICATION_PASSWORD"]),
     Row::new("postgresql.authentication.replication.sslmode", Kind::Text, "libpq's sslmode.")
@@ -118,7 +122,7 @@ pub(super) const ROWS: &[Row] = &[
         .env(&["PATRONI_REPLICATION_CHANNEL_BINDING"]),
     Row::new("postgresql.authentication.replication.sslnegotiation", Kind::Text, "libpq's sslnegotiation.")
         .env(&["PATRONI_REPLICATION_SSLNEGOTIATION"]),
-    Row::new("postgresql.authentication.rewind.username", Kind::Text, "The user's name.")
+    Row::new("postgresql.authentication.rewind.username", Kind::Text, "The name of the rewind user.")
         .env(&["PATRONI_REWIND_USERNAME"]),
     Row::new("postgresql.authentication.rewind.password", Kind::Secret, "Its password.")
         .env(&["PATRONI_REWIND_PASSWORD"]),
