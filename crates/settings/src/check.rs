@@ -156,18 +156,23 @@ impl Check<'_> {
         }
         let here = self.children(parent);
         // A key that is right elsewhere is a key in the wrong place, however near to others its name is.
-        let what = if let Some(elsewhere) = belongs(name).filter(|_| self.prefix.is_empty()) {
-            format!("unknown key {shown:?}: it belongs to {elsewhere:?}, move it there")
+        let misplaced = if parent.is_empty() && self.prefix.is_empty() { belongs(name) } else { None };
+        if let Some(elsewhere) = misplaced {
+            let what = format!("unknown key {shown:?}: it belongs to {elsewhere:?}, move it there");
+            self.findings.error(place, &shown, what);
         } else if let Some(near) = nearest(name, here.iter().copied()) {
             let meant = if parent.is_empty() { near.to_owned() } else { format!("{parent}.{near}") };
             self.findings.suggested.push(meant);
-            format!("unknown key {shown:?}: did you mean {near:?}?")
-        } else if here.len() <= MAX_LISTED && !here.is_empty() {
-            format!("unknown key {shown:?}: remove it; known here are {}", here.join(", "))
+            self.findings.error(place, &shown, format!("unknown key {shown:?}: did you mean {near:?}?"));
         } else {
-            format!("unknown key {shown:?}: remove it or correct it")
-        };
-        self.findings.error(place, &shown, what);
+            // Patroni takes no offence at keys of others (Pigsty keeps notes under `bootstrap.dcs`), and they are too
+            // far from ours to be mistyped ones.
+            let mut what = format!("unknown key {shown:?} has no effect: remove it");
+            if here.len() <= MAX_LISTED && !here.is_empty() {
+                what.push_str(&format!("; known here are {}", here.join(", ")));
+            }
+            self.findings.warn(place, &shown, what);
+        }
     }
 
     /// Whether this is the section of a custom bootstrap or replica method.

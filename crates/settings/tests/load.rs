@@ -44,3 +44,91 @@ fn the_command_line_reads_both_examples() {
         assert_eq!(settings.scope.as_deref(), Some("demo"), "{name}");
     }
 }
+
+/// The keys that Pigsty's template has, in Pigsty's spellings.
+const LIKE_PIGSTY: &str = "\
+namespace: /pg/
+name: pg-meta-1
+scope: pg-meta
+log: {level: INFO, dateformat: '%Y-%m-%d %H:%M:%S %z', format: '%(asctime)s %(levelname)s: %(message)s'}
+etcd3:
+  hosts: '10.10.10.10:2379,10.10.10.11:2379'
+  protocol: https
+  cacert: /pg/cert/ca.crt
+  cert: /pg/cert/server.crt
+  key: /pg/cert/server.key
+  username: 'pg-meta'
+  password: 'pg-meta'
+restapi:
+  listen: 10.10.10.10:8008
+  connect_address: 10.10.10.10:8008
+  authentication: {username: 'postgres', password: 'Patroni.API'}
+  allowlist: [ 10.10.10.10, 10.10.10.11 ]
+ctl: {insecure: true}
+tags: {nofailover: false, clonefrom: true, noloadbalance: false, nosync: false, version: '18', spec: '4C.8G.100G', conf: 'oltp.yml'}
+watchdog: {mode: off, device: /dev/watchdog}
+bootstrap:
+  method: initdb
+  initdb: [data-checksums, encoding: UTF8, locale-provider: builtin, builtin-locale: C.UTF-8]
+  dcs:
+    ttl: 30
+    loop_wait: 5
+    retry_timeout: 10
+    primary_start_timeout: 25
+    primary_stop_timeout: 30
+    maximum_lag_on_syncnode: -1
+    synchronous_mode: false
+    failsafe_mode: true
+    pg_version: 18
+    pg_cluster: pg-meta
+    pg_group: 0
+    postgresql:
+      use_slots: true
+      parameters: {max_connections: 500, wal_log_hints: 'on', auto_explain.log_nested_statements: true, parallel_tuple_cost: 0.2}
+postgresql:
+  bin_dir: /usr/pgsql/bin
+  data_dir: /pg/data
+  config_dir: /pg/data
+  pgpass: /var/lib/pgsql/.pgpass
+  listen: 0.0.0.0:5432
+  connect_address: 10.10.10.10:5432
+  use_unix_socket: true
+  parameters: {unix_socket_directories: '/var/run/postgresql, /tmp'}
+  authentication:
+    superuser: {username: postgres}
+    replication: {username: replicator, password: 'DBUser.Replicator'}
+    rewind: {username: replicator, password: 'DBUser.Replicator'}
+  callbacks: {on_start: /pg/bin/pg-failover-callback}
+  use_pg_rewind: true
+  remove_data_directory_on_rewind_failure: true
+  remove_data_directory_on_diverged_timelines: false
+  create_replica_methods: [basebackup]
+  basebackup: [max-rate: '1000M', checkpoint: fast, verbose, progress]
+  pgbackrest: {command: /usr/bin/pgbackrest restore, keep_data: true, no_params: true, no_leader: true}
+";
+
+#[test]
+fn a_file_as_pigsty_writes_it_loads() {
+    let env = Env::from([(settings::CONFIGURATION.to_owned(), LIKE_PIGSTY.to_owned())]);
+    let loaded = settings::load_environment(&env).unwrap();
+    let warned: Vec<&str> = loaded.warnings.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = [
+        "log.dateformat",
+        "log.format",
+        "bootstrap.dcs.pg_version",
+        "bootstrap.dcs.pg_cluster",
+        "bootstrap.dcs.pg_group",
+        "postgresql.callbacks.on_start",
+    ];
+    assert_eq!(warned, expected);
+    let settings = loaded.settings;
+    assert_eq!(settings.namespace, "pg");
+    assert_eq!(settings.etcd.endpoints, ["https://10.10.10.10:2379", "https://10.10.10.11:2379"]);
+    assert_eq!(settings.postgresql.basebackup[0], ("max-rate".to_owned(), Some("1000M".to_owned())));
+    assert_eq!(settings.postgresql.basebackup[2], ("verbose".to_owned(), None));
+    assert_eq!(settings.bootstrap.initdb[1], ("encoding".to_owned(), Some("UTF8".to_owned())));
+    let (dynamic, warnings) = settings::dynamic(&settings.bootstrap.dcs, true);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(dynamic.failsafe_mode);
+    assert_eq!(dynamic.parameters["auto_explain.log_nested_statements"], "true");
+}
