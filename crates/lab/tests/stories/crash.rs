@@ -1,0 +1,43 @@
+//! PostgreSQL crashes under its agent.
+
+use crate::story::{SPAN, Story};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_postmaster_is_replaced_or_restarted_and_nothing_is_lost() {
+    let mut story = Story::begin("crash", |_| {}).await;
+    story.expect("crash");
+    let load = story.load().await;
+    for _round in 0..2 {
+        let primary = story.primary().await;
+        story.lab.node(&primary).unwrap().kill_postmaster().unwrap();
+        load.work.await_progress(100, SPAN).await.unwrap();
+        story.healthy().await;
+    }
+    load.work.await_progress(50, SPAN).await.unwrap();
+    let report = load.end().await;
+    assert_eq!(report.missing().await.unwrap(), Vec::new());
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_replica_is_started_again_and_clients_of_the_primary_notice_nothing() {
+    let mut story = Story::begin("replica-crash", |_| {}).await;
+    story.expect("crash");
+    let load = story.load().await;
+    let (primary, replica) = (story.primary().await, story.a_replica().await);
+    let before = story.lab.view().await.unwrap().leader;
+    let old = story.lab.node(&replica).unwrap().kill_postmaster().unwrap();
+    lab::wait::until(SPAN, "another postmaster on the replica", async || {
+        let node = &story.lab.nodes[story.lab.index(&replica).unwrap()];
+        node.postmaster().filter(|postmaster| postmaster.pid != old)
+    })
+    .await
+    .unwrap();
+    story.healthy().await;
+    assert_eq!(story.primary().await, primary);
+    assert_eq!(story.lab.view().await.unwrap().leader, before, "the term did not change");
+    let report = load.end().await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.missing().await.unwrap(), Vec::new());
+    story.end().await;
+}

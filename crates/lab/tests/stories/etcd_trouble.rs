@@ -1,0 +1,75 @@
+//! etcd hangs, loses members, goes away and comes back.
+
+use crate::story::{SPAN, Story};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_frozen_etcd_member_is_noticed_by_nobody() {
+    for frozen in 0..3 {
+        let mut story = Story::begin("etcd-frozen", |_| {}).await;
+        story.expect("etcd");
+        let leader = story.lab.view().await.unwrap().leader;
+        let load = story.load().await;
+        story.lab.etcd[frozen].freeze();
+        // Several leases long at 100 commits a second.
+        load.work.await_progress(1500, SPAN).await.unwrap();
+        let report = load.end().await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(story.lab.view().await.unwrap().leader, leader, "the lead did not change");
+        story.lab.etcd[frozen].thaw();
+        story.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_nobody_writes_and_afterwards_somebody_does() {
+    let mut story = Story::begin("etcd-away", |_| {}).await;
+    story.expect("etcd");
+    story.expect("lease");
+    let load = story.load().await;
+    let primary = story.primary().await;
+    story.lab.etcd.iter_mut().for_each(lab::EtcdMember::freeze);
+    lab::wait::until(SPAN, "the primary to stop taking writes", async || {
+        let node = &story.lab.nodes[story.lab.index(&primary).unwrap()];
+        let span = std::time::Duration::from_secs(1);
+        let standby = story.lab.own_socket(node).ask("SELECT pg_is_in_recovery()", span).await;
+        standby.map_or(Some(()), |answer| (answer == "t").then_some(()))
+    })
+    .await
+    .unwrap();
+    story.lab.etcd.iter_mut().for_each(lab::EtcdMember::thaw);
+    load.work.await_progress(50, SPAN).await.unwrap();
+    story.healthy().await;
+    load.end().await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spoiled_values_are_named_and_nothing_rash_is_done() {
+    let mut story = Story::begin("spoiled", |_| {}).await;
+    let load = story.load().await;
+    let before = story.lab.view().await.unwrap().leader;
+    let postmasters: Vec<i32> = story.lab.nodes.iter().map(|node| node.postmaster().unwrap().pid).collect();
+    for key in ["config", "status", "sync", "history", "failover"] {
+        story.expect(key);
+        story.lab.keys().put(key, "{ not json").await.unwrap();
+    }
+    load.work.await_progress(800, SPAN).await.unwrap();
+    let report = load.end().await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(story.lab.view().await.unwrap().leader, before);
+    let now: Vec<i32> = story.lab.nodes.iter().map(|node| node.postmaster().unwrap().pid).collect();
+    assert_eq!(now, postmasters, "nobody was restarted");
+    let named = story.lab.nodes.iter().all(|node| {
+        let log = std::fs::read_to_string(node.log()).unwrap();
+        log.lines().any(|line| line.contains("WARN") && line.contains("/config"))
+    });
+    assert!(named, "every agent says which key is spoiled");
+    story
+        .lab
+        .keys()
+        .put("config", &json!({ "ttl": 5, "loop_wait": 1, "retry_timeout": 2 }).to_string())
+        .await
+        .unwrap();
+    story.end().await;
+}

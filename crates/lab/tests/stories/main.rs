@@ -1,0 +1,23 @@
+//! Stories on real parts: real PostgreSQL, real etcd, the real binary. One file per kind of trouble.
+//!
+//! A story fails on any WARN or ERROR line of an agent or the router that it did not name beforehand. Stories take turns,
+//! also when the test runner starts them side by side: each has a whole cluster and this machine's few cores to itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the place of the logs, which the test runner shows when a story fails"
+)]
+
+mod agent;
+mod bad_input;
+mod come_up;
+mod crash;
+mod etcd_trouble;
+mod host;
+mod idle_connections;
+mod pause;
+mod reinit;
+mod rejoin;
+mod story;
+mod switchover;

@@ -1,0 +1,149 @@
+//! The frame of a story: a cluster, a load, watchers of primaries, and the reading of the logs at the end.
+
+use lab::{Binaries, Lab, Plan, Primaries, Spec, Workload, baton_of_this_build, rest};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Generous: a story waits for a condition, and fails only when it never comes.
+pub(crate) const SPAN: Duration = Duration::from_secs(60);
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A cluster, and what is expected in its logs.
+pub(crate) struct Story {
+    pub(crate) lab: Lab,
+    pub(crate) spec: Spec,
+    expected: Vec<String>,
+    dir: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// The watchers and the load of a story.
+pub(crate) struct Load {
+    pub(crate) work: Workload,
+    primaries: Primaries,
+}
+
+/// A fresh directory that the account of the lab can pass through. It stays when the story fails.
+pub(crate) fn directory(name: &str) -> PathBuf {
+    let dir = tempfile::Builder::new().prefix(&format!("baton-{name}-")).tempdir().unwrap().keep();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+impl Story {
+    /// The turn of this story, and its directory; nothing runs yet.
+    pub(crate) async fn prepare(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
+        let turn = TURN.lock().await;
+        let dir = directory(name);
+        // Seen only when the story fails.
+        println!("the lab and its logs: {}", dir.display());
+        let binaries = Binaries::find(baton_of_this_build().unwrap()).unwrap();
+        let mut spec = Spec::usual(dir.join("lab"), binaries);
+        edit(&mut spec);
+        let lab = Lab::create(&spec).unwrap();
+        Story { lab, spec, expected: Vec::new(), dir, _turn: turn }
+    }
+
+    /// A whole and healthy cluster.
+    pub(crate) async fn begin(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
+        let mut story = Story::prepare(name, edit).await;
+        story.lab.start_etcd().await.unwrap();
+        story.lab.start_agents().unwrap();
+        story.lab.start_router().unwrap();
+        story.lab.await_writable(SPAN).await.unwrap();
+        story.healthy().await;
+        story
+    }
+
+    /// Waits until all members are.
+    pub(crate) async fn healthy(&self) -> lab::View {
+        self.lab.await_healthy(self.lab.nodes.len()).await.unwrap()
+    }
+
+    /// Lines of WARN and ERROR that hold this text are part of the story.
+    pub(crate) fn expect(&mut self, text: &str) {
+        self.expected.push(text.to_owned());
+    }
+
+    /// Starts a load and the watchers.
+    pub(crate) async fn load(&self) -> Load {
+        Primaries::prepare(&self.lab.target()).await.unwrap();
+        let work = Workload::start(&self.lab.target(), Plan::default()).await.unwrap();
+        let nodes =
+            self.lab.nodes.iter().map(|node| (node.name.clone(), self.lab.own_socket(node))).collect();
+        let primaries = Primaries::watch(nodes);
+        work.await_progress(50, SPAN).await.unwrap();
+        Load { work, primaries }
+    }
+
+    /// The member that is primary now.
+    pub(crate) async fn primary(&self) -> String {
+        self.lab.primary().await.unwrap()
+    }
+
+    /// A member that is not.
+    pub(crate) async fn a_replica(&self) -> String {
+        let primary = self.primary().await;
+        self.lab.nodes.iter().map(|node| node.name.clone()).find(|name| *name != primary).unwrap()
+    }
+
+    /// GET on a member's REST API.
+    pub(crate) async fn get(&self, name: &str, path: &str) -> rest::Answer {
+        rest::get(self.lab.nodes[self.lab.index(name).unwrap()].rest, path, SPAN).await.unwrap()
+    }
+
+    /// Another request to a member's REST API.
+    pub(crate) async fn send(&self, name: &str, verb: &str, path: &str, body: &Value) -> rest::Answer {
+        rest::send(self.lab.nodes[self.lab.index(name).unwrap()].rest, verb, path, body, SPAN).await.unwrap()
+    }
+
+    /// Waits until another member than `old` is the writable primary, and returns it.
+    pub(crate) async fn another_primary(&self, old: &str) -> String {
+        lab::wait::until(SPAN, &format!("another primary than {old}"), async || {
+            self.lab.view().await.ok()?.primary().filter(|name| *name != old).map(str::to_owned)
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Ends the cluster and reads its logs.
+    pub(crate) async fn end(self) {
+        let mut logs: Vec<PathBuf> = self.lab.nodes.iter().map(|node| node.log().to_owned()).collect();
+        logs.extend(self.lab.router_log().map(Path::to_owned));
+        self.lab.stop_and_keep().await.unwrap();
+        let mut surprises = Vec::new();
+        for log in &logs {
+            surprises.extend(complaints(log, &self.expected));
+        }
+        assert!(surprises.is_empty(), "unexpected lines in the logs:\n{}", surprises.join("\n"));
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+impl Load {
+    /// Ends the load. Whatever happened: there never were two primaries. Returns what clients saw.
+    pub(crate) async fn end(self) -> lab::WorkReport {
+        let report = self.work.stop().await;
+        let primaries = self.primaries.stop().await;
+        assert!(primaries.two_primaries().is_zero(), "two primaries: {}", primaries.describe());
+        report
+    }
+}
+
+/// The lines of WARN and ERROR that nobody expected.
+fn complaints(log: &Path, expected: &[String]) -> Vec<String> {
+    let content = fs::read(log).unwrap_or_default();
+    let content = String::from_utf8_lossy(&content);
+    let complains = |line: &&str| {
+        let mut words = line.split_ascii_whitespace().take(4);
+        words.any(|word| matches!(word, "WARN" | "ERROR")) || line.contains("panicked at")
+    };
+    let surprising = |line: &&str| !expected.iter().any(|text| line.contains(text.as_str()));
+    let short = log.strip_prefix("/tmp").unwrap_or(log).display().to_string();
+    content.lines().filter(complains).filter(surprising).map(|line| format!("{short}: {line}")).collect()
+}
