@@ -1,0 +1,244 @@
+//! The executor: does what was decided, in its order, until the first that fails.
+
+use crate::agent::Pending;
+use crate::clock::SECOND;
+use crate::config::Without;
+use crate::etcd::{Request, Write};
+use crate::event::ForAgent;
+use crate::note;
+use crate::world::{NodeNo, World};
+use ha::{Action, Authority, ExitWhy, Writable};
+use types::{NodeName, Term};
+
+/// What became of an action.
+enum Came {
+    Done,
+    Failed,
+    /// It goes on with an event.
+    Waits,
+}
+
+fn came(ok: bool) -> Came {
+    if ok { Came::Done } else { Came::Failed }
+}
+
+impl World {
+    /// Does the actions one after the other.
+    pub fn act(&mut self, node: NodeNo) {
+        while let Some(action) =
+            self.nodes[node].agent.acting.as_mut().and_then(std::collections::VecDeque::pop_front)
+        {
+            match self.perform(node, action.clone()) {
+                Came::Done => {}
+                Came::Failed => {
+                    note!(self, Some(node), "  failed: {action:?}");
+                    self.act_failed(node);
+                    return;
+                }
+                Came::Waits => return,
+            }
+            if !self.nodes[node].agent.alive {
+                return;
+            }
+        }
+        self.nodes[node].agent.acting = None;
+        let at = self.now + 300;
+        self.turn_at(node, at);
+    }
+
+    /// An action failed: the rest is void.
+    pub fn act_failed(&mut self, node: NodeNo) {
+        self.nodes[node].agent.acting = None;
+        let at = self.now + SECOND / 20;
+        self.turn_at(node, at);
+    }
+
+    fn number(&self, name: &NodeName) -> Option<NodeNo> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    fn perform(&mut self, node: NodeNo, action: Action) -> Came {
+        match &action {
+            Action::CreateInitialize
+            | Action::ConfirmInitialize(_)
+            | Action::RemoveInitialize
+            | Action::AcquireLeader
+            | Action::AdoptLeader(_)
+            | Action::ReleaseLeader(_)
+            | Action::AnnounceWritable { .. }
+            | Action::WithdrawWritable(_)
+            | Action::ClearFailover(_) => self.write(node, action),
+            Action::AskPeers(names) => {
+                let peers: Vec<NodeNo> = names.iter().filter_map(|name| self.number(name)).collect();
+                self.ask_peers(node, peers);
+                Came::Done
+            }
+            Action::ReadLeaderHistory(leader) => {
+                if let Some(leader) = self.number(leader) {
+                    self.ask_history(node, leader);
+                }
+                Came::Done
+            }
+            Action::ArmGuard(term) => self.arm(node, *term),
+            Action::DisarmGuard => {
+                self.nodes[node].guard.armed = None;
+                Came::Done
+            }
+            Action::StartPrimary | Action::Promote(_) => self.to_the_door(node, action),
+            Action::StartStandby(upstream) => {
+                let upstream = upstream.as_ref().and_then(|name| self.number(name));
+                came(self.spawn_postgres(node, false, upstream))
+            }
+            Action::Follow(leader) => {
+                let leader = self.number(leader);
+                self.follow(node, leader)
+            }
+            Action::Stop(mode) => {
+                self.law_of_stop(node);
+                self.signal_stop(node, *mode);
+                Came::Done
+            }
+            Action::Begin(work) => came(self.begin_job(node, work.clone())),
+            Action::CancelJob => {
+                self.job_is_cut(node);
+                Came::Done
+            }
+            Action::FinishOrder { .. } => {
+                self.nodes[node].agent.orders.pop_front();
+                Came::Done
+            }
+            Action::Exit(why) => {
+                self.exit(node, *why);
+                Came::Done
+            }
+        }
+    }
+
+    fn follow(&mut self, node: NodeNo, leader: Option<NodeNo>) -> Came {
+        match &mut self.nodes[node].postgres.proc {
+            crate::postgres::Proc::Standby { upstream, streaming, .. } => {
+                *upstream = leader;
+                *streaming = false;
+                Came::Done
+            }
+            crate::postgres::Proc::Stopped
+            | crate::postgres::Proc::Starting { .. }
+            | crate::postgres::Proc::Primary
+            | crate::postgres::Proc::Stopping { .. } => Came::Failed,
+        }
+    }
+
+    fn arm(&mut self, node: NodeNo, term: Term) -> Came {
+        match self.nodes[node].agent.seen.authority {
+            Authority::Held { term: held, deadline } if held == term && self.nodes[node].guard.there => {
+                self.arm_guard(node, deadline);
+                Came::Done
+            }
+            Authority::Held { .. } | Authority::None => Came::Failed,
+        }
+    }
+
+    /// A fresh look at the clock, right before the signal; what happens between the two is the guard's business.
+    fn to_the_door(&mut self, node: NodeNo, action: Action) -> Came {
+        let now = self.moment(node);
+        let wanted = match action {
+            Action::Promote(term) => Some(term),
+            _ => None,
+        };
+        let open = match self.nodes[node].agent.seen.authority {
+            Authority::None => false,
+            Authority::Held { term, deadline } => {
+                now < deadline && wanted.is_none_or(|wanted| wanted == term)
+            }
+        };
+        if !open && self.config.without != Some(Without::Door) {
+            return Came::Failed;
+        }
+        self.law_of_door(node, wanted);
+        let token = self.token();
+        self.nodes[node].agent.at_door = Some((token, action));
+        let at = self.now + self.rng.between(20, 300);
+        self.tell_agent(node, at, ForAgent::Door { token });
+        if self.chaos.freeze_at_door[node] && self.healing.is_none() {
+            self.chaos.freeze_at_door[node] = false;
+            self.freeze_agent(node);
+        }
+        Came::Waits
+    }
+
+    /// The signal is sent, the postmaster spawned.
+    pub fn through_the_door(&mut self, node: NodeNo, token: u64) {
+        let Some((_, action)) = self.nodes[node].agent.at_door.take().filter(|(set, _)| *set == token) else {
+            return;
+        };
+        let ok = match action {
+            Action::Promote(_) => self.signal_promote(node),
+            _ => self.spawn_postgres(node, true, None),
+        };
+        if ok { self.act(node) } else { self.act_failed(node) }
+    }
+
+    fn write(&mut self, node: NodeNo, action: Action) -> Came {
+        let agent = &self.nodes[node].agent;
+        let Some(lease) = agent.lease else {
+            return Came::Failed;
+        };
+        let write = match &action {
+            Action::CreateInitialize => Write::CreateInitialize { lease },
+            Action::ConfirmInitialize(id) => Write::ConfirmInitialize(*id),
+            Action::RemoveInitialize => Write::RemoveInitialize,
+            Action::AcquireLeader => Write::Acquire { lease },
+            Action::AdoptLeader(term) => Write::Adopt { term: *term, lease },
+            Action::ReleaseLeader(term) => Write::Release(*term),
+            Action::WithdrawWritable(term) => Write::Withdraw(*term),
+            Action::ClearFailover(revision) => Write::ClearFailover(*revision),
+            Action::AnnounceWritable { term, timeline, .. } => {
+                let history =
+                    self.nodes[node].postgres.disk.database().map(|database| database.wal.history());
+                let lines = history.into_iter().flat_map(|history| history.lines);
+                let writable = Writable { name: agent.seen.me.clone(), term: *term, timeline: *timeline };
+                Write::Announce { writable, history: lines.map(|line| (line.timeline, line.end)).collect() }
+            }
+            _ => return Came::Failed,
+        };
+        self.ask_etcd(node, Pending::Act(action), Request::Write(write), SECOND);
+        Came::Waits
+    }
+
+    /// etcd answered the action.
+    pub fn act_answered(&mut self, node: NodeNo, action: Action, ok: bool, revision: i64) {
+        if !ok {
+            note!(self, Some(node), "  refused by etcd: {action:?}");
+            self.act_failed(node);
+            return;
+        }
+        let deadline = self.deadline(node);
+        let agent = &mut self.nodes[node].agent;
+        match action {
+            Action::AcquireLeader => {
+                agent.seen.authority = Authority::Held { term: Term(revision), deadline }
+            }
+            Action::AdoptLeader(term) => agent.seen.authority = Authority::Held { term, deadline },
+            Action::ReleaseLeader(_) => agent.seen.authority = Authority::None,
+            _ => {}
+        }
+        self.bequeath(node);
+        self.act(node);
+    }
+
+    fn exit(&mut self, node: NodeNo, why: ExitWhy) {
+        note!(self, Some(node), "the agent ends itself: {why:?}");
+        let agent = &mut self.nodes[node].agent;
+        agent.acting = None;
+        agent.gone = Some(why);
+        let lease = agent.lease;
+        if let (Some(lease), false) = (lease, agent.seen.rules.pause) {
+            self.ask_etcd(node, Pending::Read, Request::Write(Write::Leave { lease }), SECOND);
+        }
+        self.agent_dies(node);
+        if why == ExitWhy::BootstrapFailed {
+            let at = self.now + 5 * SECOND;
+            self.start_agent_at(node, at);
+        }
+    }
+}

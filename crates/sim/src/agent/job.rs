@@ -1,0 +1,127 @@
+//! Jobs: they take their time, can fail, and die with the agent.
+
+use crate::clock::SECOND;
+use crate::event::ForAgent;
+use crate::note;
+use crate::postgres::{Database, Disk, Proc};
+use crate::wal::Wal;
+use crate::world::{NodeNo, World};
+use ha::{Finished, Job, Work};
+use types::{NodeName, SystemId};
+
+/// The running job.
+#[derive(Clone, Debug)]
+pub struct Running {
+    token: u64,
+    work: Work,
+}
+
+impl World {
+    fn node_named(&self, name: &NodeName) -> Option<NodeNo> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// Begins a job.
+    pub fn begin_job(&mut self, node: NodeNo, work: Work) -> bool {
+        if self.nodes[node].agent.job.is_some() {
+            return false;
+        }
+        let fails = self.healing.is_none() && self.rng.chance(self.config.job_failures);
+        let idle = self.nodes[node].postgres.proc == Proc::Stopped;
+        let takes = match &work {
+            Work::Bootstrap => self.rng.between(SECOND / 2, 3 * SECOND),
+            Work::Clone(_) => self.rng.between(SECOND, self.config.clone),
+            Work::Rewind { .. } => self.rng.between(SECOND / 3, 5 * SECOND),
+            Work::Checkpoint => self.rng.between(SECOND / 50, SECOND),
+        };
+        if !idle && work != Work::Checkpoint {
+            self.laws
+                .breaks(8, format!("{}: {work:?} while PostgreSQL runs on the directory", self.names[node]));
+            return false;
+        }
+        match &work {
+            Work::Bootstrap => self.nodes[node].postgres.disk = Disk::Incomplete,
+            Work::Clone(_) => {
+                self.law_of_wipe(node);
+                self.nodes[node].postgres.disk = Disk::Incomplete;
+            }
+            Work::Rewind { .. } => self.law_of_rewind(node, &work),
+            Work::Checkpoint => {}
+        }
+        let token = self.token();
+        self.nodes[node].agent.job = Some(Running { token, work: work.clone() });
+        let since = self.moment(node);
+        self.nodes[node].agent.seen.job = Job::Running { work, since };
+        let at = self.now + if fails { takes / 2 } else { takes };
+        self.tell_agent(node, at, ForAgent::JobDone { token, ok: !fails });
+        true
+    }
+
+    /// A job ends.
+    pub fn job_done(&mut self, node: NodeNo, token: u64, ok: bool) {
+        let Some(Running { work, .. }) = self.nodes[node].agent.job.take_if(|job| job.token == token) else {
+            return;
+        };
+        let ok = self.finish(node, &work, ok);
+        note!(self, Some(node), "the job ends, {}: {work:?}", if ok { "well" } else { "badly" });
+        let agent = &mut self.nodes[node].agent;
+        agent.seen.job = Job::Idle;
+        agent.seen.finished = Some(Finished { work, ok });
+        self.turn_soon(node);
+    }
+
+    fn finish(&mut self, node: NodeNo, work: &Work, ok: bool) -> bool {
+        match work {
+            Work::Bootstrap if ok => self.bootstrapped(node),
+            Work::Bootstrap => {
+                self.nodes[node].postgres.disk = Disk::Empty;
+                return false;
+            }
+            Work::Clone(from) => match self.copy_of(node, from).filter(|_| ok) {
+                Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
+                None => return false,
+            },
+            Work::Rewind { from, .. } => match self.copy_of(node, from).filter(|_| ok) {
+                Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
+                None => {
+                    if self.rng.chance(500) {
+                        self.nodes[node].postgres.disk = Disk::Incomplete;
+                    }
+                    return false;
+                }
+            },
+            Work::Checkpoint => self.nodes[node].postgres.checkpointed = self.now,
+        }
+        ok
+    }
+
+    fn bootstrapped(&mut self, node: NodeNo) {
+        let branch = self.branch();
+        let wal = Wal::born(branch);
+        let (checkpoint, reached) = (wal.end(), wal.end());
+        let system_id = SystemId(7_000_000_000_000_000_000 + u64::from(branch));
+        let rewindable = self.rng.chance(900);
+        let database =
+            Database { system_id, wal, standby: false, clean: true, checkpoint, reached, rewindable };
+        self.nodes[node].postgres.disk = Disk::Present(database);
+    }
+
+    /// A copy of what the named node has now, as a standby.
+    fn copy_of(&self, node: NodeNo, from: &NodeName) -> Option<Database> {
+        let from = self.node_named(from).filter(|from| self.net.joined(node, *from) && *from != node)?;
+        let source = &self.nodes[from].postgres;
+        let database = source.disk.database().filter(|_| source.serves() && self.nodes[from].up)?;
+        let reached = database.wal.end();
+        Some(Database { standby: true, clean: false, reached, ..database.clone() })
+    }
+
+    /// The job's processes are gone before it was done.
+    pub fn job_is_cut(&mut self, node: NodeNo) {
+        let cut = self.nodes[node].agent.job.take();
+        self.nodes[node].agent.seen.job = Job::Idle;
+        match cut.map(|job| job.work) {
+            Some(Work::Rewind { .. }) => self.nodes[node].postgres.disk = Disk::Incomplete,
+            Some(Work::Bootstrap | Work::Clone(_) | Work::Checkpoint) | None => {}
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One turn: observe, decide, and begin to act.
+
+use crate::agent::Pending;
+use crate::clock::{SECOND, Time, span};
+use crate::config::Without;
+use crate::etcd::{Keys, Request, Write};
+use crate::event::ForAgent;
+use crate::world::{NodeNo, World};
+use ha::{Cluster, Contact, Etcd, LeaderKey, PeerAnswer};
+use types::Lsn;
+
+impl World {
+    /// The next turn is then at the latest.
+    pub fn turn_at(&mut self, node: NodeNo, at: Time) {
+        let at = at.max(self.now + 1);
+        let agent = &self.nodes[node].agent;
+        if !agent.alive || agent.turn_at.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        let token = self.token();
+        self.nodes[node].agent.turn_at = Some((at, token));
+        self.tell_agent(node, at, ForAgent::Turn { token });
+    }
+
+    /// An event: a turn follows in a moment.
+    pub fn turn_soon(&mut self, node: NodeNo) {
+        let late = self.rng.between(100, 1000);
+        self.turn_at(node, self.now + late);
+    }
+
+    /// A turn is due.
+    pub fn turn_is_due(&mut self, node: NodeNo, token: u64) {
+        let agent = &mut self.nodes[node].agent;
+        if agent.turn_at.is_none_or(|(_, set)| set != token) {
+            return;
+        }
+        agent.turn_at = None;
+        if agent.acting.is_some() {
+            return;
+        }
+        self.turn(node);
+    }
+
+    fn turn(&mut self, node: NodeNo) {
+        self.observe(node);
+        let now = self.moment(node);
+        let agent = &self.nodes[node].agent;
+        let before = agent.memory.clone();
+        let decision = ha::decide(&agent.seen, &before, now);
+        self.laws_of_decision(node, &before, &decision);
+        if self.trace.on() {
+            let words = format!("[{}] {}", decision.reason.duty(), decision.reason);
+            if words != self.nodes[node].agent.last_words || !decision.actions.is_empty() {
+                self.note(Some(node), &format!("{words}  {:?}", decision.actions));
+                self.nodes[node].agent.last_words = words;
+            }
+        }
+        let wake = self.nodes[node].clock.when(decision.wake_at);
+        let agent = &mut self.nodes[node].agent;
+        agent.memory = decision.memory;
+        agent.seen.finished = None;
+        agent.last_turn = now;
+        if decision.actions.is_empty() {
+            self.turn_at(node, wake);
+        } else {
+            agent.acting = Some(decision.actions.into());
+            self.turn_at(node, wake);
+            self.act(node);
+        }
+        self.publish(node);
+    }
+
+    fn observe(&mut self, node: NodeNo) {
+        let host = &self.nodes[node];
+        let (data, postgres) = (host.postgres.disk.seen(), host.postgres.seen(&self.names));
+        let guard = host.guard.seen();
+        let cluster = match (&host.agent.view, host.agent.stale) {
+            (Some(keys), true) => Some(self.cluster(keys, host.agent.lease)),
+            (Some(_) | None, _) => None,
+        };
+        let deaf = self.config.without == Some(Without::Peers);
+        let agent = &mut self.nodes[node].agent;
+        if let Some(cluster) = cluster {
+            agent.stale = false;
+            agent.seen.rules.pause = agent.view.as_ref().is_some_and(|keys| keys.paused);
+            let contact = if agent.lost { Contact::Lost { since: agent.heard } } else { Contact::Live };
+            agent.seen.etcd = Etcd::Seen { cluster, contact };
+        }
+        agent.seen.data = data;
+        agent.seen.postgres = postgres;
+        agent.seen.guard = guard;
+        agent.seen.order = agent.orders.front().cloned();
+        if deaf {
+            for answer in agent.seen.peers.answers.values_mut() {
+                if let PeerAnswer::Said(facts) = answer {
+                    facts.lsn = Lsn(0);
+                }
+            }
+        }
+    }
+
+    fn cluster(&self, keys: &Keys, lease: Option<u64>) -> Cluster {
+        let leader = match keys.leader {
+            None => LeaderKey::Free,
+            Some(leader) => LeaderKey::Held {
+                name: self.names[leader.node].clone(),
+                term: leader.term,
+                ours: Some(leader.lease) == lease,
+            },
+        };
+        let members = keys.members.iter().map(|(no, (member, _))| (self.names[*no].clone(), member.clone()));
+        Cluster {
+            revision: keys.revision,
+            initialize: keys.initialize,
+            leader,
+            members: members.collect(),
+            optime: keys.optime,
+            failover: keys.failover.clone(),
+            writable: keys.writable.clone(),
+            history: keys.history.clone(),
+        }
+    }
+
+    /// Writes the member key when something in it changed, and once in a while.
+    fn publish(&mut self, node: NodeNo) {
+        let (primary, running, timeline, lsn) = match self.nodes[node].postgres.seen(&self.names) {
+            ha::Postgres::Running(ha::Running::Primary { timeline, lsn }) => {
+                (true, true, Some(timeline), Some(lsn))
+            }
+            ha::Postgres::Running(ha::Running::Standby { timeline, lsn, .. }) => {
+                (false, true, Some(timeline), Some(lsn))
+            }
+            ha::Postgres::Stopped
+            | ha::Postgres::Starting { .. }
+            | ha::Postgres::Stopping { .. }
+            | ha::Postgres::Unresponsive { .. } => (false, false, None, None),
+        };
+        let host = &self.nodes[node];
+        let nofailover = host.tags.nofailover();
+        let member = ha::Member { primary, running, reachable: true, nofailover, timeline, lsn };
+        let Some(lease) = host.agent.lease else {
+            return;
+        };
+        let rest = span(host.agent.seen.rules.loop_wait).max(SECOND);
+        if let Some((known, at)) = &host.agent.published {
+            let same = ha::Member { lsn: member.lsn, ..known.clone() } == member;
+            if same && self.now < at + rest {
+                return;
+            }
+        }
+        let term = host.agent.seen.leads(self.moment(node));
+        let optime = if primary { term.zip(lsn) } else { None };
+        self.nodes[node].agent.published = Some((member.clone(), self.now));
+        let write = Write::Member { member: member.clone(), lease, optime };
+        self.ask_etcd(node, Pending::Publish(member), Request::Write(write), SECOND);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a world is like: drawn from its seed, so that the seeds differ in more than their luck.
+
+use crate::clock::{SECOND, Time};
+use crate::faults::Kind;
+use crate::rng::Rng;
+use crate::world::NodeNo;
+use ha::Rules;
+use std::time::Duration;
+use types::{TagValue, Tags};
+
+/// A protection that is taken away, to see that its law is missed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Without {
+    /// The guard does not kill.
+    Guard,
+    /// The clock is not read again before a promotion or the start of a primary.
+    Door,
+    /// Transactions do not compare the term.
+    Terms,
+    /// What the peers say about their positions is not heard in a race.
+    Peers,
+    /// The deadline counts from the answer to a renewal, and without a margin.
+    SentTime,
+}
+
+impl Without {
+    /// All of them, with the word for the command line.
+    pub const ALL: [(&'static str, Without); 5] = [
+        ("guard", Without::Guard),
+        ("door", Without::Door),
+        ("terms", Without::Terms),
+        ("peers", Without::Peers),
+        ("sent-time", Without::SentTime),
+    ];
+}
+
+/// The settings of a world.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub nodes: usize,
+    pub rules: Rules,
+    pub without: Option<Without>,
+    /// No fault before this.
+    pub calm: Time,
+    /// The end of the chaos.
+    pub chaos: Time,
+    /// The mean rest between two faults is half of this.
+    pub fault_every: Time,
+    pub faults: Vec<Kind>,
+    /// Clocks drift by up to so many parts in a million.
+    pub drift: u64,
+    pub recovery: Time,
+    pub promotion: Time,
+    pub clone: Time,
+    /// So many of a thousand jobs fail while there is chaos.
+    pub job_failures: u64,
+    pub tagged: bool,
+    pub write_every: Time,
+    pub write_bytes: u64,
+}
+
+impl Config {
+    /// Draws one.
+    pub fn draw(rng: &mut Rng, without: Option<Without>) -> Config {
+        let (ttl, loop_wait, retry_timeout) = *rng
+            .pick(&[(5, 1, 2), (5, 1, 2), (2, 1, 1), (10, 2, 3), (20, 5, 5), (30, 10, 10)])
+            .unwrap_or(&(5, 1, 2));
+        let secs = Duration::from_secs;
+        let rules = Rules {
+            ttl: secs(ttl),
+            loop_wait: secs(loop_wait),
+            retry_timeout: secs(retry_timeout),
+            maximum_lag_on_failover: *rng.pick(&[1 << 20, 1 << 20, 1 << 14]).unwrap_or(&(1 << 20)),
+            pause: false,
+            check_timeline: rng.chance(300),
+            primary_start_timeout: secs(*rng.pick(&[300, 300, 10, 0]).unwrap_or(&300)),
+            primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),
+            may_bootstrap: true,
+            may_rewind: rng.chance(800),
+        };
+        let faults: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.chance(550)).collect();
+        Config {
+            nodes: *rng.pick(&[2, 3, 3, 3, 3, 4, 5]).unwrap_or(&3),
+            rules,
+            without,
+            calm: if rng.chance(800) { 20 * SECOND } else { 0 },
+            chaos: rng.between(60, 300) * SECOND,
+            fault_every: rng.between(1, 30) * SECOND,
+            faults,
+            drift: *rng.pick(&[0, 200, 5000]).unwrap_or(&0),
+            recovery: rng.between(1, 15) * SECOND,
+            promotion: rng.between(20, 1000) * 1000,
+            clone: rng.between(1, 15) * SECOND,
+            job_failures: *rng.pick(&[0, 100, 500]).unwrap_or(&0),
+            tagged: rng.chance(200),
+            write_every: rng.between(20, 500) * 1000,
+            write_bytes: *rng.pick(&[200, 8192, 100_000]).unwrap_or(&200),
+        }
+    }
+
+    /// The tags of a node; the first two may always lead.
+    pub fn tags(&self, node: NodeNo, rng: &mut Rng) -> Tags {
+        let mut tags = Tags::default();
+        if self.tagged && node >= 2 && rng.chance(500) {
+            tags.0.insert("nofailover".to_owned(), TagValue::Bool(true));
+        }
+        if self.tagged && rng.chance(300) {
+            tags.0.insert("failover_priority".to_owned(), TagValue::Int(rng.between(1, 3) as i64));
+        }
+        tags
+    }
+
+    /// The cluster must be healthy so long after the last fault is gone: a lease that ends, the longest rest between two tries,
+    /// two copies, two recoveries, and some turns.
+    #[must_use]
+    pub fn bound(&self) -> Time {
+        let rules = &self.rules;
+        let turns =
+            rules.ttl * 4 + rules.loop_wait * 4 + rules.retry_timeout * 4 + rules.primary_stop_timeout;
+        crate::clock::span(turns) + 2 * (self.clone + self.recovery) + 70 * SECOND
+    }
+}

@@ -1,0 +1,271 @@
+//! etcd: one linear history of revisions, leases that run out on its own clock, and transactions that compare.
+//!
+//! ```text
+//!   request ──► [down: nothing] ──► apply ──► revision + 1 ──► reply, and the new state to every watch
+//!   lease: granted or kept alive ──ttl──► revoked, its keys are gone
+//!   new etcd leader: every lease gets its whole ttl again, as the real one does
+//! ```
+
+use crate::clock::Time;
+use crate::world::NodeNo;
+use ha::{Failover, Initialize, Writable};
+use std::collections::BTreeMap;
+use types::{Lsn, SystemId, Term, Timeline};
+
+/// What is stored.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub revision: i64,
+    pub initialize: Initialize,
+    /// The lease on which an unfinished `/initialize` hangs.
+    pub initialize_lease: u64,
+    pub leader: Option<Leader>,
+    pub members: BTreeMap<NodeNo, (ha::Member, u64)>,
+    pub optime: Option<Lsn>,
+    pub failover: Option<Failover>,
+    pub writable: Option<Writable>,
+    pub history: BTreeMap<Timeline, Lsn>,
+    pub paused: bool,
+}
+
+/// The leader key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leader {
+    pub node: NodeNo,
+    pub term: Term,
+    pub lease: u64,
+}
+
+/// What is asked of it.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Grant,
+    /// Keep the lease alive, then read the leader key.
+    Renew {
+        lease: u64,
+    },
+    Read,
+    Write(Write),
+}
+
+/// A transaction: applied as a whole when its comparison holds.
+#[derive(Clone, Debug)]
+pub enum Write {
+    CreateInitialize { lease: u64 },
+    ConfirmInitialize(SystemId),
+    RemoveInitialize,
+    Acquire { lease: u64 },
+    Adopt { term: Term, lease: u64 },
+    Release(Term),
+    Announce { writable: Writable, history: BTreeMap<Timeline, Lsn> },
+    Withdraw(Term),
+    ClearFailover(i64),
+    Member { member: ha::Member, lease: u64, optime: Option<(Term, Lsn)> },
+    Leave { lease: u64 },
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Granted(u64),
+    /// Whether the lease still lives, and the leader key.
+    Renewed {
+        alive: bool,
+        leader: Option<Leader>,
+        revision: i64,
+    },
+    Read(std::rc::Rc<Keys>),
+    /// Whether the comparison held, and the revision.
+    Written {
+        ok: bool,
+        revision: i64,
+    },
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Etcd {
+    pub keys: Keys,
+    pub up: bool,
+    /// By lease: its time to live and when it runs out.
+    pub leases: BTreeMap<u64, (Time, Time)>,
+    next_lease: u64,
+    /// Counts every change of `keys`; the world tells the watches.
+    pub changed: bool,
+    /// Transactions do not compare the term (a mutation).
+    pub blind: bool,
+}
+
+impl Etcd {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Etcd {
+        let keys = Keys {
+            revision: 1,
+            initialize: Initialize::Absent,
+            initialize_lease: 0,
+            leader: None,
+            members: BTreeMap::new(),
+            optime: None,
+            failover: None,
+            writable: None,
+            history: BTreeMap::new(),
+            paused: false,
+        };
+        Etcd { keys, up: true, leases: BTreeMap::new(), next_lease: 1, changed: false, blind: false }
+    }
+
+    fn bump(&mut self) -> i64 {
+        self.keys.revision += 1;
+        self.changed = true;
+        self.keys.revision
+    }
+
+    /// A new lease.
+    pub fn grant(&mut self, now: Time, ttl: Time) -> u64 {
+        self.next_lease += 1;
+        self.leases.insert(self.next_lease, (ttl, now + ttl));
+        self.next_lease
+    }
+
+    /// Keeps a lease alive; false when it is gone.
+    pub fn keep_alive(&mut self, now: Time, lease: u64) -> bool {
+        match self.leases.get_mut(&lease) {
+            Some((ttl, ends)) => {
+                *ends = now + *ttl;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Revokes the lease if it has run out; the time to look again otherwise.
+    pub fn expire(&mut self, now: Time, lease: u64) -> Option<Time> {
+        let (_, ends) = *self.leases.get(&lease)?;
+        if !self.up || ends > now {
+            return Some(ends.max(now + 1));
+        }
+        self.revoke(lease);
+        None
+    }
+
+    /// Ends a lease and removes what hangs on it.
+    pub fn revoke(&mut self, lease: u64) {
+        self.leases.remove(&lease);
+        let members = self.keys.members.len();
+        self.keys.members.retain(|_, (_, held)| *held != lease);
+        let mut gone = members != self.keys.members.len();
+        if self.keys.leader.is_some_and(|leader| leader.lease == lease) {
+            self.keys.leader = None;
+            gone = true;
+        }
+        if self.keys.initialize == Initialize::InProgress && self.keys.initialize_lease == lease {
+            self.keys.initialize = Initialize::Absent;
+            gone = true;
+        }
+        if gone {
+            self.bump();
+        }
+    }
+
+    /// A new leader of etcd: all leases start again.
+    pub fn restart_leases(&mut self, now: Time) {
+        for (ttl, ends) in self.leases.values_mut() {
+            *ends = now + *ttl;
+        }
+    }
+
+    /// Whether the leader key is of this term.
+    fn is_term(&self, term: Term) -> bool {
+        self.blind || self.keys.leader.is_some_and(|leader| leader.term == term)
+    }
+
+    /// Whether `lease` lives.
+    #[must_use]
+    pub fn lives(&self, lease: u64) -> bool {
+        self.leases.contains_key(&lease)
+    }
+
+    /// Applies a transaction.
+    pub fn write(&mut self, from: NodeNo, write: &Write) -> Reply {
+        let ok = self.compare_and_apply(from, write);
+        let revision = if ok { self.bump() } else { self.keys.revision };
+        Reply::Written { ok, revision }
+    }
+
+    fn compare_and_apply(&mut self, from: NodeNo, write: &Write) -> bool {
+        let next = self.keys.revision + 1;
+        let keys = &self.keys;
+        let unfinished = matches!(keys.initialize, Initialize::Absent | Initialize::InProgress);
+        match write {
+            Write::CreateInitialize { lease }
+                if keys.initialize == Initialize::Absent && self.lives(*lease) =>
+            {
+                self.keys.initialize = Initialize::InProgress;
+                self.keys.initialize_lease = *lease;
+            }
+            Write::ConfirmInitialize(id) if unfinished || keys.initialize == Initialize::Done(*id) => {
+                self.keys.initialize = Initialize::Done(*id);
+            }
+            Write::RemoveInitialize if keys.initialize == Initialize::InProgress => {
+                self.keys.initialize = Initialize::Absent;
+            }
+            Write::Acquire { lease } if keys.leader.is_none() && self.lives(*lease) => {
+                self.keys.leader = Some(Leader { node: from, term: Term(next), lease: *lease });
+            }
+            Write::Adopt { term, lease } if self.is_term(*term) && self.lives(*lease) => {
+                self.keys.leader = Some(Leader { node: from, term: *term, lease: *lease });
+            }
+            Write::Release(term) if self.is_term(*term) => self.keys.leader = None,
+            Write::Announce { writable, history } if self.is_term(writable.term) => {
+                self.keys.writable = Some(writable.clone());
+                self.keys.history.clone_from(history);
+            }
+            Write::Withdraw(term) if keys.writable.as_ref().is_some_and(|w| w.term == *term) => {
+                self.keys.writable = None;
+            }
+            Write::ClearFailover(revision)
+                if keys.failover.as_ref().is_some_and(|failover| failover.revision == *revision) =>
+            {
+                self.keys.failover = None;
+            }
+            Write::Member { member, lease, optime } if self.lives(*lease) => {
+                let leads = optime.filter(|(term, _)| self.is_term(*term));
+                self.keys.optime = leads.map(|(_, lsn)| lsn).or(self.keys.optime);
+                self.keys.members.insert(from, (member.clone(), *lease));
+            }
+            Write::Leave { lease } => self.revoke(*lease),
+            Write::CreateInitialize { .. }
+            | Write::ConfirmInitialize(_)
+            | Write::RemoveInitialize
+            | Write::Acquire { .. }
+            | Write::Adopt { .. }
+            | Write::Release(_)
+            | Write::Announce { .. }
+            | Write::Withdraw(_)
+            | Write::ClearFailover(_)
+            | Write::Member { .. } => return false,
+        }
+        true
+    }
+
+    /// What a person writes: a wish for a switchover or failover.
+    pub fn wish(&mut self, leader: Option<types::NodeName>, candidate: Option<types::NodeName>) {
+        let revision = self.bump();
+        self.keys.failover = Some(Failover { leader, candidate, waits: false, revision });
+    }
+
+    /// What a person writes: pause or resume.
+    pub fn set_paused(&mut self, paused: bool) {
+        if self.keys.paused != paused {
+            self.keys.paused = paused;
+            self.bump();
+        }
+    }
+}
+
+impl Default for Etcd {
+    fn default() -> Etcd {
+        Etcd::new()
+    }
+}

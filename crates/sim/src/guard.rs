@@ -1,0 +1,77 @@
+//! The guard of a node: it holds the deadline, outlives the agent, and kills PostgreSQL when the deadline passes.
+
+use crate::config::Without;
+use crate::event::Event;
+use crate::note;
+use crate::postgres::Proc;
+use crate::world::{NodeNo, World};
+use types::Moment;
+
+/// The guard process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guard {
+    /// It runs.
+    pub there: bool,
+    /// The deadline it was given.
+    pub armed: Option<Moment>,
+    /// A kill is under way.
+    killing: bool,
+}
+
+impl Guard {
+    /// As the agent sees it.
+    #[must_use]
+    pub fn seen(&self) -> ha::Guard {
+        match (self.there, self.armed) {
+            (false, _) => ha::Guard::Absent,
+            (true, None) => ha::Guard::Disarmed,
+            (true, Some(_)) => ha::Guard::Armed,
+        }
+    }
+}
+
+impl World {
+    /// Gives the guard a deadline.
+    pub fn arm_guard(&mut self, node: NodeNo, deadline: Moment) {
+        self.nodes[node].guard.armed = Some(deadline);
+        self.guard_wakes_at(node, deadline);
+    }
+
+    fn guard_wakes_at(&mut self, node: NodeNo, deadline: Moment) {
+        let late = self.rng.below(3000);
+        let at = self.nodes[node].clock.when(deadline).max(self.now) + late;
+        self.queue.push(at, Event::Guard { node });
+    }
+
+    /// A process of PostgreSQL appeared: the guard looks at it, too.
+    pub fn guard_sees_process(&mut self, node: NodeNo) {
+        if let Some(deadline) = self.nodes[node].guard.armed {
+            self.guard_wakes_at(node, deadline);
+        }
+    }
+
+    /// The guard looks whether its deadline has passed.
+    pub fn guard_looks(&mut self, node: NodeNo) {
+        let now = self.moment(node);
+        let host = &mut self.nodes[node];
+        let passed = host.guard.armed.is_some_and(|deadline| now >= deadline);
+        let idle = host.guard.killing || host.postgres.proc == Proc::Stopped;
+        if !host.guard.there || !passed || idle || self.config.without == Some(Without::Guard) {
+            return;
+        }
+        host.guard.killing = true;
+        let token = self.nodes[node].postgres.starts;
+        let at = self.now + self.rng.between(500, 15_000);
+        note!(self, Some(node), "GUARD: the deadline has passed, PostgreSQL is killed");
+        self.queue.push(at, Event::Killed { node, token: u64::from(token) });
+    }
+
+    /// The killed processes are gone.
+    pub fn guard_killed(&mut self, node: NodeNo, token: u64) {
+        self.nodes[node].guard.killing = false;
+        if u64::from(self.nodes[node].postgres.starts) == token {
+            self.postgres_dies(node);
+        }
+        self.guard_sees_process(node);
+    }
+}

@@ -1,0 +1,38 @@
+//! Law 3: a node promotes only while it holds the current term, its guard is armed and its deadline is ahead.
+//!
+//! Guards against the candidate that won, fell asleep, and promotes when the lead has long been somebody else's; and against a
+//! winner that did not listen to a peer with more data (a standby six days behind was once made the primary that way).
+
+use crate::world::{NodeNo, World};
+use ha::Authority;
+use types::Term;
+
+impl World {
+    /// Right before the signal to promote, or the start of a primary.
+    pub fn law_of_door(&mut self, node: NodeNo, promotes: Option<Term>) {
+        self.laws.looked(3);
+        let now = self.moment(node);
+        let host = &self.nodes[node];
+        let name = &self.names[node];
+        let (term, deadline) = match host.agent.seen.authority {
+            Authority::Held { term, deadline } => (term, deadline),
+            Authority::None => {
+                self.laws.breaks(3, format!("{name} starts to write without any authority"));
+                return;
+            }
+        };
+        let held = self.etcd.keys.leader;
+        let what = if promotes.is_some_and(|wanted| wanted != term) {
+            format!("{name} promotes in another term than it holds")
+        } else if now >= deadline {
+            format!("{name} starts to write after its deadline: {deadline:?}, and it is {now:?}")
+        } else if host.guard.armed.is_none() {
+            format!("{name} starts to write without an armed guard")
+        } else if held.is_none_or(|leader| leader.term != term || leader.node != node) {
+            format!("{name} starts to write in term {term}, but the leader key is {held:?}")
+        } else {
+            return;
+        };
+        self.laws.breaks(3, what);
+    }
+}

@@ -1,0 +1,37 @@
+//! Law 7: the agent's death, restart or upgrade does not restart PostgreSQL; only a passed deadline stops it.
+//!
+//! Guards against the upgrade of the agent that costs a failover, and against the database that is stopped because its agent
+//! does not recognise its own lease.
+
+use crate::postgres::Proc;
+use crate::world::{NodeNo, World};
+use ha::{Authority, Contact, Etcd};
+use std::time::Duration;
+
+impl World {
+    /// Right before PostgreSQL is told to stop: a primary whose lease is good is stopped only because somebody wants it.
+    pub fn law_of_stop(&mut self, node: NodeNo) {
+        self.laws.looked(7);
+        let now = self.moment(node);
+        let host = &self.nodes[node];
+        let (agent, rules) = (&host.agent, &self.config.rules);
+        let held = self.etcd.keys.leader.filter(|leader| leader.node == node);
+        let good = match agent.seen.authority {
+            Authority::Held { term, deadline } => {
+                held.is_some_and(|leader| leader.term == term)
+                    && now.until(deadline) > rules.stop_budget() + Duration::from_millis(50)
+            }
+            Authority::None => false,
+        };
+        let wanted = agent.seen.order.is_some()
+            || agent.memory.step_aside.is_some()
+            || agent.memory.ordered.is_some()
+            || self.etcd.keys.failover.is_some();
+        let live = matches!(agent.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
+        if good && live && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
+            let what =
+                format!("{} stops a primary whose lease is good: {}", self.names[node], agent.last_words);
+            self.laws.breaks(7, what);
+        }
+    }
+}

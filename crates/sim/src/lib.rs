@@ -1,0 +1,30 @@
+//! The simulated world: the real decisions of `ha` in a world of nodes, etcd, network, clocks and clients, with faults, against
+//! the laws of the house. One seed is one run, the same on every machine.
+//!
+//! ```text
+//!   seed ─► world ─► chaos (safety) ─► all faults taken back ─► health (liveness) ─► report
+//!                      └── after every event: the laws, one file each in `invariants/`
+//! ```
+//! The model of the world is here; what decides in it is not: `ha::decide`, the code that runs in production.
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod etcd;
+pub mod event;
+pub mod faults;
+pub mod guard;
+pub mod host;
+pub mod invariants;
+pub mod link;
+pub mod net;
+pub mod postgres;
+pub mod report;
+pub mod rng;
+pub mod router;
+pub mod trace;
+pub mod wal;
+pub mod world;
+
+pub use config::Without;
+pub use report::{Finding, Report, run_seeds, story};

@@ -1,0 +1,156 @@
+//! PostgreSQL of one node: what is on its disk, and what its processes do.
+
+use crate::clock::Time;
+use crate::wal::Wal;
+use crate::world::NodeNo;
+use ha::{Control, Data, StopMode};
+use types::{Lsn, Moment, SystemId};
+
+/// A complete data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Database {
+    pub system_id: SystemId,
+    pub wal: Wal,
+    /// `standby.signal` is there.
+    pub standby: bool,
+    pub clean: bool,
+    pub checkpoint: Lsn,
+    /// What the control file knows to be reached.
+    pub reached: Lsn,
+    pub rewindable: bool,
+}
+
+/// The data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Disk {
+    Empty,
+    Incomplete,
+    Present(Database),
+}
+
+impl Disk {
+    /// The database, if it is complete.
+    #[must_use]
+    pub fn database(&self) -> Option<&Database> {
+        match self {
+            Disk::Present(database) => Some(database),
+            Disk::Empty | Disk::Incomplete => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn database_mut(&mut self) -> Option<&mut Database> {
+        match self {
+            Disk::Present(database) => Some(database),
+            Disk::Empty | Disk::Incomplete => None,
+        }
+    }
+
+    /// As the agent sees it.
+    #[must_use]
+    pub fn seen(&self) -> Data {
+        match self {
+            Disk::Empty => Data::Empty,
+            Disk::Incomplete => Data::Incomplete,
+            Disk::Present(database) => Data::Present(Control {
+                system_id: database.system_id,
+                timeline: database.wal.timeline(),
+                checkpoint: database.checkpoint,
+                reached: if database.standby { database.reached } else { database.checkpoint },
+                clean: database.clean,
+                standby: database.standby,
+                rewindable: database.rewindable,
+            }),
+        }
+    }
+}
+
+/// The processes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Proc {
+    Stopped,
+    Starting { since: Moment, upstream: Option<NodeNo> },
+    Primary,
+    Standby { upstream: Option<NodeNo>, streaming: bool, promoting: bool },
+    Stopping { since: Moment, mode: StopMode, primary: bool, upstream: Option<NodeNo> },
+}
+
+/// Disk and processes.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    pub disk: Disk,
+    pub proc: Proc,
+    /// It hangs since then: its processes live and do nothing.
+    pub hangs: Option<Moment>,
+    /// What it is on its way to; an older token is void.
+    pub token: u64,
+    /// When it last wrote a checkpoint on request.
+    pub checkpointed: Time,
+    /// It gets nothing until then, however well it is connected.
+    pub lags_until: Time,
+    /// How often it was started, by way of a life number.
+    pub starts: u32,
+}
+
+impl Postgres {
+    /// Nothing there.
+    #[must_use]
+    pub fn none() -> Postgres {
+        Postgres {
+            disk: Disk::Empty,
+            proc: Proc::Stopped,
+            hangs: None,
+            token: 0,
+            checkpointed: 0,
+            lags_until: 0,
+            starts: 0,
+        }
+    }
+
+    /// Whether a client that reaches it can commit.
+    #[must_use]
+    pub fn accepts_writes(&self) -> bool {
+        self.proc == Proc::Primary && self.hangs.is_none()
+    }
+
+    /// Whether others can copy or stream from it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let runs = match self.proc {
+            Proc::Primary | Proc::Standby { .. } => true,
+            Proc::Stopped | Proc::Starting { .. } | Proc::Stopping { .. } => false,
+        };
+        runs && self.hangs.is_none()
+    }
+
+    /// The end of its WAL.
+    #[must_use]
+    pub fn end(&self) -> Option<Lsn> {
+        self.disk.database().map(|database| database.wal.end())
+    }
+
+    /// As the agent sees it.
+    #[must_use]
+    pub fn seen(&self, names: &[types::NodeName]) -> ha::Postgres {
+        let name = |node: Option<NodeNo>| node.and_then(|node| names.get(node)).cloned();
+        let Some(database) = self.disk.database() else {
+            return ha::Postgres::Stopped;
+        };
+        let (timeline, lsn) = (database.wal.timeline(), database.wal.end());
+        if let (Some(since), Proc::Primary | Proc::Standby { .. }) = (self.hangs, &self.proc) {
+            return ha::Postgres::Unresponsive { since, primary: self.proc == Proc::Primary };
+        }
+        match &self.proc {
+            Proc::Stopped => ha::Postgres::Stopped,
+            Proc::Starting { since, .. } => ha::Postgres::Starting { since: *since },
+            Proc::Stopping { since, .. } => ha::Postgres::Stopping { since: *since },
+            Proc::Primary => ha::Postgres::Running(ha::Running::Primary { timeline, lsn }),
+            Proc::Standby { upstream, streaming, .. } => ha::Postgres::Running(ha::Running::Standby {
+                timeline,
+                lsn,
+                streaming: *streaming,
+                upstream: name(*upstream),
+            }),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The router and the clients behind it: traffic goes to the member that announced it accepts writes in the newest term.
+
+use crate::etcd::Keys;
+use crate::event::Event;
+use crate::net::Party;
+use crate::world::{NodeNo, World};
+use std::rc::Rc;
+use types::{Lsn, Term};
+
+/// At most so many acknowledged writes are remembered.
+const WRITES_KEPT: usize = 4000;
+
+/// What the router knows, and what its clients were told.
+#[derive(Debug, Default)]
+pub struct Router {
+    keys: Option<Rc<Keys>>,
+    /// The newest term it has heard of.
+    newest: Option<Term>,
+    pub acknowledged: u64,
+    pub refused: u64,
+    /// Acknowledged writes: the branch and the end of each.
+    pub writes: Vec<(u32, Lsn)>,
+}
+
+impl Router {
+    /// Where writes go.
+    #[must_use]
+    pub fn target(&self) -> Option<(&types::NodeName, Term)> {
+        let keys = self.keys.as_ref()?;
+        let leader = keys.leader?;
+        let writable = keys.writable.as_ref()?;
+        let newest = self.newest.is_none_or(|newest| writable.term >= newest);
+        (writable.term == leader.term && newest).then_some((&writable.name, writable.term))
+    }
+}
+
+impl World {
+    /// The router hears of a change.
+    pub fn router_hears(&mut self, keys: Rc<Keys>) {
+        if self.router.keys.as_ref().is_some_and(|known| known.revision >= keys.revision) {
+            return;
+        }
+        let term = keys.leader.map(|leader| leader.term);
+        self.router.newest = self.router.newest.max(term);
+        self.router.keys = Some(keys);
+    }
+
+    /// The node that writes go to.
+    #[must_use]
+    pub fn routed(&self) -> Option<NodeNo> {
+        let (name, _) = self.router.target()?;
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// A client commits through the router.
+    pub fn client_writes(&mut self) {
+        let again = self.now + self.rng.between(self.config.write_every / 2, self.config.write_every * 2);
+        self.queue.push(again, Event::Write);
+        let size = self.rng.between(50, self.config.write_bytes);
+        let node = self
+            .routed()
+            .filter(|node| self.net.send(Party::Router, Party::Node(*node), &mut self.rng).is_some());
+        let Some(node) = node.filter(|node| self.nodes[*node].postgres.accepts_writes()) else {
+            self.router.refused += 1;
+            return;
+        };
+        if let Some(database) = self.nodes[node].postgres.disk.database_mut() {
+            database.wal.write(size);
+            let write = database.wal.last_write();
+            self.router.acknowledged += 1;
+            if self.router.writes.len() < WRITES_KEPT {
+                self.router.writes.push(write);
+            }
+        }
+    }
+}
