@@ -1,1 +1,28 @@
 //! The agent: observe, decide, act; REST API; guard.
+//!
+//! ```text
+//!   keeper     the lease, renewed beside everything          local     the PostgreSQL of this host: prober, pidfd
+//!   publish    what this member says in etcd                 jobs      bootstrap, clone, rewind, checkpoint
+//!   peers      what the others say                           guard     kills a primary whose deadline has passed
+//!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
+//! ```
+
+mod act;
+mod agent;
+mod api;
+mod configure;
+mod error;
+pub mod guard;
+mod jobs;
+mod journal;
+mod keeper;
+mod local;
+mod observe;
+mod orders;
+mod peers;
+mod publish;
+mod signals;
+mod wake;
+
+pub use agent::{CONTRACT_VERSION, run};
+pub use error::Error;

@@ -1,6 +1,7 @@
 //! One function for each compare-and-swap. What only the leader may write compares the leader key's create revision
 //! with the caller's term, in the same transaction.
 
+mod adopt;
 mod initialize;
 mod leader;
 mod put;

@@ -1,0 +1,208 @@
+//! Carrying out the actions of a decision, in their order, until the first that fails.
+
+use crate::configure::{self, As, Upstream};
+use crate::guard::Warden;
+use crate::jobs::{Jobs, Tools};
+use crate::keeper::Keeper;
+use crate::local::Local;
+use crate::peers::Peers;
+use anyhow::{Context, bail};
+use etcd::{Etcd, Snapshot, Writable};
+use ha::{Action, Authority, ExitWhy, Work};
+use settings::{Dynamic, Settings};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{LeaseId, Moment, NodeName, Term};
+
+/// The hands of the agent.
+pub(crate) struct Hands {
+    pub etcd: Etcd,
+    pub settings: Arc<Settings>,
+    pub keeper: Keeper,
+    pub warden: Arc<Warden>,
+    pub local: Local,
+    pub jobs: Jobs,
+    pub peers: Peers,
+}
+
+/// What the actions of one turn are carried out with.
+pub(crate) struct Turn {
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub dynamic: Arc<Dynamic>,
+    /// Nothing may take longer: the next duty is due then.
+    pub by: Moment,
+}
+
+/// What the loop itself has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Done,
+    /// The agent's end.
+    Exit(ExitWhy),
+    /// The order at the head of the queue is done, or refused.
+    OrderFinished {
+        done: bool,
+    },
+}
+
+impl Hands {
+    /// Carries out one action.
+    pub(crate) async fn act(&self, action: &Action, turn: &Turn) -> anyhow::Result<Outcome> {
+        let me = &self.settings.name;
+        let by = turn.by;
+        match action {
+            Action::CreateInitialize => {
+                if !self.etcd.create_initialize(by).await? {
+                    bail!("claim the new cluster: another member was faster");
+                }
+            }
+            Action::ConfirmInitialize(id) => self.etcd.set_initialize(*id, by).await?,
+            Action::RemoveInitialize => self.etcd.delete_initialize(by).await?,
+            Action::AcquireLeader => self.acquire(by).await?,
+            Action::AdoptLeader(term) => self.adopt(*term, by).await?,
+            Action::ReleaseLeader(term) => {
+                self.keeper.gave_lead_back();
+                self.etcd.release_leader(me, *term, by).await?;
+            }
+            Action::AnnounceWritable { term, timeline, lsn } => {
+                let lease = self.lease()?;
+                let writable = Writable {
+                    term: *term,
+                    name: me.clone(),
+                    timeline: *timeline,
+                    lsn: *lsn,
+                    lease: Some(lease),
+                };
+                self.etcd.put_writable(&writable, lease, *term, by).await?;
+            }
+            Action::WithdrawWritable(term) => self.etcd.delete_writable(*term, by).await?,
+            Action::ClearFailover(revision) => self.etcd.clear_failover(*revision, by).await?,
+            Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
+            Action::ReadLeaderHistory(name) => self.read_history(name, turn)?,
+            Action::ArmGuard(term) => self.arm(*term)?,
+            Action::DisarmGuard => self.warden.disarm(),
+            Action::StartPrimary => self.start(As::Primary, turn).await?,
+            Action::StartStandby(name) => {
+                let upstream = name.as_ref().and_then(|name| upstream(name, turn));
+                self.start(As::Standby(upstream), turn).await?;
+            }
+            Action::Follow(name) => self.follow(name, turn).await?,
+            Action::Stop(mode) => self.local.stop(*mode)?,
+            Action::Promote(term) => {
+                self.check_authority(*term)?;
+                self.local.promote()?;
+            }
+            Action::Begin(work) => self.begin(work, turn),
+            Action::CancelJob => self.jobs.cancel(),
+            Action::FinishOrder { done } => return Ok(Outcome::OrderFinished { done: *done }),
+            Action::Exit(why) => return Ok(Outcome::Exit(*why)),
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn lease(&self) -> anyhow::Result<LeaseId> {
+        self.keeper.lease().id.context("use the lease: there is none at the moment")
+    }
+
+    async fn acquire(&self, by: Moment) -> anyhow::Result<()> {
+        let lease = self.lease()?;
+        let Some(term) = self.etcd.acquire_leader(&self.settings.name, lease, by).await? else {
+            bail!("take the lead: another member was faster");
+        };
+        self.keeper.took_lead(lease, term);
+        Ok(())
+    }
+
+    async fn adopt(&self, term: Term, by: Moment) -> anyhow::Result<()> {
+        let lease = self.lease()?;
+        if !self.etcd.adopt_leader(&self.settings.name, term, lease, by).await? {
+            bail!("keep the lead: the leader key of term {term} is gone");
+        }
+        self.keeper.took_lead(lease, term);
+        Ok(())
+    }
+
+    fn arm(&self, term: Term) -> anyhow::Result<()> {
+        self.warden.ensure()?;
+        let deadline = self.check_authority(term)?;
+        if !self.warden.arm(term, deadline) {
+            bail!("arm the guard: its process does not run yet");
+        }
+        Ok(())
+    }
+
+    /// The door: with a fresh look at the clock.
+    fn check_authority(&self, term: Term) -> anyhow::Result<Moment> {
+        match self.keeper.authority() {
+            Authority::Held { term: held, deadline } if held == term && clock::now() < deadline => {
+                Ok(deadline)
+            }
+            Authority::Held { .. } | Authority::None => {
+                bail!("act as the leader of term {term}: the authority has ended in the meantime")
+            }
+        }
+    }
+
+    async fn configure(&self, role: As, turn: &Turn) -> anyhow::Result<Vec<(String, String)>> {
+        let (settings, dynamic, local) = (self.settings.clone(), turn.dynamic.clone(), self.local.clone());
+        let write = tokio::task::spawn_blocking(move || {
+            let effective = configure::effective(&settings, &dynamic, &local);
+            configure::write(&settings, &effective, &local, &role).map(|_| effective.command_line)
+        });
+        let written = tokio::time::timeout(Duration::from_secs(10), write).await;
+        Ok(written.context("write PostgreSQL's configuration: the disk does not answer")???)
+    }
+
+    async fn start(&self, role: As, turn: &Turn) -> anyhow::Result<()> {
+        let upstream = match &role {
+            As::Primary => {
+                let Authority::Held { term, .. } = self.keeper.authority() else {
+                    bail!("start PostgreSQL as the primary: the authority has ended in the meantime");
+                };
+                self.check_authority(term)?;
+                None
+            }
+            As::Standby(upstream) => upstream.as_ref().map(|upstream| upstream.name.clone()),
+        };
+        let args = self.configure(role, turn).await?;
+        self.local.look_at_data().await;
+        self.local.start(args, upstream).await?;
+        Ok(())
+    }
+
+    async fn follow(&self, name: &NodeName, turn: &Turn) -> anyhow::Result<()> {
+        let upstream = upstream(name, turn)
+            .with_context(|| format!("follow {name}: its member key holds no address"))?;
+        self.configure(As::Standby(Some(upstream)), turn).await?;
+        self.local.reload(Some(name.clone()))?;
+        Ok(())
+    }
+
+    fn begin(&self, work: &Work, turn: &Turn) {
+        let source = match work {
+            Work::Clone(from) | Work::Rewind { from, .. } => upstream(from, turn),
+            Work::Bootstrap | Work::Checkpoint => None,
+        };
+        let tools = Tools {
+            settings: self.settings.clone(),
+            dynamic: turn.dynamic.clone(),
+            local: self.local.clone(),
+            source,
+        };
+        self.jobs.begin(work.clone(), tools);
+    }
+
+    fn read_history(&self, leader: &NodeName, turn: &Turn) -> anyhow::Result<()> {
+        let source = upstream(leader, turn)
+            .with_context(|| format!("ask {leader} for its history: its member key holds no address"))?;
+        let login = &self.settings.postgresql.authentication.replication;
+        let connect = configure::connect_to(login, &source.host, source.port, "postgres", "baton history");
+        self.peers.read_history(leader.clone(), connect);
+        Ok(())
+    }
+}
+
+fn upstream(name: &NodeName, turn: &Turn) -> Option<Upstream> {
+    let snapshot = turn.snapshot.as_deref()?;
+    Upstream::of(name, snapshot.members.get(name)?.conn_url.as_deref()?)
+}

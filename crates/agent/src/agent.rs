@@ -1,0 +1,559 @@
+//! The loop: observe, decide, act.
+//!
+//! ```text
+//!        ┌───────────── any event, or the moment the decision asked for ◄─────────────┐
+//!        ▼                                                                            │
+//!     observe ──Observation──► ha::decide ──Decision──► journal ──► act, in order ──► publish
+//! ```
+//! The loop itself waits for nothing slow: the lease, the probes, the watch, the jobs, the peers and the REST API are tasks beside
+//! it, and an action on etcd ends with its deadline.
+
+use crate::act::{Hands, Outcome, Turn};
+use crate::api::{self, Shared};
+use crate::configure::{self, As, Upstream};
+use crate::error::Error;
+use crate::guard::Warden;
+use crate::jobs::Jobs;
+use crate::journal::Journal;
+use crate::keeper::Keeper;
+use crate::local::Local;
+use crate::observe;
+use crate::orders::Orders;
+use crate::peers::{self, Peers};
+use crate::publish::{Leading, Publisher, Word};
+use crate::signals::{Signal, Signals};
+use crate::wake::{Cell, Wake};
+use etcd::{Etcd, Keys, Snapshot, View};
+use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running};
+use postgres::data_dir::{self, DataDir};
+use postgres::installation::Installation;
+use serde_json::Value;
+use settings::{Dynamic, Loaded, Settings};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use types::{Moment, NodeName, PostgresState, Role};
+
+/// What a Patroni in the same cluster takes for our version: the one whose contract we keep.
+pub const CONTRACT_VERSION: &str = "4.1.5";
+
+/// Runs the agent until it is told to end.
+pub async fn run(loaded: Loaded) -> Result<(), Error> {
+    let mut agent = Agent::start(loaded).await?;
+    let why = agent.turn_forever().await;
+    agent.end(why).await
+}
+
+struct Agent {
+    settings: Arc<Settings>,
+    hands: Hands,
+    view: watch::Receiver<View>,
+    publisher: Publisher,
+    journal: Arc<Cell<Journal>>,
+    orders: Orders,
+    signals: Signals,
+    wake: Wake,
+    memory: Memory,
+    dynamic: Arc<Dynamic>,
+    /// The configuration as last understood, and the revision of the key it came from.
+    config: Value,
+    config_revision: i64,
+    /// The role and configuration that PostgreSQL's files were last written for while it runs.
+    configured: Option<(As, i64)>,
+    began: Moment,
+    shared: Arc<Shared>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Agent {
+    async fn start(loaded: Loaded) -> Result<Agent, Error> {
+        let settings = Arc::new(loaded.settings);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let installation = Installation::find(settings.postgresql.bin_dir.as_deref()).await;
+        let installation = installation.map_err(Error::Installation)?;
+        let data_dir = settings.postgresql.data_dir.clone();
+        check_data_dir(&data_dir, &installation)?;
+        let listener = api::bind(&settings.restapi)?;
+        let wake = Wake::default();
+        let warden = Arc::new(Warden::open(&data_dir)?);
+        let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
+        let connect = configure::local_connection(&settings, socket);
+        let local = Local::new(installation, data_dir, connect, wake.clone());
+        local.look_at_data().await;
+        let etcd = connect_etcd(&settings)?;
+        let (view, watcher) = etcd::watch(etcd.clone());
+        let (config, config_revision) = (initial_config(&settings, local.data_dir()), 0);
+        let dynamic = Arc::new(settings::dynamic(&config, false).0);
+        let rules = observe::rules(&dynamic, settings.bootstrap.present, true);
+        let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
+        let publisher = Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone());
+        let orders = Orders::new(wake.clone());
+        let journal = Arc::new(Cell::new(Journal::default()));
+        let jobs = Jobs::new(wake.clone());
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            etcd: etcd.clone(),
+            view: view.clone(),
+            local: local.clone(),
+            keeper: keeper.clone(),
+            jobs: jobs.clone(),
+            journal: journal.clone(),
+            orders: orders.clone(),
+            wake: wake.clone(),
+            dynamic: Cell::new(dynamic.clone()),
+            turned: Cell::new(clock::now()),
+        });
+        api::serve(listener, shared.clone())?;
+        if local.adopt().map_err(|error| Error::DataDirectory {
+            path: local.data_dir().to_owned(),
+            why: error.to_string(),
+        })? {
+            tracing::info!("took up the PostgreSQL that runs on the data directory");
+        }
+        let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
+        wait_for_etcd(view.clone(), &settings.name, &settings, &keeper).await?;
+        keeper.first_beat(Duration::from_secs(2)).await;
+        tasks.push(tokio::spawn(keeper.clone().run()));
+        tasks.push(tokio::spawn(publisher.clone().run()));
+        tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
+        let signals = Signals::install(wake.clone())?;
+        let peers = Peers::new(wake.clone());
+        let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers };
+        Ok(Agent {
+            settings,
+            hands,
+            view,
+            publisher,
+            journal,
+            orders,
+            signals,
+            wake,
+            memory: Memory::default(),
+            dynamic,
+            config,
+            config_revision,
+            configured: None,
+            began: clock::now(),
+            shared,
+            tasks,
+        })
+    }
+
+    /// Turns until a decision, or a signal, ends it. `None`: without touching PostgreSQL.
+    async fn turn_forever(&mut self) -> Option<ExitWhy> {
+        loop {
+            match self.signals.take() {
+                Some(Signal::Detach) => return None,
+                Some(Signal::Reload) => {
+                    tracing::info!("asked to reload: settings of this file are read at the next start")
+                }
+                Some(Signal::Stop) => self.orders.shut_down(),
+                None => {}
+            }
+            let wake_at = match self.turn().await {
+                Ok(wake_at) => wake_at,
+                Err(why) => return Some(why),
+            };
+            let rest = clock::now().until(wake_at);
+            let _ = tokio::time::timeout(rest, self.wake.changed()).await;
+        }
+    }
+
+    /// One turn; returns when the next is due, or why the agent ends.
+    async fn turn(&mut self) -> Result<Moment, ExitWhy> {
+        let view = self.view.borrow().clone();
+        self.take_config(&view);
+        if let Err(error) = self.hands.warden.ensure() {
+            tracing::error!(%error, "failed to have a guard");
+        }
+        let seen = self.observe(&view);
+        let now = clock::now();
+        self.hands.keeper.turned(&seen.rules);
+        self.shared.turned.with(|turned| *turned = now);
+        let decision = ha::decide(&seen, &self.memory, now);
+        self.journal.with(|journal| journal.note(&seen, &decision));
+        self.memory = decision.memory.clone();
+        let turn = Turn {
+            snapshot: view.snapshot.clone(),
+            dynamic: self.dynamic.clone(),
+            by: self.etcd_deadline(&seen, now),
+        };
+        let mut failed = false;
+        for action in &decision.actions {
+            match self.hands.act(action, &turn).await {
+                Ok(Outcome::Done) => {}
+                Ok(Outcome::Exit(why)) => return Err(why),
+                Ok(Outcome::OrderFinished { done }) => {
+                    let (_, text) = self.journal.with(|journal| journal.now()).unwrap_or_default();
+                    self.orders.finish(done, &text);
+                }
+                Err(error) => {
+                    tracing::warn!(action = ?action, "failed to {error:#}");
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        self.publish(&seen, &view);
+        self.reconfigure(&seen, &view);
+        let soon = now.after(Duration::from_millis(if failed { 100 } else { 5 }));
+        let acted = !decision.actions.is_empty();
+        Ok(if acted || failed {
+            decision.wake_at.min(soon.after(Duration::from_millis(15)))
+        } else {
+            decision.wake_at
+        })
+    }
+
+    /// An action on etcd ends in time for what comes next.
+    fn etcd_deadline(&self, seen: &Observation, now: Moment) -> Moment {
+        let by = now.after(seen.rules.retry_timeout.min(Duration::from_secs(2)));
+        match seen.authority {
+            Authority::Held { deadline, .. } if seen.may_be_primary() => {
+                by.min(deadline.before(seen.rules.stop_budget())).max(now.after(Duration::from_millis(50)))
+            }
+            Authority::Held { .. } | Authority::None => by,
+        }
+    }
+
+    fn observe(&mut self, view: &View) -> Observation {
+        let lease = self.hands.keeper.lease();
+        let local = &self.hands.local;
+        self.note_upstream(view);
+        let postgres = observe::postgres(local);
+        Observation {
+            me: self.settings.name.clone(),
+            tags: self.settings.tags.clone(),
+            rules: self.rules(),
+            etcd: observe::etcd(view, &self.settings.name, &lease, self.began),
+            authority: self.hands.keeper.authority(),
+            data: local.data(),
+            postgres,
+            job: self.hands.jobs.running(),
+            finished: self.hands.jobs.take_finished(),
+            guard: self.hands.warden.state(),
+            peers: self.hands.peers.answers(),
+            leader_history: self.hands.peers.history(),
+            order: self.orders.head(),
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        observe::rules(&self.dynamic, self.settings.bootstrap.present, true)
+    }
+
+    /// A standby that was taken up: find out whom it follows.
+    fn note_upstream(&self, view: &View) {
+        let local = &self.hands.local;
+        if local.life().upstream.is_some() {
+            return;
+        }
+        let seen = local.seen();
+        let Some(receiver) = seen.facts.as_ref().and_then(|(facts, _)| facts.receiver.clone()) else {
+            return;
+        };
+        let (Some(host), Some(port)) = (receiver.sender_host, receiver.sender_port) else { return };
+        let Some(snapshot) = &view.snapshot else { return };
+        let found = snapshot.members.iter().find(|(name, member)| {
+            let upstream = member.conn_url.as_deref().and_then(|url| Upstream::of(name, url));
+            upstream.is_some_and(|upstream| upstream.host == host && upstream.port == port)
+        });
+        local.follows(found.map(|(name, _)| name.clone()));
+    }
+
+    /// Takes up the dynamic configuration when its key has changed.
+    fn take_config(&mut self, view: &View) {
+        let Some(snapshot) = &view.snapshot else { return };
+        let Some(config) = snapshot.config.as_ref().filter(|key| key.mod_revision != self.config_revision)
+        else {
+            return;
+        };
+        self.config_revision = config.mod_revision;
+        let kept = settings::keep_good(&config.value, &self.config);
+        let patroni = another_is_patroni(snapshot, &self.settings.name);
+        let (dynamic, warnings) = settings::dynamic(&kept, patroni);
+        for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
+            tracing::warn!("dynamic configuration: {warning}");
+        }
+        if *self.dynamic != dynamic {
+            tracing::info!(revision = config.mod_revision, "took up the dynamic configuration");
+        }
+        self.config = kept;
+        self.dynamic = Arc::new(dynamic);
+        self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
+        let path = dynamic_file(self.hands.local.data_dir());
+        let text = self.config.to_string();
+        if let Data::Present(_) = self.hands.local.data() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = std::fs::write(&path, text) {
+                    tracing::warn!(%error, path = %path.display(), "failed to keep a copy of the dynamic configuration");
+                }
+            });
+        }
+    }
+
+    /// Writes PostgreSQL's files again when its role or the configuration has changed while it runs.
+    fn reconfigure(&mut self, seen: &Observation, view: &View) {
+        let role = match &seen.postgres {
+            Postgres::Running(Running::Primary { .. }) => As::Primary,
+            Postgres::Running(Running::Standby { upstream: Some(name), .. }) => {
+                let member = view.snapshot.as_ref().and_then(|snapshot| snapshot.members.get(name));
+                match member.and_then(|member| Upstream::of(name, member.conn_url.as_deref()?)) {
+                    Some(upstream) => As::Standby(Some(upstream)),
+                    None => return,
+                }
+            }
+            Postgres::Running(Running::Standby { upstream: None, .. })
+            | Postgres::Stopped
+            | Postgres::Starting { .. }
+            | Postgres::Stopping { .. }
+            | Postgres::Unresponsive { .. } => {
+                self.configured = None;
+                return;
+            }
+        };
+        let wanted = Some((role.clone(), self.config_revision));
+        if self.configured == wanted {
+            return;
+        }
+        self.configured = wanted;
+        let (settings, dynamic, local) =
+            (self.settings.clone(), self.dynamic.clone(), self.hands.local.clone());
+        tokio::spawn(async move { rewrite(settings, dynamic, local, role).await });
+    }
+
+    fn publish(&self, seen: &Observation, view: &View) {
+        let member = self.member(seen);
+        let leading = match (&seen.postgres, seen.leads(clock::now())) {
+            (Postgres::Running(Running::Primary { timeline, lsn }), Some(term)) => Some(Leading {
+                term,
+                timeline: *timeline,
+                lsn: *lsn,
+                config: self.config.clone(),
+                use_slots: self.dynamic.use_slots,
+                slots_ttl: Duration::from_secs(self.dynamic.member_slots_ttl.into()),
+                history_rows: match self.dynamic.max_timelines_history {
+                    0 => 1000,
+                    rows => rows as usize,
+                },
+            }),
+            (_, _) => None,
+        };
+        self.publisher.say(Word {
+            member,
+            loop_wait: seen.rules.loop_wait,
+            retry_timeout: seen.rules.retry_timeout,
+            snapshot: view.snapshot.clone(),
+            leading,
+        });
+    }
+
+    fn member(&self, seen: &Observation) -> etcd::Member {
+        let (state, role) = state_and_role(seen);
+        let settings = &self.settings;
+        let mut member = etcd::Member::new(state, role);
+        let postgresql = &settings.postgresql;
+        member.conn_url =
+            Some(format!("postgres://{}/{}", postgresql.connect_address(), postgresql.database));
+        let rest = &settings.restapi;
+        member.api_url = Some(format!("{}://{}/patroni", rest.protocol(), rest.connect_address));
+        member.version = Some(CONTRACT_VERSION.to_owned());
+        member.proxy_url.clone_from(
+            &postgresql
+                .proxy_address
+                .as_ref()
+                .map(|address| format!("postgres://{address}/{}", postgresql.database)),
+        );
+        member.tags = settings.tags.clone();
+        member.pause = self.dynamic.pause;
+        if let Postgres::Running(running) = &seen.postgres {
+            let facts = self.hands.local.seen().facts.map(|(facts, _)| facts);
+            match running {
+                Running::Primary { timeline, lsn } => {
+                    member.timeline = Some(*timeline);
+                    member.xlog_location = Some(*lsn);
+                    if let Some(term) = seen.leads(clock::now())
+                        && timeline.0 > 1
+                        && self.publisher.owes_checkpoint(term, *timeline)
+                    {
+                        member.checkpoint_after_promote = Some(false);
+                    }
+                }
+                Running::Standby { timeline, lsn, streaming, .. } => {
+                    member.timeline = Some(*timeline);
+                    member.xlog_location = Some(*lsn);
+                    member.replication_state = streaming.then(|| "streaming".to_owned());
+                    if let Some(facts) = &facts {
+                        member.replay_lsn = facts.replayed_lsn;
+                        member.receive_lsn = facts.received_lsn;
+                    }
+                }
+            }
+            member.pending_restart = facts.is_some_and(|facts| !facts.pending_restart.is_empty());
+        }
+        member
+    }
+
+    /// Ends in order: off the list, without a lease, the guard dismissed. `None` leaves everything as it is.
+    async fn end(self, why: Option<ExitWhy>) -> Result<(), Error> {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let Some(why) = why else {
+            tracing::info!("the agent ends and leaves PostgreSQL, its lease and its guard as they are");
+            return Ok(());
+        };
+        let running = self.hands.local.life().postmaster.is_some();
+        if !running {
+            let by = clock::now().after(Duration::from_secs(2));
+            if let Some(lease) = self.hands.keeper.lease().id
+                && let Err(error) = self.hands.etcd.revoke(lease, by).await
+            {
+                tracing::warn!(%error, "failed to give the lease back; the member key ends with it");
+            }
+            self.hands.warden.dismiss();
+        }
+        match why {
+            ExitWhy::Stopped => Ok(()),
+            ExitWhy::ForeignData => Err(Error::ForeignData),
+            ExitWhy::BootstrapFailed => Err(Error::BootstrapFailed),
+        }
+    }
+}
+
+fn check_data_dir(data_dir: &std::path::Path, installation: &Installation) -> Result<(), Error> {
+    let unusable = |why: String| Error::DataDirectory { path: data_dir.to_owned(), why };
+    match data_dir::inspect_for(data_dir, installation) {
+        Ok(DataDir::Foreign { why }) => Err(unusable(why)),
+        Ok(DataDir::Missing | DataDir::Empty | DataDir::Incomplete { .. } | DataDir::Present { .. }) => {
+            Ok(())
+        }
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+fn connect_etcd(settings: &Settings) -> Result<Etcd, Error> {
+    let etcd = &settings.etcd;
+    let tls = etcd::Tls { ca: etcd.cacert.clone(), cert: etcd.cert.clone(), key: etcd.key.clone() };
+    let secure =
+        tls.ca.is_some() || tls.cert.is_some() || etcd.endpoints.iter().any(|url| url.starts_with("https"));
+    let config = etcd::Config {
+        endpoints: etcd.endpoints.clone(),
+        attempt: Duration::from_millis(700),
+        tls: secure.then_some(tls),
+        auth: etcd.authentication.as_ref().map(|credentials| etcd::Credentials {
+            user: credentials.username.clone(),
+            password: credentials.password.reveal().to_owned(),
+        }),
+    };
+    Ok(Etcd::new(config, Keys::new(&settings.namespace, &settings.scope))?)
+}
+
+/// Waits until the cluster was read once, and makes sure that nobody else runs under our name.
+async fn wait_for_etcd(
+    mut view: watch::Receiver<View>,
+    me: &NodeName,
+    settings: &Settings,
+    keeper: &Keeper,
+) -> Result<(), Error> {
+    loop {
+        let read = view.wait_for(|view| view.snapshot.is_some());
+        match tokio::time::timeout(Duration::from_secs(5), read).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(_)) => return Err(Error::Etcd(etcd::Error::Unreachable { tried: Vec::new() })),
+            Err(_) => {}
+        }
+        if let etcd::Contact::Never { why, .. } = &view.borrow().contact {
+            tracing::warn!(why, "waiting for etcd; PostgreSQL is left as it is until it answers");
+        }
+    }
+    let snapshot = view.borrow().snapshot.clone();
+    let Some(member) = snapshot.as_ref().and_then(|snapshot| snapshot.members.get(me)) else { return Ok(()) };
+    let resumed = member.lease.is_some() && member.lease == keeper.lease().id;
+    let own = format!("{}://{}/patroni", settings.restapi.protocol(), settings.restapi.connect_address);
+    let Some(api_url) = member.api_url.clone().filter(|url| !resumed && *url != own) else { return Ok(()) };
+    if peers::answers(&api_url).await {
+        return Err(Error::NameTaken { name: me.to_string(), api_url });
+    }
+    Ok(())
+}
+
+async fn wake_on_view(mut view: watch::Receiver<View>, wake: Wake, _watcher: etcd::Watcher) {
+    while view.changed().await.is_ok() {
+        wake.wake();
+    }
+}
+
+async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, role: As) {
+    let upstream = match &role {
+        As::Primary => None,
+        As::Standby(upstream) => upstream.as_ref().map(|upstream| upstream.name.clone()),
+    };
+    let writer = local.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let effective = configure::effective(&settings, &dynamic, &writer);
+        configure::write(&settings, &effective, &writer, &role)
+    });
+    match written.await {
+        Ok(Ok(written)) if written.changed => {
+            if let Err(error) = local.reload(upstream) {
+                tracing::warn!(%error, "failed to make PostgreSQL read its configuration again");
+            }
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
+        Err(error) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
+    }
+}
+
+/// What is in effect before `/config` was read: the copy of the last time, else what a new cluster gets.
+fn initial_config(settings: &Settings, data_dir: &std::path::Path) -> Value {
+    let kept = std::fs::read_to_string(dynamic_file(data_dir)).ok();
+    let kept = kept.and_then(|text| serde_json::from_str::<Value>(&text).ok()).filter(Value::is_object);
+    kept.unwrap_or_else(|| settings::born_with_baton(&settings.bootstrap.dcs))
+}
+
+fn dynamic_file(data_dir: &std::path::Path) -> std::path::PathBuf {
+    data_dir.join("patroni.dynamic.json")
+}
+
+/// Whether another member runs Patroni: it publishes the same contract version, but not our word about writes; its floors hold then.
+fn another_is_patroni(snapshot: &Snapshot, me: &NodeName) -> bool {
+    snapshot.members.iter().any(|(name, member)| {
+        name != me && member.version.as_deref().is_some_and(|version| version != CONTRACT_VERSION)
+    })
+}
+
+/// What the member key and the REST API call this.
+pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
+    let work = match &seen.job {
+        ha::Job::Running { work, .. } => Some(work),
+        ha::Job::Idle => None,
+    };
+    let stopped_role = match &seen.data {
+        Data::Present(_) => Role::Replica,
+        Data::Empty | Data::Incomplete | Data::Unusable => Role::Uninitialized,
+    };
+    match (&seen.postgres, work) {
+        (Postgres::Stopped, Some(ha::Work::Bootstrap)) => (PostgresState::Initializing, Role::Uninitialized),
+        (Postgres::Stopped, Some(ha::Work::Clone(_))) => {
+            (PostgresState::CreatingReplica, Role::Uninitialized)
+        }
+        (Postgres::Stopped, Some(ha::Work::Rewind { .. } | ha::Work::Checkpoint) | None) => {
+            let crashed = matches!(&seen.data, Data::Present(control) if !control.clean);
+            (if crashed { PostgresState::Crashed } else { PostgresState::Stopped }, stopped_role)
+        }
+        (Postgres::Starting { .. }, _) => (PostgresState::Starting, stopped_role),
+        (Postgres::Stopping { .. }, _) => {
+            let role = if seen.may_be_primary() { Role::Demoted } else { Role::Replica };
+            (PostgresState::Stopping, role)
+        }
+        (Postgres::Unresponsive { primary, .. }, _) => {
+            (PostgresState::Starting, if *primary { Role::Primary } else { Role::Replica })
+        }
+        (Postgres::Running(Running::Primary { .. }), _) => (PostgresState::Running, Role::Primary),
+        (Postgres::Running(Running::Standby { .. }), _) => (PostgresState::Running, Role::Replica),
+    }
+}

@@ -1,0 +1,61 @@
+//! `/config`: the dynamic configuration.
+
+use super::Shared;
+use super::reply::{self, Reply};
+use hyper::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The configuration as it is in etcd.
+pub(super) fn get(shared: &Shared) -> Reply {
+    let snapshot = shared.view.borrow().snapshot.clone();
+    match snapshot.and_then(|snapshot| snapshot.config.clone()) {
+        Some(config) => reply::json(StatusCode::OK, &config.value),
+        None => reply::bare(StatusCode::BAD_GATEWAY),
+    }
+}
+
+/// Changes some of it: `null` removes a key.
+pub(super) async fn patch(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
+    let Some(change) = body.filter(|body| body.as_object().is_some_and(|map| !map.is_empty())) else {
+        return reply::bare(StatusCode::BAD_REQUEST);
+    };
+    let by = clock::now().after(Duration::from_secs(3));
+    let config = match shared.etcd.snapshot(by).await {
+        Ok(snapshot) => snapshot.config,
+        Err(error) => return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    };
+    let Some(config) = config else { return reply::bare(StatusCode::SERVICE_UNAVAILABLE) };
+    let changed = settings::patch(&config.value, &change);
+    if let Err(refusal) = valid(&changed) {
+        return refusal;
+    }
+    match shared.etcd.put_config(&changed, Some(config.mod_revision), by).await {
+        Ok(_) => reply::json(StatusCode::OK, &changed),
+        Err(etcd::Error::Conflict) => reply::bare(StatusCode::CONFLICT),
+        Err(error) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    }
+}
+
+/// Replaces it.
+pub(super) async fn put(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
+    let Some(config) = body.filter(|body| body.as_object().is_some_and(|map| !map.is_empty())) else {
+        return reply::bare(StatusCode::BAD_REQUEST);
+    };
+    if let Err(refusal) = valid(&config) {
+        return refusal;
+    }
+    let by = clock::now().after(Duration::from_secs(3));
+    match shared.etcd.put_config(&config, None, by).await {
+        Ok(_) => reply::json(StatusCode::OK, &config),
+        Err(error) => reply::text(StatusCode::BAD_GATEWAY, format!("failed to {error}")),
+    }
+}
+
+/// A value that every agent would refuse is not written.
+fn valid(config: &Value) -> Result<(), Reply> {
+    settings::validate_dynamic(config, false)
+        .map(drop)
+        .map_err(|problems| reply::text(StatusCode::BAD_REQUEST, problems.join("\n")))
+}

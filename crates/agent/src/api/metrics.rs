@@ -1,0 +1,190 @@
+//! `GET /metrics`: Prometheus text; Patroni's metrics under their names, and our own.
+
+use super::Shared;
+use super::reply::{self, Reply};
+use super::status;
+use etcd::Contact;
+use std::fmt::Write;
+use std::sync::Arc;
+use types::{Lsn, PostgresState};
+
+struct Page {
+    labels: String,
+    text: String,
+}
+
+impl Page {
+    fn put(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        let labels = &self.labels;
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{{labels}}} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.put(name, "gauge", help, value);
+    }
+
+    fn flag(&mut self, name: &str, help: &str, value: bool) {
+        self.gauge(name, help, u8::from(value));
+    }
+}
+
+pub(super) fn metrics(shared: &Arc<Shared>) -> Reply {
+    let settings = &shared.settings;
+    let labels = format!("scope=\"{}\",name=\"{}\"", settings.scope, settings.name);
+    let mut page = Page { labels, text: String::new() };
+    page.gauge("patroni_version", "Patroni semver without periods.", version(crate::CONTRACT_VERSION));
+    postgres(&mut page, shared);
+    cluster(&mut page, shared);
+    reply::plain(page.text)
+}
+
+/// `4.1.5` as `040105`.
+fn version(text: &str) -> String {
+    text.split('.').map(|part| format!("{part:0>2}")).collect()
+}
+
+fn postgres(page: &mut Page, shared: &Shared) {
+    let seen = shared.local.seen();
+    let (state, _) = status::state_and_role(shared, &seen);
+    let running = state == "running";
+    let facts = seen.facts.as_ref().map(|(facts, _)| facts.clone()).filter(|_| running);
+    let facts = facts.as_deref();
+    let primary = facts.is_some_and(|facts| !facts.in_recovery);
+    let replica = facts.is_some_and(|facts| facts.in_recovery);
+    let streaming =
+        facts.is_some_and(|facts| facts.receiver.as_ref().is_some_and(|r| r.status == "streaming"));
+    let number = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| lsn.0);
+    let (flushed, received, replayed) =
+        facts.map_or((None, None, None), |facts| (facts.flush_lsn, facts.received_lsn, facts.replayed_lsn));
+    page.flag("patroni_postgres_running", "Value is 1 if Postgres is running, 0 otherwise.", running);
+    let started = facts.and_then(|facts| facts.postmaster_start_time.parse::<jiff::Timestamp>().ok());
+    let started = started.map_or(0, jiff::Timestamp::as_second);
+    page.gauge("patroni_postmaster_start_time", "Epoch seconds since Postgres started.", started);
+    page.flag("patroni_primary", "Value is 1 if this node is the leader, 0 otherwise.", primary);
+    page.put(
+        "patroni_xlog_location",
+        "counter",
+        "Current location of the Postgres transaction log, 0 if this node is not the leader.",
+        number(flushed.filter(|_| primary)),
+    );
+    page.flag("patroni_standby_leader", "Value is 1 if this node is the standby_leader, 0 otherwise.", false);
+    page.flag("patroni_replica", "Value is 1 if this node is a replica, 0 otherwise.", replica);
+    page.flag("patroni_sync_standby", "Value is 1 if this node is a sync standby, 0 otherwise.", false);
+    page.flag("patroni_quorum_standby", "Value is 1 if this node is a quorum standby, 0 otherwise.", false);
+    page.put(
+        "patroni_xlog_received_location",
+        "counter",
+        "Current location of the received Postgres transaction log, 0 if this node is not a replica.",
+        number(received.filter(|_| replica)),
+    );
+    page.put(
+        "patroni_xlog_replayed_location",
+        "counter",
+        "Current location of the replayed Postgres transaction log, 0 if this node is not a replica.",
+        number(replayed.filter(|_| replica)),
+    );
+    let replayed_at = facts.and_then(|facts| facts.replayed_at).map_or(0, |micros| micros / 1_000_000);
+    page.gauge(
+        "patroni_xlog_replayed_timestamp",
+        "Current timestamp of the replayed Postgres transaction log, 0 if null.",
+        replayed_at,
+    );
+    page.flag(
+        "patroni_xlog_paused",
+        "Value is 1 if the Postgres xlog is paused, 0 otherwise.",
+        facts.is_some_and(|facts| facts.replay_paused),
+    );
+    if facts.is_some() {
+        page.flag(
+            "patroni_postgres_streaming",
+            "Value is 1 if Postgres is streaming, 0 otherwise.",
+            streaming,
+        );
+        page.flag(
+            "patroni_postgres_in_archive_recovery",
+            "Value is 1 if Postgres is replicating from archive, 0 otherwise.",
+            false,
+        );
+    }
+    page.gauge(
+        "patroni_postgres_server_version",
+        "Version of Postgres (if running), 0 otherwise.",
+        facts.map_or(0, |facts| facts.server_version),
+    );
+    page.gauge(
+        "patroni_postgres_timeline",
+        "Postgres timeline of this node (if running), 0 otherwise.",
+        facts.and_then(|facts| facts.timeline).map_or(0, |timeline| timeline.0),
+    );
+    page.flag(
+        "patroni_pending_restart",
+        "Value is 1 if the node needs a restart, 0 otherwise.",
+        facts.is_some_and(|facts| !facts.pending_restart.is_empty()),
+    );
+    let state = PostgresState::parse(state).map_or(-1, PostgresState::metric);
+    page.gauge("patroni_postgres_state", "Numeric representation of Postgres state.", state);
+}
+
+fn cluster(page: &mut Page, shared: &Shared) {
+    let view = shared.view.borrow().clone();
+    let unlocked = view.snapshot.as_ref().is_some_and(|snapshot| snapshot.leader.is_none());
+    page.flag("patroni_cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", unlocked);
+    page.flag(
+        "patroni_failsafe_mode_is_active",
+        "Value is 1 if failsafe mode is active, 0 if inactive.",
+        false,
+    );
+    let seen = match view.contact {
+        Contact::Live { at } | Contact::Lost { since: at, .. } => status::wall_seconds(at),
+        Contact::Never { .. } => 0,
+    };
+    page.gauge("patroni_dcs_last_seen", "Epoch timestamp when DCS was last contacted successfully.", seen);
+    page.flag(
+        "patroni_is_paused",
+        "Value is 1 if auto failover is disabled, 0 otherwise.",
+        shared.dynamic.get().pause,
+    );
+    let term = view
+        .snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.leader.as_ref())
+        .map_or(0, |leader| leader.term.0);
+    page.gauge("baton_term", "Term of the leader as this node sees it, 0 without one.", term);
+    page.flag(
+        "baton_leader",
+        "Value is 1 if this node holds the lead, 0 otherwise.",
+        status::is_leader(shared),
+    );
+    page.flag(
+        "baton_writable",
+        "Value is 1 if this node announced that it accepts writes, 0 otherwise.",
+        status::is_writable(shared),
+    );
+    let left = match shared.keeper.authority() {
+        ha::Authority::Held { deadline, .. } => clock::now().until(deadline).as_secs_f64(),
+        ha::Authority::None => 0.0,
+    };
+    page.gauge(
+        "baton_authority_seconds",
+        "Seconds until the authority to lead ends unless it is renewed.",
+        left,
+    );
+    let (duty, _) = shared.journal.with(|journal| journal.now()).unwrap_or_default();
+    let own = format!("{},duty=\"{duty}\"", page.labels);
+    let labels = std::mem::replace(&mut page.labels, own);
+    page.gauge("baton_duty_info", "The duty that gave the last decision, as a label.", 1);
+    page.labels = labels;
+    if let Some(lost) = shared.jobs.lost() {
+        page.gauge(
+            "baton_undone_bytes",
+            "Bytes of WAL that only this node had and that the last rewind undid.",
+            lost.bytes,
+        );
+        page.gauge(
+            "baton_undone_transactions",
+            "Transactions that only this node had and that the last rewind undid.",
+            lost.commits.unwrap_or(0),
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! `/reload`, `/restart`, `/reinitialize`: what is asked of this member alone.
+
+use super::Shared;
+use super::reply::{self, Reply};
+use super::status;
+use ha::Order;
+use hyper::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+const RESTART_WITHIN: Duration = Duration::from_secs(600);
+
+pub(super) fn reload(shared: &Shared) -> Reply {
+    match shared.local.reload(shared.local.life().upstream) {
+        Ok(()) => reply::text(StatusCode::ACCEPTED, "reload scheduled"),
+        Err(error) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}")),
+    }
+}
+
+/// Restarts PostgreSQL if the conditions in the body hold, and answers when it is done.
+pub(super) async fn restart(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
+    let mut within = RESTART_WITHIN;
+    if let Some(Value::Object(conditions)) = &body {
+        for (name, wanted) in conditions {
+            match condition(name, wanted, shared) {
+                Ok(Condition::Holds) => {}
+                Ok(Condition::Within(time)) => within = time,
+                Ok(Condition::Fails) => {
+                    let text = "restart conditions are not satisfied";
+                    return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+                }
+                Err(why) => return reply::text(StatusCode::BAD_REQUEST, why),
+            }
+        }
+    }
+    let ended = match shared.orders.give(Order::Restart) {
+        Ok(ended) => ended,
+        Err(order) => return in_progress(&order),
+    };
+    match tokio::time::timeout(within, ended).await {
+        Ok(Ok(ended)) if ended.done => reply::text(StatusCode::OK, "restarted successfully"),
+        Ok(Ok(_) | Err(_)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "restart failed"),
+        Err(_) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "postgres is still starting"),
+    }
+}
+
+enum Condition {
+    Holds,
+    Fails,
+    Within(Duration),
+}
+
+fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, String> {
+    let seen = shared.local.seen();
+    let holds = |holds: bool| Ok(if holds { Condition::Holds } else { Condition::Fails });
+    match name {
+        "role" => match wanted.as_str() {
+            Some("primary" | "master") => holds(status::state_and_role(shared, &seen).1 == "primary"),
+            Some("replica") => holds(status::state_and_role(shared, &seen).1 == "replica"),
+            Some("standby_leader") => holds(false),
+            _ => Err("role should be one of: primary, standby_leader, replica".to_owned()),
+        },
+        "restart_pending" => holds(seen.facts.is_some_and(|(facts, _)| !facts.pending_restart.is_empty())),
+        "postgres_version" => {
+            let text =
+                wanted.as_str().ok_or("PostgreSQL version should be in the first.major.minor format")?;
+            let wanted =
+                version(text).ok_or("PostgreSQL version should be in the first.major.minor format")?;
+            holds(seen.facts.is_some_and(|(facts, _)| facts.server_version < wanted))
+        }
+        "timeout" => {
+            let seconds = wanted.as_u64().or_else(|| wanted.as_str().and_then(|text| text.parse().ok()));
+            let seconds = seconds.filter(|seconds| *seconds > 0);
+            let seconds = seconds.ok_or("Timeout should be a positive number of seconds")?;
+            Ok(Condition::Within(Duration::from_secs(seconds)))
+        }
+        "schedule" => Err("scheduled restarts are not supported yet; leave schedule out".to_owned()),
+        other => Err(format!("Unknown filter for the scheduled restart: {other}")),
+    }
+}
+
+/// `15.2` as 150002.
+fn version(text: &str) -> Option<u32> {
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+    Some(major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor.parse().ok()?)?)
+}
+
+/// Clones the data directory anew; answers at once.
+pub(super) fn reinitialize(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
+    if status::is_leader(shared) {
+        let text = "I am the leader, can not reinitialize";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    if status::leader(shared).is_none() {
+        let text = "Cluster has no leader, can not reinitialize";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    let force = body.as_ref().and_then(|body| body.get("force")).and_then(Value::as_bool).unwrap_or(false);
+    if let ha::Job::Running { .. } = shared.jobs.running() {
+        if !force {
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "reinitialize already in progress");
+        }
+        shared.jobs.cancel();
+    }
+    match shared.orders.give(Order::Reinitialize) {
+        Ok(_) => reply::text(StatusCode::OK, "reinitialize started"),
+        Err(order) => in_progress(&order),
+    }
+}
+
+fn in_progress(order: &Order) -> Reply {
+    let name = match order {
+        Order::Restart => "restart",
+        Order::Reinitialize => "reinitialize",
+        Order::Shutdown => "shutdown",
+    };
+    reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("{name} already in progress"))
+}

@@ -1,0 +1,164 @@
+//! The body of `GET /patroni` and of every health check. Other members read it in a race for the lead.
+
+use super::Shared;
+use crate::local::{Answer, Seen};
+use etcd::Contact;
+use postgres::probe::Facts;
+use serde_json::{Map, Value, json};
+use types::{NodeName, TagValue};
+
+/// State and role in the words of the contract.
+pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'static str) {
+    let life = shared.local.life();
+    let primary = seen.facts.as_ref().is_some_and(|(facts, _)| !facts.in_recovery);
+    let role = if primary { "primary" } else { "replica" };
+    if life.postmaster.is_none() {
+        return match shared.jobs.running() {
+            ha::Job::Running { work: ha::Work::Bootstrap, .. } => {
+                ("initializing new cluster", "uninitialized")
+            }
+            ha::Job::Running { work: ha::Work::Clone(_), .. } => ("creating replica", "uninitialized"),
+            ha::Job::Running { .. } | ha::Job::Idle => match shared.local.data() {
+                ha::Data::Present(control) if !control.clean => ("crashed", "replica"),
+                ha::Data::Present(_) => ("stopped", "replica"),
+                ha::Data::Empty | ha::Data::Incomplete | ha::Data::Unusable => ("stopped", "uninitialized"),
+            },
+        };
+    }
+    if life.stopping.is_some() {
+        return ("stopping", role);
+    }
+    match seen.now {
+        Answer::Running => ("running", role),
+        Answer::None | Answer::NotYet => ("starting", role),
+        Answer::Silent => ("unknown", role),
+    }
+}
+
+/// The whole body.
+pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
+    let (state, role) = state_and_role(shared, seen);
+    let mut map = Map::new();
+    map.insert("state".to_owned(), json!(state));
+    let facts = seen.facts.as_ref().map(|(facts, _)| facts).filter(|_| state == "running");
+    if let Some(facts) = facts {
+        map.insert("postmaster_start_time".to_owned(), json!(facts.postmaster_start_time));
+    }
+    map.insert("role".to_owned(), json!(role));
+    if let Some(facts) = facts {
+        postgres(&mut map, facts);
+    }
+    let view = shared.view.borrow().clone();
+    let dynamic = shared.dynamic.get();
+    if dynamic.pause {
+        map.insert("pause".to_owned(), json!(true));
+    }
+    if let Some(snapshot) = &view.snapshot
+        && snapshot.leader.is_none()
+    {
+        map.insert("cluster_unlocked".to_owned(), json!(true));
+    }
+    if let Contact::Live { at } | Contact::Lost { since: at, .. } = view.contact {
+        map.insert("dcs_last_seen".to_owned(), json!(wall_seconds(at)));
+    }
+    let tags = tags(shared);
+    if !tags.is_empty() {
+        map.insert("tags".to_owned(), Value::Object(tags));
+    }
+    if let ha::Data::Present(control) = shared.local.data() {
+        map.insert("database_system_identifier".to_owned(), json!(control.system_id.to_string()));
+    }
+    if facts.is_some_and(|facts| !facts.pending_restart.is_empty()) {
+        map.insert("pending_restart".to_owned(), json!(true));
+    }
+    let settings = &shared.settings;
+    map.insert(
+        "patroni".to_owned(),
+        json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
+    );
+    if let Some(progress) = shared.jobs.progress() {
+        let job = json!({"done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes, "bytes_per_second": progress.rate});
+        map.insert("baton_job".to_owned(), job);
+    }
+    if let Some(lost) = shared.jobs.lost() {
+        let lost = json!({"timeline": lost.timeline.0, "fork": lost.fork.to_string(), "bytes": lost.bytes, "commits": lost.commits, "kept": lost.kept});
+        map.insert("baton_undone".to_owned(), lost);
+    }
+    Value::Object(map)
+}
+
+fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
+    map.insert("server_version".to_owned(), json!(facts.server_version));
+    let number = |lsn: Option<types::Lsn>| lsn.map(|lsn| lsn.0);
+    let xlog = if facts.in_recovery {
+        json!({
+            "received_location": number(facts.received_lsn.or(facts.replayed_lsn)),
+            "replayed_location": number(facts.replayed_lsn),
+            "replayed_timestamp": facts.replayed_at.and_then(timestamp),
+            "paused": facts.replay_paused,
+        })
+    } else {
+        json!({ "location": number(facts.flush_lsn) })
+    };
+    map.insert("xlog".to_owned(), xlog);
+    if let Some(timeline) = facts.timeline {
+        map.insert("timeline".to_owned(), json!(timeline.0));
+    }
+    if facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming") {
+        map.insert("replication_state".to_owned(), json!("streaming"));
+    }
+    if !facts.replication.is_empty() {
+        let row = |standby: &postgres::probe::Standby| {
+            json!({
+                "usename": standby.user, "application_name": standby.application_name,
+                "client_addr": standby.client_addr, "state": standby.state,
+                "sync_state": standby.sync_state, "sync_priority": standby.sync_priority,
+            })
+        };
+        map.insert("replication".to_owned(), facts.replication.iter().map(row).collect());
+    }
+}
+
+fn tags(shared: &Shared) -> Map<String, Value> {
+    let value = |value: &TagValue| match value {
+        TagValue::Bool(value) => json!(value),
+        TagValue::Int(value) => json!(value),
+        TagValue::Text(text) => json!(text),
+    };
+    shared.settings.tags.0.iter().map(|(name, tag)| (name.clone(), value(tag))).collect()
+}
+
+fn timestamp(micros: i64) -> Option<String> {
+    let at = jiff::Timestamp::from_microsecond(micros).ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M:%S.%6f+00:00").to_string())
+}
+
+/// A moment as seconds since the epoch, for people.
+pub(super) fn wall_seconds(at: types::Moment) -> i64 {
+    let ago = clock::now().since(at);
+    let then = clock::wall().checked_sub(ago).unwrap_or(std::time::SystemTime::UNIX_EPOCH);
+    jiff::Timestamp::try_from(then).map_or(0, jiff::Timestamp::as_second)
+}
+
+/// Whether this member holds the lead and its authority has not run out.
+pub(super) fn is_leader(shared: &Shared) -> bool {
+    let held = match shared.keeper.authority() {
+        ha::Authority::Held { deadline, .. } => clock::now() < deadline,
+        ha::Authority::None => false,
+    };
+    held && leader(shared).as_ref() == Some(&shared.settings.name)
+}
+
+/// Who holds the leader key, as last seen.
+pub(super) fn leader(shared: &Shared) -> Option<NodeName> {
+    let view = shared.view.borrow();
+    view.snapshot.as_ref()?.leader.as_ref().map(|leader| leader.name.clone())
+}
+
+/// Whether this member announced that its PostgreSQL accepts writes in the present term.
+pub(super) fn is_writable(shared: &Shared) -> bool {
+    let view = shared.view.borrow();
+    let Some(snapshot) = &view.snapshot else { return false };
+    let (Some(leader), Some(writable)) = (&snapshot.leader, &snapshot.writable) else { return false };
+    leader.term == writable.term && writable.name == shared.settings.name
+}

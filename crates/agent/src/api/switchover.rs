@@ -1,0 +1,210 @@
+//! `/switchover` and `/failover`: the wish is written to `/failover` in etcd, and what comes of it is watched.
+
+use super::Shared;
+use super::reply::{self, Reply};
+use etcd::{Failover, Snapshot};
+use hyper::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use types::NodeName;
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Switchover,
+    Failover,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Switchover => "switchover",
+            Kind::Failover => "failover",
+        }
+    }
+}
+
+struct Wish {
+    leader: Option<NodeName>,
+    candidate: Option<NodeName>,
+    scheduled_at: Option<String>,
+}
+
+/// Writes the wish, if it can come true, and waits for what comes of it.
+pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind) -> Reply {
+    let Some(body) = body else { return reply::bare(StatusCode::BAD_REQUEST) };
+    let name = |key: &str| {
+        let text = body.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+        text.map(NodeName::from)
+    };
+    let wish = Wish {
+        leader: name("leader"),
+        candidate: name("candidate").or_else(|| name("member")),
+        scheduled_at: name("scheduled_at").map(|at| at.0),
+    };
+    // A failover that names the leader is a switchover.
+    let kind = if kind == Kind::Failover && wish.leader.is_some() { Kind::Switchover } else { kind };
+    let by = clock::now().after(Duration::from_secs(3));
+    let snapshot = match shared.etcd.snapshot(by).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    };
+    let pause = shared.dynamic.get().pause;
+    if let Some((status, text)) = refusal(kind, &wish, &snapshot, pause) {
+        return reply::text(status, text);
+    }
+    let failover = Failover {
+        leader: wish.leader.clone(),
+        member: wish.candidate.clone(),
+        scheduled_at: wish.scheduled_at.clone(),
+        mod_revision: 0,
+    };
+    if shared.etcd.put_failover(&failover, None, by).await.is_err() {
+        let text = "failed to write failover key into DCS";
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    if wish.scheduled_at.is_some() {
+        return reply::text(StatusCode::ACCEPTED, "Switchover scheduled");
+    }
+    let from = snapshot.leader.as_ref().map(|leader| leader.name.clone());
+    outcome(shared, kind, &wish, from).await
+}
+
+fn refusal(kind: Kind, wish: &Wish, snapshot: &Snapshot, pause: bool) -> Option<(StatusCode, String)> {
+    let bad = |text: &str| Some((StatusCode::BAD_REQUEST, text.to_owned()));
+    let conflict = |text: String| Some((StatusCode::PRECONDITION_FAILED, text));
+    match (kind, &wish.leader, &wish.candidate) {
+        (Kind::Switchover, None, _) => {
+            return bad("Switchover could be performed only from a specific leader");
+        }
+        (Kind::Failover, _, None) => {
+            return bad("Failover could be performed only to a specific candidate");
+        }
+        (Kind::Switchover, Some(leader), Some(candidate)) if leader == candidate => {
+            return bad("Switchover target and source are the same");
+        }
+        (Kind::Switchover, Some(_), None) if pause => {
+            return bad("Switchover is possible only to a specific candidate in a paused state");
+        }
+        (_, _, _) => {}
+    }
+    if let Some(at) = &wish.scheduled_at {
+        if kind == Kind::Failover {
+            return bad("Failover can't be scheduled");
+        }
+        if pause {
+            return bad("Can't schedule switchover in the paused state");
+        }
+        match at.parse::<jiff::Timestamp>() {
+            Err(_) => {
+                let text = "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601 with a time zone";
+                return Some((StatusCode::UNPROCESSABLE_ENTITY, text.to_owned()));
+            }
+            Ok(at) if jiff::Timestamp::try_from(clock::wall()).is_ok_and(|now| at <= now) => {
+                return Some((
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "Can't schedule switchover in the past".to_owned(),
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+    let leader = snapshot.leader.as_ref().map(|leader| &leader.name);
+    if kind == Kind::Switchover && leader != wish.leader.as_ref() {
+        return conflict("leader name does not match".to_owned());
+    }
+    match &wish.candidate {
+        Some(candidate) if !snapshot.members.contains_key(candidate) => {
+            conflict("candidate does not exists".to_owned())
+        }
+        Some(_) => None,
+        None if snapshot.members.keys().all(|name| Some(name) == leader) => {
+            conflict(format!("{} is not possible: cluster does not have members except leader", kind.name()))
+        }
+        None => None,
+    }
+}
+
+/// Waits until another member leads and accepts writes, or the wish is gone and nothing has changed.
+async fn outcome(shared: &Arc<Shared>, kind: Kind, wish: &Wish, from: Option<NodeName>) -> Reply {
+    let loop_wait = Duration::from_secs(shared.dynamic.get().loop_wait.into());
+    let patience = 2 * loop_wait.max(Duration::from_secs(10));
+    let mut view = shared.view.clone();
+    let mut written = false;
+    let watched = async {
+        loop {
+            let snapshot = view.borrow_and_update().snapshot.clone();
+            if let Some(snapshot) = snapshot {
+                let leader = snapshot.leader.as_ref().map(|leader| leader.name.clone());
+                written |= snapshot.failover.is_some();
+                if let Some(leader) = leader.as_ref().filter(|leader| Some(*leader) != from.as_ref())
+                    && is_primary(&snapshot, leader)
+                {
+                    return Some(leader.clone());
+                }
+                if written && snapshot.failover.is_none() && leader.is_some() && leader == from {
+                    return None;
+                }
+            }
+            if view.changed().await.is_err() {
+                return None;
+            }
+        }
+    };
+    let done = if kind == Kind::Switchover { "Switched over" } else { "Failed over" };
+    match tokio::time::timeout(patience, watched).await {
+        Ok(Some(leader)) => match &wish.candidate {
+            Some(candidate) if *candidate != leader => {
+                reply::text(StatusCode::OK, format!("{done} to \"{leader}\" instead of \"{candidate}\""))
+            }
+            Some(_) | None => {
+                let text = format!("Successfully {} to \"{leader}\"", done.to_lowercase());
+                reply::text(StatusCode::OK, text)
+            }
+        },
+        Ok(None) => {
+            let (_, why) = shared.journal.with(|journal| journal.refused()).unwrap_or_default();
+            let text = if why.is_empty() {
+                format!("{} is not possible: no good candidates have been found", kind.name())
+            } else {
+                format!("{} is not possible: no good candidates have been found ({why})", kind.name())
+            };
+            reply::text(StatusCode::PRECONDITION_FAILED, text)
+        }
+        Err(_) => {
+            let text = if kind == Kind::Switchover {
+                "Switchover status unknown"
+            } else {
+                "Failover status unknown"
+            };
+            reply::text(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+}
+
+/// Whether the new leader's PostgreSQL accepts writes.
+fn is_primary(snapshot: &Snapshot, leader: &NodeName) -> bool {
+    let term = snapshot.leader.as_ref().map(|leader| leader.term);
+    let announced = snapshot.writable.as_ref().is_some_and(|writable| Some(writable.term) == term);
+    let published =
+        snapshot.members.get(leader).is_some_and(|member| member.role.known() == Some(types::Role::Primary));
+    announced || published
+}
+
+/// Takes a scheduled switchover back.
+pub(super) async fn flush(shared: &Arc<Shared>) -> Reply {
+    let by = clock::now().after(Duration::from_secs(3));
+    let snapshot = match shared.etcd.snapshot(by).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
+    };
+    let planned = snapshot.failover.filter(|failover| failover.scheduled_at.is_some());
+    let Some(planned) = planned else {
+        return reply::text(StatusCode::NOT_FOUND, "no switchover is scheduled");
+    };
+    match shared.etcd.clear_failover(planned.mod_revision, by).await {
+        Ok(()) => reply::text(StatusCode::OK, "scheduled switchover deleted"),
+        Err(_) => reply::bare(StatusCode::CONFLICT),
+    }
+}

@@ -1,0 +1,165 @@
+//! PostgreSQL's configuration: what the settings, the dynamic configuration and the present role ask for, written to its files.
+
+use crate::local::Local;
+use ha::Data;
+use postgres::Secret;
+use postgres::config_files::{self, Follow, PgPass, Wanted, Written};
+use postgres::connection::ConnectTo;
+use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use types::{NodeName, slot_name};
+
+/// Whom a standby is to follow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Upstream {
+    pub name: NodeName,
+    pub host: String,
+    pub port: u16,
+}
+
+impl Upstream {
+    /// From a member's `conn_url`: `postgres://host:port/db`.
+    pub(crate) fn of(name: &NodeName, conn_url: &str) -> Option<Upstream> {
+        let rest = conn_url.split_once("://")?.1;
+        let place = rest.split(['/', '?']).next()?;
+        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        let (host, port) = place.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Some(Upstream { name: name.clone(), host, port: port.parse().ok()? })
+    }
+}
+
+/// What PostgreSQL shall run as.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum As {
+    Primary,
+    Standby(Option<Upstream>),
+}
+
+/// What is asked of PostgreSQL, from all sources.
+pub(crate) fn effective(settings: &Settings, dynamic: &Dynamic, local: &Local) -> Effective {
+    let version = local.installation().version.num();
+    let minimums = match local.data() {
+        Data::Present(control) if control.standby => {
+            postgres::control::read(local.data_dir()).ok().map(|control| ShmemMinimums {
+                max_connections: control.max_connections,
+                max_worker_processes: control.max_worker_processes,
+                max_wal_senders: control.max_wal_senders,
+                max_prepared_transactions: control.max_prepared_xacts,
+                max_locks_per_transaction: control.max_locks_per_xact,
+            })
+        }
+        Data::Present(_) | Data::Empty | Data::Incomplete | Data::Unusable => None,
+    };
+    settings::effective(settings, dynamic, version, minimums.as_ref())
+}
+
+/// Writes the files for this role. Reads and writes the data directory: call it beside the loop.
+pub(crate) fn write(
+    settings: &Settings,
+    effective: &Effective,
+    local: &Local,
+    role: &As,
+) -> Result<Written, postgres::Error> {
+    let standby = match role {
+        As::Primary => None,
+        As::Standby(upstream) => Some(follow(settings, effective, upstream.as_ref())?),
+    };
+    let mut parameters = effective.parameters.clone();
+    if let Some(directory) = &settings.postgresql.unix_socket_directory {
+        parameters.entry("unix_socket_directories".to_owned()).or_insert_with(|| directory.clone());
+    }
+    let wanted = Wanted {
+        parameters,
+        pg_hba: effective.pg_hba.clone(),
+        pg_ident: effective.pg_ident.clone(),
+        custom_conf: settings.postgresql.custom_conf.clone(),
+        standby,
+    };
+    let config_dir = settings.postgresql.config_dir.as_deref();
+    config_files::write(local.data_dir(), config_dir, &wanted, local.installation().version)
+}
+
+fn follow(
+    settings: &Settings,
+    effective: &Effective,
+    upstream: Option<&Upstream>,
+) -> Result<Follow, postgres::Error> {
+    let mut follow = Follow {
+        restore_command: effective.recovery_conf.get("restore_command").cloned(),
+        others: effective.recovery_conf.clone(),
+        ..Follow::default()
+    };
+    follow.others.remove("restore_command");
+    let Some(upstream) = upstream else { return Ok(follow) };
+    let login = &settings.postgresql.authentication.replication;
+    let passfile = pgpass_path(settings);
+    if let Some(password) = &login.password {
+        let entry = PgPass {
+            host: upstream.host.clone(),
+            port: upstream.port.to_string(),
+            database: "*".to_owned(),
+            user: login.username.clone(),
+            password: Secret::new(password.reveal()),
+        };
+        config_files::write_pgpass(&passfile, &[entry])?;
+    }
+    let connect = connect_to(login, &upstream.host, upstream.port, "postgres", settings.name.as_str());
+    follow.primary_conninfo = connect.pairs();
+    if login.password.is_some() {
+        follow.primary_conninfo.push(("passfile".to_owned(), passfile.display().to_string()));
+    }
+    follow.slot = effective.use_slots.then(|| slot_name(&settings.name));
+    Ok(follow)
+}
+
+/// The password file that PostgreSQL's own connections read.
+fn pgpass_path(settings: &Settings) -> PathBuf {
+    settings.postgresql.pgpass.clone().unwrap_or_else(|| {
+        let mut name = settings.postgresql.data_dir.as_os_str().to_owned();
+        name.push(".pgpass");
+        PathBuf::from(name)
+    })
+}
+
+/// A connection with this login.
+pub(crate) fn connect_to(login: &Login, host: &str, port: u16, dbname: &str, application: &str) -> ConnectTo {
+    let words = [
+        ("sslmode", &login.sslmode),
+        ("sslcert", &login.sslcert),
+        ("sslkey", &login.sslkey),
+        ("sslrootcert", &login.sslrootcert),
+        ("sslcrl", &login.sslcrl),
+        ("sslcrldir", &login.sslcrldir),
+        ("gssencmode", &login.gssencmode),
+        ("channel_binding", &login.channel_binding),
+        ("sslnegotiation", &login.sslnegotiation),
+    ];
+    let tls: BTreeMap<String, String> =
+        words.into_iter().filter_map(|(word, value)| Some((word.to_owned(), value.clone()?))).collect();
+    ConnectTo {
+        host: host.to_owned(),
+        port,
+        user: login.username.clone(),
+        password: login.password.as_ref().map(|password| Secret::new(password.reveal())),
+        dbname: dbname.to_owned(),
+        application_name: application.to_owned(),
+        tls,
+    }
+}
+
+/// How the agent itself reaches the local PostgreSQL: by its Unix socket where that is configured, else by an address it listens on.
+pub(crate) fn local_connection(settings: &Settings, effective_socket: Option<&str>) -> ConnectTo {
+    let postgresql = &settings.postgresql;
+    let host = if postgresql.use_unix_socket {
+        let directory = postgresql.unix_socket_directory.as_deref().or(effective_socket);
+        directory.unwrap_or("/var/run/postgresql").split(',').next().unwrap_or_default().trim().to_owned()
+    } else {
+        match postgresql.listen.first().map(String::as_str) {
+            None | Some("*" | "0.0.0.0" | "::") => "localhost".to_owned(),
+            Some(address) => address.to_owned(),
+        }
+    };
+    connect_to(&postgresql.authentication.superuser, &host, postgresql.port, &postgresql.database, "baton")
+}

@@ -1,0 +1,118 @@
+//! The journal: the last decisions with their reasons, for `baton why` and for the log.
+//!
+//! A decision that repeats the one before it (the same branch, nothing to do) only counts it up, so quiet hours take one row.
+
+use ha::{Decision, Observation, Postgres, Running};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+/// So many rows are kept.
+const ROWS: usize = 512;
+
+/// One decision, or several of the same kind in a row.
+#[derive(Clone, Debug)]
+struct Row {
+    at: Timestamp,
+    until: Timestamp,
+    count: u64,
+    duty: &'static str,
+    code: String,
+    text: String,
+    seen: String,
+    actions: Vec<String>,
+}
+
+/// The last decisions.
+#[derive(Default)]
+pub(crate) struct Journal {
+    rows: VecDeque<Row>,
+}
+
+impl Journal {
+    /// Notes a decision; logs it when it is news.
+    pub(crate) fn note(&mut self, seen: &Observation, decision: &Decision) {
+        let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
+        let (duty, code, text) =
+            (decision.reason.duty(), decision.reason.code(), decision.reason.to_string());
+        let actions: Vec<String> = decision.actions.iter().map(|action| format!("{action:?}")).collect();
+        if let Some(last) = self.rows.back_mut()
+            && last.duty == duty
+            && last.code == code
+            && last.text == text
+            && actions.is_empty() == last.actions.is_empty()
+        {
+            last.until = now;
+            last.count += 1;
+            last.actions = actions;
+            return;
+        }
+        let steps = actions.join(", ");
+        if actions.is_empty() {
+            tracing::info!(duty, code, "{text}");
+        } else {
+            tracing::info!(duty, code, actions = steps, "{text}");
+        }
+        if self.rows.len() == ROWS {
+            self.rows.pop_front();
+        }
+        let seen = describe(seen);
+        self.rows.push_back(Row { at: now, until: now, count: 1, duty, code, text, seen, actions });
+    }
+
+    /// Why the agent does what it does now.
+    pub(crate) fn now(&self) -> Option<(&'static str, String)> {
+        self.rows.back().map(|row| (row.duty, row.text.clone()))
+    }
+
+    /// The last refusal of a switchover.
+    pub(crate) fn refused(&self) -> Option<(&'static str, String)> {
+        let row = self.rows.iter().rev().find(|row| row.duty == "step aside" && row.code == "Refused")?;
+        Some((row.duty, row.text.clone()))
+    }
+
+    /// The rows for `GET /baton/why`, oldest first.
+    pub(crate) fn to_json(&self) -> Value {
+        let row = |row: &Row| {
+            json!({
+                "at": row.at.to_string(), "until": row.until.to_string(), "count": row.count,
+                "duty": row.duty, "reason": row.code, "text": row.text, "seen": row.seen,
+                "actions": row.actions,
+            })
+        };
+        self.rows.iter().map(row).collect()
+    }
+}
+
+/// What was seen, in one line.
+fn describe(seen: &Observation) -> String {
+    let postgres = match &seen.postgres {
+        Postgres::Stopped => "PostgreSQL stopped".to_owned(),
+        Postgres::Starting { .. } => "PostgreSQL starting".to_owned(),
+        Postgres::Stopping { .. } => "PostgreSQL stopping".to_owned(),
+        Postgres::Unresponsive { .. } => "PostgreSQL silent".to_owned(),
+        Postgres::Running(Running::Primary { timeline, lsn }) => {
+            format!("primary on timeline {timeline} at {lsn}")
+        }
+        Postgres::Running(Running::Standby { timeline, lsn, streaming, .. }) => {
+            let how = if *streaming { "streaming" } else { "not streaming" };
+            format!("standby on timeline {timeline} at {lsn}, {how}")
+        }
+    };
+    let etcd = match seen.cluster() {
+        None => "etcd not read yet".to_owned(),
+        Some(cluster) => {
+            let leader = match &cluster.leader {
+                ha::LeaderKey::Free => "nobody".to_owned(),
+                ha::LeaderKey::Held { name, term, .. } => format!("{name} in term {term}"),
+                ha::LeaderKey::Spoiled { .. } => "a spoiled key".to_owned(),
+            };
+            format!("leader {leader}, members {}", cluster.members.len())
+        }
+    };
+    let contact = match &seen.etcd {
+        ha::Etcd::Seen { contact: ha::Contact::Lost { .. }, .. } => ", etcd silent",
+        ha::Etcd::Seen { contact: ha::Contact::Live, .. } | ha::Etcd::Never { .. } => "",
+    };
+    format!("{postgres}; {etcd}{contact}")
+}

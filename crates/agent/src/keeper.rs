@@ -1,0 +1,259 @@
+//! The lease, renewed beside everything else.
+//!
+//! ```text
+//!   no lease ──grant──► lease ──renew every ttl/3──► lease, deadline moved on
+//!                         │ gone                       │ lead lost
+//!                         ▼                            ▼
+//!                       no lease                     lease without lead
+//! ```
+//!
+//! A task of its own, so that nothing slow can delay it. It renews only while the loop turns: an agent whose decisions hang must lose
+//! its lease. Every renewal that counts moves the guard's deadline; the deadline starts from the moment the request was *sent*.
+
+use crate::guard::Warden;
+use crate::wake::{Cell, Wake};
+use etcd::{Etcd, Renewed};
+use ha::{Authority, Rules};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{LeaseId, Moment, NodeName, Term};
+
+/// What is known of the lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lease {
+    pub id: Option<LeaseId>,
+    /// As granted.
+    pub ttl_seconds: u32,
+    /// As asked for; etcd raises what is below its own minimum.
+    pub asked_ttl: u32,
+    /// The end of what the lease allows: the sending of the last successful renewal + ttl − margin.
+    pub deadline: Option<Moment>,
+    /// The term in which we hold the lead.
+    pub term: Option<Term>,
+    /// When etcd last answered.
+    pub answered: Option<Moment>,
+    /// Raised with every change of `id` or `term`: an answer to a question asked before counts for nothing.
+    pub generation: u64,
+}
+
+/// The lease's keeper; a cheap clone.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    etcd: Etcd,
+    me: NodeName,
+    warden: Arc<Warden>,
+    wake: Wake,
+    renew: Wake,
+    lease: Cell<Lease>,
+    /// The settings that the keeper needs, and when the loop last turned.
+    pace: Cell<Pace>,
+}
+
+struct Pace {
+    rules: Rules,
+    turned: Moment,
+}
+
+impl Keeper {
+    /// A keeper that takes up what an earlier agent left.
+    pub(crate) fn new(etcd: Etcd, me: NodeName, warden: Arc<Warden>, wake: Wake, rules: Rules) -> Keeper {
+        let lease = warden.resumed().map_or_else(Lease::default, |resumed| Lease {
+            id: Some(resumed.lease),
+            ttl_seconds: resumed.ttl_seconds,
+            asked_ttl: resumed.ttl_seconds,
+            term: resumed.term,
+            ..Lease::default()
+        });
+        let pace = Cell::new(Pace { rules, turned: clock::now() });
+        Keeper {
+            inner: Arc::new(Inner {
+                etcd,
+                me,
+                warden,
+                wake,
+                renew: Wake::default(),
+                lease: Cell::new(lease),
+                pace,
+            }),
+        }
+    }
+
+    /// The loop has turned, with these settings.
+    pub(crate) fn turned(&self, rules: &Rules) {
+        self.inner.pace.with(|pace| {
+            pace.turned = clock::now();
+            if pace.rules != *rules {
+                pace.rules = rules.clone();
+            }
+        });
+    }
+
+    /// What is known of the lease now.
+    pub(crate) fn lease(&self) -> Lease {
+        self.inner.lease.get()
+    }
+
+    /// What the lease allows now.
+    pub(crate) fn authority(&self) -> Authority {
+        let lease = self.lease();
+        match (lease.term, lease.deadline) {
+            (Some(term), Some(deadline)) => Authority::Held { term, deadline },
+            (Some(_), None) | (None, _) => Authority::None,
+        }
+    }
+
+    /// The lead of this term was taken with the present lease.
+    pub(crate) fn took_lead(&self, lease: LeaseId, term: Term) {
+        self.change(|kept| {
+            if kept.id == Some(lease) {
+                kept.term = Some(term);
+                kept.generation += 1;
+            }
+        });
+        self.inner.renew.wake();
+    }
+
+    /// The lead was given back.
+    pub(crate) fn gave_lead_back(&self) {
+        self.change(|kept| {
+            kept.term = None;
+            kept.generation += 1;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Lease)) {
+        let lease = self.inner.lease.with(|lease| {
+            change(lease);
+            *lease
+        });
+        self.inner.warden.note(lease.id, lease.ttl_seconds, lease.term);
+        if let (Some(_), Some(deadline)) = (lease.term, lease.deadline) {
+            self.inner.warden.extend(deadline);
+        }
+        self.inner.wake.wake();
+    }
+
+    /// Renews for ever; ends when dropped.
+    pub(crate) async fn run(self) {
+        loop {
+            let rest = self.beat().await;
+            let _ = tokio::time::timeout(rest, self.inner.renew.changed()).await;
+        }
+    }
+
+    /// One grant or renewal; returns the rest before the next.
+    async fn beat(&self) -> Duration {
+        let (rules, turned) = self.inner.pace.with(|pace| (pace.rules.clone(), pace.turned));
+        let now = clock::now();
+        if now.since(turned) > rules.ttl {
+            tracing::error!(
+                stalled_ms = now.since(turned).as_millis() as u64,
+                "the agent's decisions stand still: the lease is not renewed until they go on"
+            );
+            return rules.renew_every();
+        }
+        let lease = self.lease();
+        match lease.id {
+            None => self.grant(&rules, None).await,
+            Some(_) if lease.asked_ttl != seconds(rules.ttl) && lease.answered.is_some() => {
+                self.grant(&rules, lease.term).await
+            }
+            Some(id) => self.renew(id, lease, &rules).await,
+        }
+    }
+
+    /// One renewal or grant before the loop begins, so that it starts with what an earlier agent left.
+    pub(crate) async fn first_beat(&self, within: Duration) {
+        let _ = tokio::time::timeout(within, self.beat()).await;
+    }
+
+    /// Grants a lease; the lead of `term`, held under one with another time to live, is attached to the new one.
+    async fn grant(&self, rules: &Rules, term: Option<Term>) -> Duration {
+        let asked_ttl = seconds(rules.ttl);
+        let by = clock::now().after(rules.retry_timeout);
+        match self.inner.etcd.grant(asked_ttl, by).await {
+            Ok(granted) => {
+                if let Some(term) = term
+                    && !matches!(
+                        self.inner.etcd.adopt_leader(&self.inner.me, term, granted.lease, by).await,
+                        Ok(true)
+                    )
+                {
+                    return Duration::from_millis(250); // the old lease is still the one that counts
+                }
+                self.change(|kept| {
+                    *kept = Lease {
+                        id: Some(granted.lease),
+                        ttl_seconds: granted.ttl_seconds,
+                        asked_ttl,
+                        deadline: Some(end(granted.sent, granted.ttl_seconds)),
+                        term,
+                        answered: Some(clock::now()),
+                        generation: kept.generation + 1,
+                    };
+                });
+                rules.renew_every()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "failed to grant a lease");
+                Duration::from_millis(250)
+            }
+        }
+    }
+
+    async fn renew(&self, id: LeaseId, asked: Lease, rules: &Rules) -> Duration {
+        // A renewal that takes longer than the lease lives is of no use to anybody.
+        let by = clock::now().after(rules.ttl.min(rules.retry_timeout * 2));
+        let holding = asked.term.map(|term| (&self.inner.me, term));
+        let renewed = self.inner.etcd.renew(id, holding, by).await;
+        let mut rest = rules.renew_every();
+        self.change(|kept| {
+            if kept.generation != asked.generation {
+                rest = Duration::ZERO; // the question was about another lease or term: ask again
+                return;
+            }
+            match &renewed {
+                Ok(Renewed::Kept { ttl_seconds, sent }) => {
+                    kept.ttl_seconds = *ttl_seconds;
+                    kept.deadline = Some(end(*sent, *ttl_seconds));
+                    kept.answered = Some(clock::now());
+                }
+                Ok(Renewed::LeadLost) => {
+                    kept.term = None;
+                    kept.generation += 1;
+                    kept.answered = Some(clock::now());
+                    rest = Duration::ZERO;
+                }
+                Ok(Renewed::Gone) => {
+                    *kept = Lease {
+                        generation: kept.generation + 1,
+                        answered: Some(clock::now()),
+                        ..Lease::default()
+                    };
+                    rest = Duration::ZERO;
+                }
+                Err(_) => rest = Duration::from_millis(100),
+            }
+        });
+        match &renewed {
+            Ok(Renewed::LeadLost) => tracing::warn!("the leader key is no longer ours"),
+            Ok(Renewed::Gone) => tracing::warn!(lease = %id, "the lease is gone; a new one is granted"),
+            Ok(Renewed::Kept { .. }) => {}
+            Err(error) => tracing::debug!(%error, "failed to renew the lease"),
+        }
+        rest
+    }
+}
+
+fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn end(sent: Moment, ttl_seconds: u32) -> Moment {
+    let ttl = Duration::from_secs(ttl_seconds.into());
+    sent.after(ttl.saturating_sub(Rules::margin(ttl)))
+}

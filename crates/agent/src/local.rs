@@ -1,0 +1,350 @@
+//! The PostgreSQL on this host as the agent sees it.
+//!
+//! ```text
+//!   prober task ───── asks every second, every 20 ms while something is expected to change ─────► Seen
+//!   watcher task ──── waits on the postmaster's pidfd; when it ends: end what it left, read the files ──► stopped
+//! ```
+//! No call into PostgreSQL or its disk is made by the loop itself: it looks at what these tasks found.
+
+use crate::wake::{Cell, Wake};
+use ha::{Data, Running};
+use postgres::connection::ConnectTo;
+use postgres::data_dir;
+use postgres::installation::Installation;
+use postgres::postmaster::{Postmaster, StartOptions, Stop};
+use postgres::probe::{Facts, Probe, Prober};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use types::{Moment, NodeName};
+
+const STEADY: Duration = Duration::from_secs(1);
+const HOT: Duration = Duration::from_millis(20);
+/// A change that was asked for is expected within this time.
+const HOT_FOR: Duration = Duration::from_secs(60);
+const PROBE_WITHIN: Duration = Duration::from_millis(1500);
+
+/// What the prober found last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// The last good answer of this postmaster, and when it was given.
+    pub facts: Option<(Arc<Facts>, Moment)>,
+    /// What it answered last.
+    pub now: Answer,
+    /// Since when it has not answered, while it lives.
+    pub silent_since: Option<Moment>,
+    /// When the question was asked that this answers.
+    pub asked: Moment,
+}
+
+/// The kind of the last answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Answer {
+    /// There is no postmaster, or it was not asked yet.
+    #[default]
+    None,
+    Running,
+    NotYet,
+    Silent,
+}
+
+/// The postmaster's life, as the loop knows it.
+#[derive(Clone, Default)]
+pub(crate) struct Life {
+    pub postmaster: Option<Arc<Postmaster>>,
+    /// When it was started or found.
+    pub since: Moment,
+    /// When it was told to stop.
+    pub stopping: Option<Moment>,
+    /// Whom it was configured to follow.
+    pub upstream: Option<NodeName>,
+}
+
+/// The local PostgreSQL; a cheap clone.
+#[derive(Clone)]
+pub(crate) struct Local {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    installation: Installation,
+    data_dir: PathBuf,
+    log_file: PathBuf,
+    connect: ConnectTo,
+    wake: Wake,
+    life: Cell<Life>,
+    data: Cell<Data>,
+    /// What is wrong with unusable data, for people.
+    data_fault: Cell<Option<String>>,
+    seen: watch::Sender<Seen>,
+    poke: Wake,
+    hot_until: Cell<Moment>,
+}
+
+impl Local {
+    pub(crate) fn new(
+        installation: Installation,
+        data_dir: PathBuf,
+        connect: ConnectTo,
+        wake: Wake,
+    ) -> Local {
+        let log_file = beside(&data_dir, "log");
+        Local {
+            inner: Arc::new(Inner {
+                installation,
+                data_dir,
+                log_file,
+                connect,
+                wake,
+                life: Cell::new(Life::default()),
+                data: Cell::new(Data::Unusable),
+                data_fault: Cell::new(None),
+                seen: watch::Sender::new(Seen::default()),
+                poke: Wake::default(),
+                hot_until: Cell::new(Moment::default()),
+            }),
+        }
+    }
+
+    pub(crate) fn installation(&self) -> &Installation {
+        &self.inner.installation
+    }
+
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        &self.inner.data_dir
+    }
+
+    pub(crate) fn log_file(&self) -> &std::path::Path {
+        &self.inner.log_file
+    }
+
+    pub(crate) fn connect(&self) -> &ConnectTo {
+        &self.inner.connect
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.inner.life.get()
+    }
+
+    pub(crate) fn data(&self) -> Data {
+        self.inner.data.get()
+    }
+
+    pub(crate) fn data_fault(&self) -> Option<String> {
+        self.inner.data_fault.get()
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.inner.seen.borrow().clone()
+    }
+
+    /// What it says of itself, asked after now; the last answer when that takes longer than `within`.
+    pub(crate) async fn fresh(&self, within: Duration) -> Seen {
+        let asked = clock::now();
+        let mut seen = self.inner.seen.subscribe();
+        self.inner.poke.wake();
+        let newer = seen.wait_for(|seen| seen.asked >= asked);
+        let _ = tokio::time::timeout(within, newer).await;
+        self.seen()
+    }
+
+    /// Something was asked of PostgreSQL: look often until it shows.
+    pub(crate) fn expect_change(&self) {
+        self.inner.hot_until.with(|until| *until = clock::now().after(HOT_FOR));
+        self.inner.poke.wake();
+    }
+
+    /// Takes up a postmaster that runs on the data directory already.
+    pub(crate) fn adopt(&self) -> Result<bool, postgres::Error> {
+        match Postmaster::adopt(&self.inner.data_dir)? {
+            None => Ok(false),
+            Some(postmaster) => {
+                self.took_up(postmaster);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Starts PostgreSQL; the configuration is written already.
+    pub(crate) async fn start(
+        &self,
+        args: Vec<(String, String)>,
+        upstream: Option<NodeName>,
+    ) -> Result<(), postgres::Error> {
+        let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
+        let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
+        self.inner.life.with(|life| life.upstream = upstream);
+        self.took_up(postmaster);
+        Ok(())
+    }
+
+    fn took_up(&self, postmaster: Postmaster) {
+        let postmaster = Arc::new(postmaster);
+        self.inner.seen.send_replace(Seen::default());
+        self.inner.life.with(|life| {
+            life.postmaster = Some(postmaster.clone());
+            life.since = clock::now();
+            life.stopping = None;
+        });
+        let local = self.clone();
+        tokio::spawn(async move { local.watch(postmaster).await });
+        self.expect_change();
+    }
+
+    /// Waits for the end of this postmaster, then says it is stopped; not before nothing of it is left.
+    async fn watch(self, postmaster: Arc<Postmaster>) {
+        postmaster.exited().await;
+        tracing::info!(pid = postmaster.pid, "PostgreSQL has ended");
+        if let Err(error) = postgres::postmaster::kill_leftovers(&self.inner.data_dir).await {
+            tracing::error!(%error, "failed to end what the postmaster left behind");
+        }
+        self.look_at_data().await;
+        self.inner.seen.send_replace(Seen::default());
+        self.inner.life.with(|life| {
+            life.postmaster = None;
+            life.stopping = None;
+        });
+        self.inner.wake.wake();
+    }
+
+    /// Signals the postmaster.
+    pub(crate) fn stop(&self, mode: ha::StopMode) -> Result<(), postgres::Error> {
+        let Some(postmaster) = self.life().postmaster else { return Ok(()) };
+        self.inner.life.with(|life| life.stopping = life.stopping.or(Some(clock::now())));
+        self.expect_change();
+        match mode {
+            ha::StopMode::Fast => postmaster.signal(Stop::Fast),
+            ha::StopMode::Immediate => postmaster.signal(Stop::Immediate),
+            ha::StopMode::Kill => postmaster.kill_all().map(drop),
+        }
+    }
+
+    /// Signals the promotion.
+    pub(crate) fn promote(&self) -> Result<(), postgres::Error> {
+        let Some(postmaster) = self.life().postmaster else { return Ok(()) };
+        postmaster.promote()?;
+        self.expect_change();
+        Ok(())
+    }
+
+    /// Makes PostgreSQL read its configuration again.
+    pub(crate) fn reload(&self, upstream: Option<NodeName>) -> Result<(), postgres::Error> {
+        let Some(postmaster) = self.life().postmaster else { return Ok(()) };
+        postmaster.reload()?;
+        self.inner.life.with(|life| life.upstream = upstream);
+        self.expect_change();
+        Ok(())
+    }
+
+    /// Notes whom the running PostgreSQL turned out to follow.
+    pub(crate) fn follows(&self, upstream: Option<NodeName>) {
+        self.inner.life.with(|life| life.upstream = upstream);
+    }
+
+    /// Looks at the files of the data directory, beside the loop: a disk that hangs must not hang the agent.
+    pub(crate) async fn look_at_data(&self) {
+        let (data_dir, installation) = (self.inner.data_dir.clone(), self.inner.installation.clone());
+        let look = tokio::task::spawn_blocking(move || data_dir::inspect_for(&data_dir, &installation));
+        let (data, fault) = match tokio::time::timeout(Duration::from_secs(5), look).await {
+            Ok(Ok(Ok(found))) => crate::observe::data(found),
+            Ok(Ok(Err(error))) => (Data::Unusable, Some(error.to_string())),
+            Ok(Err(error)) => (Data::Unusable, Some(error.to_string())),
+            Err(_) => (Data::Unusable, Some("the disk of the data directory does not answer".to_owned())),
+        };
+        if let Some(fault) = &fault
+            && self.inner.data_fault.get().as_ref() != Some(fault)
+        {
+            tracing::error!(fault, "the data directory cannot be used");
+        }
+        self.inner.data_fault.with(|kept| *kept = fault);
+        self.inner.data.with(|kept| *kept = data);
+        self.inner.wake.wake();
+    }
+
+    /// PostgreSQL shows by itself what it is; the files are read again only when it stops.
+    fn note_role(&self, primary: bool) {
+        self.inner.data.with(|data| {
+            if let Data::Present(control) = data {
+                control.standby = !primary;
+            }
+        });
+    }
+
+    /// Probes for ever; ends when dropped.
+    pub(crate) async fn probe_forever(self) {
+        let mut prober = Prober::new(self.inner.connect.clone());
+        loop {
+            if self.life().postmaster.is_some() {
+                self.probe(&mut prober).await;
+            } else {
+                self.inner.seen.send_modify(|seen| seen.asked = clock::now());
+            }
+            let hot = clock::now() < self.inner.hot_until.get();
+            let rest = if hot { HOT } else { STEADY };
+            let _ = tokio::time::timeout(rest, self.inner.poke.changed()).await;
+        }
+    }
+
+    async fn probe(&self, prober: &mut Prober) {
+        let asked = clock::now();
+        let before = self.life().postmaster.map(|postmaster| postmaster.pid);
+        let answer = prober.probe(PROBE_WITHIN).await;
+        if self.life().postmaster.map(|postmaster| postmaster.pid) != before {
+            return; // the answer of a postmaster that has ended
+        }
+        let old = self.seen();
+        let mut new = Seen { asked, ..old.clone() };
+        match answer {
+            Probe::Running(facts) => {
+                self.note_role(!facts.in_recovery);
+                new.facts = Some((Arc::from(facts), asked));
+                new.now = Answer::Running;
+                new.silent_since = None;
+            }
+            Probe::Starting { .. } | Probe::NotAccepting { .. } => {
+                new.now = Answer::NotYet;
+                new.silent_since = None;
+            }
+            Probe::Unresponsive { why } | Probe::Failed { why } => {
+                if old.silent_since.is_none() {
+                    tracing::warn!(why, "PostgreSQL does not answer");
+                }
+                new.now = Answer::Silent;
+                new.silent_since = old.silent_since.or(Some(asked));
+            }
+        }
+        let changed = shape(&old) != shape(&new);
+        self.inner.seen.send_replace(new);
+        if changed {
+            if old.now != Answer::Running {
+                self.inner.hot_until.with(|until| *until = clock::now().after(Duration::from_secs(3)));
+            }
+            self.inner.wake.wake();
+        }
+    }
+
+    /// What PostgreSQL runs as, when it runs.
+    pub(crate) fn running(&self) -> Option<Running> {
+        let seen = self.seen();
+        let (facts, _) = seen.facts.filter(|_| seen.now == Answer::Running)?;
+        Some(crate::observe::running(&facts, self.life().upstream))
+    }
+}
+
+/// What of an answer makes a difference to a decision.
+fn shape(seen: &Seen) -> (Answer, Option<(bool, Option<types::Timeline>, bool, usize)>) {
+    let facts = seen.facts.as_ref().map(|(facts, _)| {
+        let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+        (facts.in_recovery, facts.timeline, streaming, facts.replication.len())
+    });
+    (seen.now, facts)
+}
+
+/// A path beside the data directory: `<data_dir>.<ending>`.
+fn beside(data_dir: &std::path::Path, ending: &str) -> PathBuf {
+    let mut name = data_dir.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}

@@ -1,0 +1,161 @@
+//! What the adapters found, in the words of the decisions.
+
+use crate::keeper::Lease;
+use crate::local::{Answer, Local};
+use etcd::{Contact, Snapshot, View};
+use ha::{
+    Cluster, Control, Data, Etcd, Failover, Initialize, LeaderKey, Member, Postgres, Rules, Running, Writable,
+};
+use postgres::data_dir::DataDir;
+use postgres::probe::Facts;
+use settings::Dynamic;
+use std::time::Duration;
+use types::{Moment, NodeName, PostgresState, Role, Timeline};
+
+/// The data directory; and what is wrong with it when it cannot be used.
+pub(crate) fn data(found: DataDir) -> (Data, Option<String>) {
+    match found {
+        DataDir::Missing | DataDir::Empty => (Data::Empty, None),
+        DataDir::Incomplete { .. } => (Data::Incomplete, None),
+        DataDir::Foreign { why } => (Data::Unusable, Some(why)),
+        DataDir::Present { control, standby_signal, recovery_signal, .. } => {
+            let standby = standby_signal || recovery_signal;
+            // Between a promotion and the first checkpoint after it only the second of the two knows the new timeline.
+            let timeline = control.timeline.max(control.min_recovery_timeline);
+            let present = Control {
+                system_id: control.system_id,
+                timeline,
+                checkpoint: control.checkpoint,
+                reached: control.checkpoint.max(control.min_recovery_end),
+                clean: control.state.is_clean(),
+                standby,
+                rewindable: control.data_checksums || control.wal_log_hints,
+            };
+            (Data::Present(present), None)
+        }
+    }
+}
+
+/// A running PostgreSQL.
+pub(crate) fn running(facts: &Facts, upstream: Option<NodeName>) -> Running {
+    let timeline = facts.timeline.unwrap_or(Timeline(1));
+    if facts.in_recovery {
+        Running::Standby {
+            timeline,
+            lsn: facts.received_lsn.max(facts.replayed_lsn).unwrap_or_default(),
+            streaming: facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming"),
+            upstream,
+        }
+    } else {
+        Running::Primary { timeline, lsn: facts.flush_lsn.unwrap_or_default() }
+    }
+}
+
+/// The process.
+pub(crate) fn postgres(local: &Local) -> Postgres {
+    let life = local.life();
+    if life.postmaster.is_none() {
+        return Postgres::Stopped;
+    }
+    if let Some(since) = life.stopping {
+        return Postgres::Stopping { since };
+    }
+    let seen = local.seen();
+    match (seen.now, &seen.facts) {
+        (Answer::Running, Some((facts, _))) => Postgres::Running(running(facts, life.upstream)),
+        (Answer::Silent, facts) => Postgres::Unresponsive {
+            since: seen.silent_since.unwrap_or(life.since),
+            primary: facts.as_ref().is_none_or(|(facts, _)| !facts.in_recovery),
+        },
+        (Answer::None | Answer::NotYet | Answer::Running, _) => Postgres::Starting { since: life.since },
+    }
+}
+
+/// The cluster's keys. `now` is the wall clock, for schedules.
+pub(crate) fn etcd(view: &View, me: &NodeName, lease: &Lease, began: Moment) -> Etcd {
+    let Some(snapshot) = &view.snapshot else {
+        return Etcd::Never { since: began };
+    };
+    let contact = match &view.contact {
+        Contact::Live { .. } => ha::Contact::Live,
+        Contact::Never { since, .. } | Contact::Lost { since, .. } => ha::Contact::Lost { since: *since },
+    };
+    Etcd::Seen { cluster: cluster(snapshot, me, lease), contact }
+}
+
+fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
+    let spoiled = |name: &str| snapshot.spoiled.iter().any(|row| row.key.ends_with(name));
+    Cluster {
+        revision: snapshot.revision,
+        initialize: match snapshot.initialize {
+            _ if spoiled("/initialize") => Initialize::Spoiled,
+            None => Initialize::Absent,
+            Some(etcd::Initialize::Bootstrapping) => Initialize::InProgress,
+            Some(etcd::Initialize::System(id)) => Initialize::Done(id),
+        },
+        leader: leader(snapshot, me, lease),
+        members: snapshot.members.iter().map(|(name, found)| (name.clone(), member(found))).collect(),
+        optime: snapshot.optime(),
+        failover: snapshot.failover.as_ref().map(|failover| Failover {
+            leader: failover.leader.clone(),
+            candidate: failover.member.clone(),
+            waits: failover.scheduled_at.as_deref().is_some_and(waits),
+            revision: failover.mod_revision,
+        }),
+        writable: snapshot.writable.as_ref().map(|writable| Writable {
+            name: writable.name.clone(),
+            term: writable.term,
+            timeline: writable.timeline,
+        }),
+        history: snapshot.history.iter().map(|row| (row.timeline, row.lsn)).collect(),
+    }
+}
+
+fn leader(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> LeaderKey {
+    let Some(leader) = &snapshot.leader else { return LeaderKey::Free };
+    let known = leader.name == *me || snapshot.members.contains_key(&leader.name);
+    if leader.name.as_str().trim().is_empty() || (leader.lease.0 == 0 && !known) {
+        return LeaderKey::Spoiled { term: leader.term };
+    }
+    let ours = lease.id == Some(leader.lease);
+    LeaderKey::Held { name: leader.name.clone(), term: leader.term, ours }
+}
+
+fn member(found: &etcd::Member) -> Member {
+    Member {
+        primary: found.role.known() == Some(Role::Primary),
+        running: found.state.known() == Some(PostgresState::Running),
+        reachable: found.api_url.is_some(),
+        nofailover: found.tags.nofailover(),
+        timeline: found.timeline,
+        lsn: found.xlog_location,
+    }
+}
+
+/// Whether the time of a scheduled switchover has not come. One that cannot be read never comes.
+fn waits(scheduled_at: &str) -> bool {
+    match scheduled_at.parse::<jiff::Timestamp>() {
+        Ok(at) => jiff::Timestamp::try_from(clock::wall()).is_ok_and(|now| now < at),
+        Err(_) => true,
+    }
+}
+
+/// The settings that decisions depend on.
+pub(crate) fn rules(dynamic: &Dynamic, may_bootstrap: bool, may_rewind: bool) -> Rules {
+    let seconds = |value: u32| Duration::from_secs(value.into());
+    Rules {
+        ttl: seconds(dynamic.ttl),
+        loop_wait: seconds(dynamic.loop_wait),
+        retry_timeout: seconds(dynamic.retry_timeout),
+        maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
+        pause: dynamic.pause,
+        check_timeline: dynamic.check_timeline,
+        primary_start_timeout: seconds(dynamic.primary_start_timeout),
+        primary_stop_timeout: match dynamic.primary_stop_timeout {
+            0 => Duration::from_secs(60),
+            stated => seconds(stated),
+        },
+        may_bootstrap,
+        may_rewind,
+    }
+}

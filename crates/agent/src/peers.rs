@@ -1,0 +1,183 @@
+//! Asking the other members: by REST for their state, by PostgreSQL's replication protocol for the leader's history.
+
+use crate::wake::{Cell, Wake};
+use etcd::Snapshot;
+use ha::{LeaderHistory, PeerAnswer, PeerFacts};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use postgres::connection::ConnectTo;
+use postgres::replication;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use types::{Lsn, NodeName, Tags, Timeline};
+
+/// A peer that does not answer within this time counts as silent.
+const ANSWER_WITHIN: Duration = Duration::from_millis(800);
+const ANSWER_LONGEST: usize = 1 << 20;
+
+/// Asks the peers; a cheap clone.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wake: Wake,
+    answers: Cell<ha::Peers>,
+    history: Cell<LeaderHistory>,
+    asking_history: Cell<bool>,
+}
+
+impl Peers {
+    pub(crate) fn new(wake: Wake) -> Peers {
+        Peers {
+            inner: Arc::new(Inner {
+                wake,
+                answers: Cell::new(ha::Peers::default()),
+                history: Cell::new(LeaderHistory::Unknown),
+                asking_history: Cell::new(false),
+            }),
+        }
+    }
+
+    pub(crate) fn answers(&self) -> ha::Peers {
+        self.inner.answers.get()
+    }
+
+    pub(crate) fn history(&self) -> LeaderHistory {
+        self.inner.history.get()
+    }
+
+    /// Asks these members all at once; their answers replace the old ones when all are in.
+    pub(crate) fn ask(&self, names: &[NodeName], snapshot: Option<&Snapshot>) {
+        let asked = clock::now();
+        let targets: Vec<(NodeName, Option<String>)> = names
+            .iter()
+            .map(|name| {
+                let member = snapshot.and_then(|snapshot| snapshot.members.get(name));
+                (name.clone(), member.and_then(|member| member.api_url.clone()))
+            })
+            .collect();
+        let peers = self.clone();
+        tokio::spawn(async move {
+            let questions = targets.into_iter().map(|(name, url)| async move {
+                let answer = match url {
+                    Some(url) => ask_one(&url).await,
+                    None => PeerAnswer::Silent,
+                };
+                (name, answer)
+            });
+            let answers: BTreeMap<_, _> =
+                futures_util::future::join_all(questions).await.into_iter().collect();
+            peers.inner.answers.with(|kept| {
+                if kept.asked <= Some(asked) {
+                    *kept = ha::Peers { asked: Some(asked), answers };
+                }
+            });
+            peers.inner.wake.wake();
+        });
+    }
+
+    /// Reads the history of the leader's timeline, unless that is under way.
+    pub(crate) fn read_history(&self, leader: NodeName, connect: ConnectTo) {
+        if self.inner.asking_history.with(|asking| std::mem::replace(asking, true)) {
+            return;
+        }
+        let peers = self.clone();
+        tokio::spawn(async move {
+            let within = Duration::from_secs(2);
+            match replication::identify_with_history(&connect, within).await {
+                Ok((_, history)) => {
+                    peers.inner.history.with(|kept| *kept = LeaderHistory::Known { leader, history });
+                }
+                Err(error) => tracing::warn!(%leader, %error, "failed to read the leader's timeline history"),
+            }
+            peers.inner.asking_history.with(|asking| *asking = false);
+            peers.inner.wake.wake();
+        });
+    }
+}
+
+async fn ask_one(api_url: &str) -> PeerAnswer {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, get(api_url)).await;
+    match answer {
+        Ok(Some(body)) => facts(&body).map_or(PeerAnswer::Silent, PeerAnswer::Said),
+        Ok(None) | Err(_) => PeerAnswer::Silent,
+    }
+}
+
+/// `GET` of a member's `api_url`; the status does not matter, the body says it all.
+async fn get(api_url: &str) -> Option<Value> {
+    let uri: hyper::Uri = api_url.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let stream = TcpStream::connect((host.as_str(), uri.port_u16()?)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let driver = tokio::spawn(connection);
+    let request = Request::get(uri.path())
+        .header(hyper::header::HOST, uri.authority()?.as_str())
+        .header(hyper::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let response = sender.send_request(request).await.ok()?;
+    let body = Limited::new(response.into_body(), ANSWER_LONGEST).collect().await.ok()?.to_bytes();
+    driver.abort();
+    serde_json::from_slice(&body).ok()
+}
+
+/// What matters of the body of `GET /patroni`. A member without a position counts as silent.
+fn facts(body: &Value) -> Option<PeerFacts> {
+    let xlog = body.get("xlog").or_else(|| body.get("wal"))?;
+    let position = |name: &str| xlog.get(name).and_then(Value::as_u64);
+    let role = body.get("role").and_then(Value::as_str).unwrap_or_default();
+    let primary = position("location").is_some() || matches!(role, "primary" | "master");
+    let lsn = position("location")
+        .or_else(|| position("received_location").max(position("replayed_location")))
+        .map_or(Lsn::INVALID, Lsn);
+    let tags = tags(body.get("tags"));
+    Some(PeerFacts {
+        primary,
+        timeline: body
+            .get("timeline")
+            .and_then(Value::as_u64)
+            .and_then(|tl| u32::try_from(tl).ok())
+            .map(Timeline),
+        lsn,
+        nofailover: tags.nofailover(),
+        failover_priority: tags.failover_priority(),
+        unprotected: body.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+fn tags(value: Option<&Value>) -> Tags {
+    use types::TagValue;
+    let Some(Value::Object(map)) = value else { return Tags::default() };
+    let tag = |value: &Value| match value {
+        Value::Bool(value) => Some(TagValue::Bool(*value)),
+        Value::Number(number) => number.as_i64().map(TagValue::Int),
+        Value::String(text) => Some(TagValue::Text(text.clone())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    Tags(map.iter().filter_map(|(name, value)| Some((name.clone(), tag(value)?))).collect())
+}
+
+/// Whether a living member answers under this URL: the guard against two members of one name.
+pub(crate) async fn answers(api_url: &str) -> bool {
+    let liveness = api_url.trim_end_matches("/patroni").to_owned() + "/liveness";
+    matches!(tokio::time::timeout(Duration::from_secs(3), get_any(&liveness)).await, Ok(Some(())))
+}
+
+async fn get_any(url: &str) -> Option<()> {
+    let uri: hyper::Uri = url.parse().ok()?;
+    let stream = TcpStream::connect((uri.host()?, uri.port_u16()?)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let driver = tokio::spawn(connection);
+    let request = Request::get(uri.path()).header(hyper::header::HOST, uri.authority()?.as_str());
+    let answered = sender.send_request(request.body(Empty::<Bytes>::new()).ok()?).await.is_ok();
+    driver.abort();
+    answered.then_some(())
+}

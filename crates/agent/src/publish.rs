@@ -1,0 +1,314 @@
+//! What this member says about itself in etcd: its member key, and while it leads the status, the history and the slots.
+//!
+//! A task of its own. The member key is written when something of it that matters changes, and its positions at most once per
+//! `loop_wait`; what only the leader may write carries the term and is refused by etcd once the term has passed.
+
+use crate::keeper::Keeper;
+use crate::local::Local;
+use crate::wake::{Cell, Wake};
+use etcd::{Etcd, HistoryRow, Member, Snapshot, Status, Writable};
+use postgres::connection::{Connection, Mode};
+use postgres::slots::{self, SlotPlan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{LeaseId, Lsn, Moment, NodeName, Term, Timeline, slot_name};
+
+const SQL_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is to be said.
+#[derive(Clone)]
+pub(crate) struct Word {
+    pub member: Member,
+    pub loop_wait: Duration,
+    pub retry_timeout: Duration,
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub leading: Option<Leading>,
+}
+
+/// What a leader whose PostgreSQL accepts writes says in addition.
+#[derive(Clone)]
+pub(crate) struct Leading {
+    pub term: Term,
+    pub timeline: Timeline,
+    pub lsn: Lsn,
+    /// The configuration of a cluster that has none yet.
+    pub config: serde_json::Value,
+    pub use_slots: bool,
+    /// A member's slot is kept so long after the member was seen last.
+    pub slots_ttl: Duration,
+    pub history_rows: usize,
+}
+
+/// Says it; a cheap clone.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    etcd: Etcd,
+    me: NodeName,
+    keeper: Keeper,
+    local: Local,
+    word: Cell<Option<Word>>,
+    poke: Wake,
+    /// The checkpoint after this promotion is done.
+    checkpointed: Cell<Option<(Term, Timeline)>>,
+    checkpointing: Cell<bool>,
+}
+
+/// What was said last.
+#[derive(Default)]
+struct Said {
+    member: Option<(String, LeaseId, Moment)>,
+    shape: Option<String>,
+    status: Option<(String, Term)>,
+    history: Option<Timeline>,
+    chores_at: Option<Moment>,
+    last_seen: BTreeMap<String, Moment>,
+}
+
+impl Publisher {
+    pub(crate) fn new(etcd: Etcd, me: NodeName, keeper: Keeper, local: Local) -> Publisher {
+        Publisher {
+            inner: Arc::new(Inner {
+                etcd,
+                me,
+                keeper,
+                local,
+                word: Cell::new(None),
+                poke: Wake::default(),
+                checkpointed: Cell::new(None),
+                checkpointing: Cell::new(false),
+            }),
+        }
+    }
+
+    /// Replaces what is to be said.
+    pub(crate) fn say(&self, word: Word) {
+        self.inner.word.with(|kept| *kept = Some(word));
+        self.inner.poke.wake();
+    }
+
+    /// Whether the checkpoint that a rewind of others waits for is still owed in this term.
+    pub(crate) fn owes_checkpoint(&self, term: Term, timeline: Timeline) -> bool {
+        self.inner.checkpointed.get() != Some((term, timeline))
+    }
+
+    /// Publishes for ever; ends when dropped.
+    pub(crate) async fn run(self) {
+        let mut said = Said::default();
+        loop {
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.poke.changed()).await;
+            let Some(word) = self.inner.word.get() else { continue };
+            self.member(&word, &mut said).await;
+            if let Some(leading) = &word.leading {
+                self.lead(&word, leading, &mut said).await;
+            } else {
+                said.status = None;
+                said.history = None;
+                said.chores_at = None;
+            }
+        }
+    }
+
+    async fn member(&self, word: &Word, said: &mut Said) {
+        let Some(lease) = self.inner.keeper.lease().id else { return };
+        let now = clock::now();
+        let text = word.member.to_json();
+        let shape = shape(&word.member);
+        let due = match &said.member {
+            None => true,
+            Some((_, old, _)) if *old != lease => true,
+            Some((old, _, at)) => {
+                *old != text && (said.shape.as_ref() != Some(&shape) || now.since(*at) >= word.loop_wait)
+            }
+        };
+        // Gone from etcd although nobody here withdrew it: written again.
+        let missing = word.snapshot.as_ref().is_some_and(|snapshot| {
+            !snapshot.members.contains_key(&self.inner.me)
+                && said.member.as_ref().is_some_and(|(_, _, at)| now.since(*at) >= word.loop_wait)
+        });
+        if !due && !missing {
+            return;
+        }
+        let by = now.after(word.retry_timeout);
+        match self.inner.etcd.put_member(&self.inner.me, &word.member, lease, by).await {
+            Ok(()) => {
+                said.member = Some((text, lease, now));
+                said.shape = Some(shape);
+            }
+            Err(error) => tracing::debug!(%error, "failed to publish this member"),
+        }
+    }
+
+    async fn lead(&self, word: &Word, leading: &Leading, said: &mut Said) {
+        let now = clock::now();
+        if said.chores_at.is_some_and(|at| now.since(at) < word.loop_wait) {
+            return;
+        }
+        said.chores_at = Some(now);
+        let by = now.after(word.retry_timeout);
+        if let Err(error) = self.chores(word, leading, said, by).await {
+            tracing::debug!(%error, "failed to write what a leader writes");
+        }
+        self.slots(word, leading, said).await;
+        self.checkpoint(leading);
+    }
+
+    async fn chores(
+        &self,
+        word: &Word,
+        leading: &Leading,
+        said: &mut Said,
+        by: Moment,
+    ) -> Result<(), etcd::Error> {
+        let Some(snapshot) = &word.snapshot else { return Ok(()) };
+        let etcd = &self.inner.etcd;
+        if snapshot.config.is_none() {
+            etcd.create_config(&leading.config, by).await?;
+        }
+        let status = self.status(leading);
+        let text = status.to_json();
+        if said.status != Some((text.clone(), leading.term)) {
+            etcd.put_status(&status, leading.term, by).await?;
+            said.status = Some((text, leading.term));
+        }
+        if said.history != Some(leading.timeline) {
+            if let Some(rows) = self.history(snapshot, leading).await {
+                etcd.put_history(&rows, leading.term, by).await?;
+            }
+            said.history = Some(leading.timeline);
+        }
+        // The lease was exchanged for one with another time to live: the word about writes moves along.
+        if let (Some(writable), Some(lease)) = (&snapshot.writable, self.inner.keeper.lease().id)
+            && writable.term == leading.term
+            && writable.lease != Some(lease)
+        {
+            let writable = Writable { lease: Some(lease), ..writable.clone() };
+            etcd.put_writable(&writable, lease, leading.term, by).await?;
+        }
+        Ok(())
+    }
+
+    fn status(&self, leading: &Leading) -> Status {
+        let seen = self.inner.local.seen();
+        let mut slots = BTreeMap::new();
+        if let Some((facts, _)) = &seen.facts {
+            let known = facts.slots.iter().filter(|slot| !slot.temporary);
+            slots.extend(known.filter_map(|slot| {
+                let at = slot.confirmed_flush_lsn.or(slot.restart_lsn)?;
+                Some((slot.name.clone(), at))
+            }));
+        }
+        slots.insert(slot_name(&self.inner.me), leading.lsn);
+        Status { optime: leading.lsn, slots, retain_slots: Vec::new() }
+    }
+
+    /// The rows of `/history` for the present timeline; `None` on the first one and when there is nothing new.
+    async fn history(&self, snapshot: &Snapshot, leading: &Leading) -> Option<Vec<HistoryRow>> {
+        let known = snapshot.history.last().map(|row| row.timeline.0);
+        if leading.timeline.0 <= 1 || known == Some(leading.timeline.0 - 1) {
+            return None;
+        }
+        let path = self.inner.local.data_dir().join(format!("pg_wal/{:08X}.history", leading.timeline.0));
+        let text = tokio::fs::read_to_string(&path).await.ok()?;
+        let history = types::History::parse(leading.timeline, &text).ok()?;
+        let now = jiff::Timestamp::try_from(clock::wall()).ok()?;
+        let now = now.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string();
+        let mut rows: Vec<HistoryRow> = history
+            .lines
+            .into_iter()
+            .map(|line| match snapshot.history.iter().find(|row| row.timeline == line.timeline) {
+                Some(row) => row.clone(),
+                None => HistoryRow {
+                    timeline: line.timeline,
+                    lsn: line.end,
+                    reason: line.reason,
+                    timestamp: None,
+                    new_leader: None,
+                },
+            })
+            .collect();
+        if let Some(last) = rows.last_mut() {
+            last.timestamp.get_or_insert(now);
+            last.new_leader.get_or_insert(self.inner.me.0.clone());
+        }
+        let excess = rows.len().saturating_sub(leading.history_rows.max(1));
+        rows.drain(..excess);
+        Some(rows)
+    }
+
+    /// One slot for every member, so that WAL it still needs is kept; those of members that have been away too long go.
+    async fn slots(&self, word: &Word, leading: &Leading, said: &mut Said) {
+        let (Some(snapshot), true) = (&word.snapshot, leading.use_slots) else { return };
+        let seen = self.inner.local.seen();
+        let Some((facts, _)) = &seen.facts else { return };
+        let now = clock::now();
+        let wanted: BTreeSet<String> =
+            snapshot.members.keys().filter(|name| **name != self.inner.me).map(slot_name).collect();
+        for name in &wanted {
+            said.last_seen.insert(name.clone(), now);
+        }
+        let there: BTreeSet<&str> = facts.slots.iter().map(|slot| slot.name.as_str()).collect();
+        let gone: Vec<String> = said
+            .last_seen
+            .iter()
+            .filter(|(name, at)| there.contains(name.as_str()) && now.since(**at) > leading.slots_ttl)
+            .map(|(name, _)| name.clone())
+            .collect();
+        said.last_seen.retain(|_, at| now.since(*at) <= leading.slots_ttl);
+        let create = wanted.into_iter().filter(|name| !there.contains(name.as_str())).collect();
+        let plan = SlotPlan { create, drop: gone, advance: Vec::new() };
+        if plan.is_empty() {
+            return;
+        }
+        if let Err(error) = execute(&self.inner.local, &plan).await {
+            tracing::warn!(error, "failed to keep the members' replication slots");
+        }
+    }
+
+    /// After a promotion: the checkpoint that a rewind of the former leader waits for.
+    fn checkpoint(&self, leading: &Leading) {
+        let owed = self.owes_checkpoint(leading.term, leading.timeline);
+        if !owed || self.inner.checkpointing.with(|busy| std::mem::replace(busy, true)) {
+            return;
+        }
+        let (publisher, done) = (self.clone(), (leading.term, leading.timeline));
+        tokio::spawn(async move {
+            let prober = postgres::probe::Prober::new(publisher.inner.local.connect().clone());
+            match prober.checkpoint(Duration::from_secs(300)).await {
+                Ok(()) => {
+                    publisher.inner.checkpointed.with(|kept| *kept = Some(done));
+                    publisher.inner.poke.wake();
+                }
+                Err(error) => tracing::debug!(%error, "failed to write a checkpoint after the promotion"),
+            }
+            publisher.inner.checkpointing.with(|busy| *busy = false);
+        });
+    }
+}
+
+async fn execute(local: &Local, plan: &SlotPlan) -> Result<(), String> {
+    let settings = [("search_path", "pg_catalog")];
+    let connect = local.connect().named("baton slots");
+    let connection = Connection::open(&connect, Mode::Sql, &settings, SQL_WITHIN).await;
+    let mut connection = connection.map_err(|error| error.to_string())?;
+    let done = slots::execute(&mut connection, plan, SQL_WITHIN).await.map_err(|error| error.to_string())?;
+    for name in &done.created {
+        tracing::info!(slot = name, "created a replication slot");
+    }
+    for name in &done.dropped {
+        tracing::info!(slot = name, "dropped the replication slot of a member that has been away too long");
+    }
+    match done.failed.first() {
+        Some(failure) => Err(failure.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The member key without what moves all the time.
+fn shape(member: &Member) -> String {
+    Member { xlog_location: None, replay_lsn: None, receive_lsn: None, ..member.clone() }.to_json()
+}

@@ -1,0 +1,58 @@
+//! The signals of the agent.
+//!
+//! ```text
+//!   SIGTERM, SIGINT   stop PostgreSQL, handing the lead over first, and end
+//!   SIGUSR2           end and leave PostgreSQL, the lease and the guard as they are: another agent takes them up in time
+//!   SIGHUP            read the settings again
+//! ```
+
+use crate::wake::{Cell, Wake};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Signal {
+    Stop,
+    Detach,
+    Reload,
+}
+
+/// The signals that have come.
+#[derive(Clone)]
+pub(crate) struct Signals {
+    pending: Arc<Cell<Vec<Signal>>>,
+}
+
+impl Signals {
+    /// Takes over the process's signals.
+    pub(crate) fn install(wake: Wake) -> std::io::Result<Signals> {
+        let signals = Signals { pending: Arc::new(Cell::new(Vec::new())) };
+        let kinds = [
+            (SignalKind::terminate(), Signal::Stop),
+            (SignalKind::interrupt(), Signal::Stop),
+            (SignalKind::user_defined2(), Signal::Detach),
+            (SignalKind::hangup(), Signal::Reload),
+        ];
+        for (kind, meaning) in kinds {
+            let mut stream = signal(kind)?;
+            let (pending, wake) = (signals.pending.clone(), wake.clone());
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    pending.with(|pending| {
+                        if !pending.contains(&meaning) {
+                            pending.push(meaning);
+                        }
+                    });
+                    wake.wake();
+                }
+            });
+        }
+        Ok(signals)
+    }
+
+    /// The signal that came first and was not taken yet.
+    pub(crate) fn take(&self) -> Option<Signal> {
+        self.pending.with(|pending| if pending.is_empty() { None } else { Some(pending.remove(0)) })
+    }
+}
