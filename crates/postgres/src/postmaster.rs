@@ -176,3 +176,10 @@ fn is_gone(pidfd: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)), Ok(ready) if ready > 0)
 }
+
+/// Ends what a dead server of `data_dir` left behind and removes its stale locks, so that another may work there. A live
+/// postmaster is an error.
+pub(crate) async fn clear_the_way(data_dir: &Path) -> Result<(), Error> {
+    kill_leftovers(data_dir).await?;
+    adopt::remove_stale_locks(data_dir)
+}

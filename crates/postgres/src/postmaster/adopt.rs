@@ -2,6 +2,7 @@
 //!
 //! `postmaster.pid` names it; the file can be stale and its process id somebody else's by now, therefore the process
 //! must run a `postgres` in that very directory. Without the file the process table is searched.
+//! Without a live postmaster the file can be in the way of the next one, and is removed.
 
 use super::processes::{self, DirId, Process};
 use super::{Postmaster, is_gone};
@@ -47,6 +48,32 @@ fn pid_file(data_dir: &Path) -> Result<PidFile, Error> {
         // Being written, or damaged: the process table knows.
         None => Ok(PidFile::Missing),
     }
+}
+
+/// Removes the lock files that a dead server left in `data_dir` if PostgreSQL would take them for a live one's: it only
+/// asks whether a process with that id exists, and a dead postmaster that waits to be reaped does, as does a stranger
+/// that has been given its id. The caller has made sure that no server works in the directory.
+pub(super) fn remove_stale_locks(data_dir: &Path) -> Result<(), Error> {
+    let path = data_dir.join("postmaster.pid");
+    let Some(bytes) = files::read_if_there(&path)? else { return Ok(()) };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let Some(pid) = lines.first().and_then(|line| line.parse::<i64>().ok()).map(i64::unsigned_abs) else {
+        return Ok(());
+    };
+    if u32::try_from(pid).ok().and_then(Process::read).is_none() {
+        return Ok(());
+    }
+    // Line 4 is the port, line 5 the first directory with a socket; its lock has the same process id.
+    if let (Some(port), Some(dir)) = (lines.get(3), lines.get(4).filter(|dir| dir.starts_with('/'))) {
+        let lock = Path::new(dir).join(format!(".s.PGSQL.{port}.lock"));
+        let owner = files::read_if_there(&lock)?.unwrap_or_default();
+        let owner = String::from_utf8_lossy(&owner).lines().next().and_then(|line| line.trim().parse().ok());
+        if owner == Some(pid) {
+            files::remove_if_there(&lock)?;
+        }
+    }
+    files::remove_if_there(&path).map(|_| ())
 }
 
 fn open_if_ours(process: &Process, dir: DirId, data_dir: &Path) -> Result<Option<Postmaster>, Error> {

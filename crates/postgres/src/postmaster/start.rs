@@ -1,7 +1,7 @@
 //! Starting the postmaster.
 
 use super::processes::Process;
-use super::{Postmaster, kill_leftovers, spawn};
+use super::{Postmaster, adopt, kill_leftovers, spawn};
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::parameter;
@@ -37,6 +37,7 @@ impl Postmaster {
         let data_dir =
             std::path::absolute(data_dir).map_err(|error| Error::io("resolve", data_dir, error))?;
         kill_leftovers(&data_dir).await?;
+        adopt::remove_stale_locks(&data_dir)?;
         let command = command(installation, &data_dir, options)?;
         let program = PathBuf::from(command.get_program());
         let failed = |error| Error::io("run", &program, error);

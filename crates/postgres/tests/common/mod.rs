@@ -3,9 +3,9 @@
 //!
 //! Everything that a test starts has its working directory below its scratch directory; when the scratch directory
 //! is dropped, those processes are killed by their ids and the files removed.
-#![allow(dead_code, reason = "every test program uses another part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "every test program uses another part of this module")]
 
-use postgres::installation::Installation;
+use postgres::installation::{Installation, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs;
@@ -42,6 +42,12 @@ pub fn pg_bins() -> Vec<PathBuf> {
 /// The default installation's programs.
 pub fn pg_bin() -> PathBuf {
     pg_bins().remove(0)
+}
+
+/// The major version of the programs in `bin_dir`.
+pub fn major(bin_dir: &Path) -> u32 {
+    let text = run(Command::new(bin_dir.join("postgres")).arg("--version"));
+    Version::parse(&text).expect("a version").major
 }
 
 /// The installation in `bin_dir`; its programs run as the user `postgres` when the test runs as root.
@@ -277,10 +283,17 @@ impl Server {
     /// psql, ready to run `sql`.
     pub fn psql_command(&self, sql: &str) -> Command {
         let mut psql = program(&self.bin_dir, "psql");
-        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--username", SUPERUSER])
-            .arg("--host")
-            .arg(&self.socket_dir)
-            .args(["--port", &self.port.to_string(), "--dbname=postgres", "--command", sql]);
+        psql.args([
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+            "--username",
+            SUPERUSER,
+        ])
+        .arg("--host")
+        .arg(&self.socket_dir)
+        .args(["--port", &self.port.to_string(), "--dbname=postgres", "--command", sql]);
         psql
     }
 
