@@ -74,7 +74,7 @@ impl Cluster {
                 ("listen-peer-urls", peers[at].clone()),
                 ("initial-advertise-peer-urls", peers[at].clone()),
                 ("initial-cluster", names.join(",")),
-                ("initial-cluster-token", data.display().to_string()),
+                ("initial-cluster-token", directory.path().display().to_string()),
                 ("initial-cluster-state", "new".to_owned()),
             ]
             .iter()
