@@ -15,7 +15,7 @@ use crate::observation::{
 };
 use crate::reason::Reason;
 use std::time::Duration;
-use types::{Moment, Term};
+use types::{Moment, NodeName, Term};
 
 /// What a member does next, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -108,6 +108,18 @@ impl Turn<'_> {
         };
         self.memory.stopping = Some((wanted, self.now));
         vec![Action::Stop(wanted)]
+    }
+
+    /// Asks the leader for the history of its timeline, unless it was asked a moment ago: the answer comes with a later turn.
+    pub(crate) fn ask_history(&mut self, answer: Answer, leader: NodeName) -> Answer {
+        let pause = self.seen.rules.race_pause();
+        match self.memory.history_asked.filter(|asked| self.now.since(*asked) < pause) {
+            Some(asked) => answer.wake_at(asked.after(pause)),
+            None => {
+                self.memory.history_asked = Some(self.now);
+                answer.act(Action::ReadLeaderHistory(leader)).wake_at(self.now.after(pause))
+            }
+        }
     }
 
     /// Updates the memory with what this observation settles.

@@ -44,6 +44,8 @@ pub struct Memory {
     pub must_rewind: bool,
     /// The switchover for which the candidates were asked: the revision of its key, and when.
     pub asked_for: Option<(i64, Moment)>,
+    /// When the leader was last asked for its history.
+    pub history_asked: Option<Moment>,
     /// Since when the running standby gets nothing from its leader.
     pub dry_since: Option<Moment>,
     /// We created the cluster and have not led it yet.

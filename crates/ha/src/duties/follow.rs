@@ -97,8 +97,7 @@ fn dry(turn: &mut Turn<'_>, cluster: &Cluster, leader: NodeName, timeline: Timel
         }
         LeaderHistory::Known { .. } | LeaderHistory::Unknown if theirs > timeline => {
             let answer = Answer::because(Why::AsksLeaderHistory { leader: leader.clone() });
-            let again = turn.now.after(turn.seen.rules.race_pause());
-            return answer.act(Action::ReadLeaderHistory(leader)).wake_at(again);
+            return turn.ask_history(answer, leader);
         }
         LeaderHistory::Known { .. } | LeaderHistory::Unknown => None,
     };

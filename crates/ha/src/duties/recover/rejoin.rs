@@ -34,9 +34,8 @@ pub(super) fn answer(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, 
         Way::Follow => super::start(turn, Why::StartsStandby { leader: leader.clone() }, Some(leader)),
         Way::WaitForPrimary => Answer::because(Why::WaitsForLeaderToBePrimary { leader }),
         Way::AskHistory => {
-            let pause = turn.now.after(turn.seen.rules.race_pause());
             let answer = Answer::because(Why::AsksLeaderHistory { leader: leader.clone() });
-            answer.act(Action::ReadLeaderHistory(leader)).wake_at(pause)
+            turn.ask_history(answer, leader)
         }
         Way::Rewind(fork) => {
             let rewindable = turn.seen.rules.may_rewind && control.rewindable;
