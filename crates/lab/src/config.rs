@@ -44,6 +44,7 @@ pub(crate) fn agent(
         "scope": SCOPE,
         "namespace": NAMESPACE,
         "name": node_name(index),
+        "log": { "level": spec.log_level },
         "restapi": {
             "listen": format!("{address}:{}", ports.rest()),
             "connect_address": format!("{address}:{}", ports.rest()),
@@ -82,6 +83,7 @@ pub(crate) fn router(spec: &Spec, block: &Block) -> Value {
     let mut file = json!({
         "scope": SCOPE,
         "namespace": NAMESPACE,
+        "log": { "level": spec.log_level },
         "etcd3": { "hosts": etcd_hosts(spec, block) },
         "router": {
             "listen": block.router().to_string(),

@@ -21,8 +21,6 @@ pub(crate) struct Program {
     pub directory: PathBuf,
     /// Where its output is appended.
     pub log: PathBuf,
-    /// Additional environment; nothing is inherited but PATH.
-    pub environment: Vec<(String, String)>,
 }
 
 /// A started one. Dropped, it is killed.
@@ -34,7 +32,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` in a process group of its own, so that a Ctrl-C at the terminal reaches the lab alone.
+    /// Starts `program` with a small environment and in a process group of its own, so that a Ctrl-C at the terminal reaches the lab alone.
     pub(crate) fn start(program: &Program, account: &Account) -> Result<Daemon> {
         let name = &program.name;
         let log = OpenOptions::new().create(true).append(true).open(&program.log);
@@ -47,7 +45,6 @@ impl Daemon {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("LC_ALL", "C.UTF-8")
             .env("HOME", &program.directory)
-            .envs(program.environment.iter().map(|(key, value)| (key, value)))
             .current_dir(&program.directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)

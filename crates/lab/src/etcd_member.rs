@@ -66,7 +66,6 @@ impl EtcdMember {
             arguments,
             directory: dir.clone(),
             log,
-            environment: Vec::new(),
         };
         Ok(EtcdMember {
             name,

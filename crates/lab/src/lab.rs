@@ -52,7 +52,7 @@ pub struct Spec {
     pub router_file: Value,
     /// Tags of the last node.
     pub tags: Value,
-    /// RUST_LOG of agents and router.
+    /// `log.level` of agents and router.
     pub log_level: String,
 }
 
@@ -71,7 +71,7 @@ impl Spec {
             agent: Value::Null,
             router_file: Value::Null,
             tags: Value::Null,
-            log_level: "info".to_owned(),
+            log_level: "INFO".to_owned(),
         }
     }
 }
@@ -387,7 +387,7 @@ impl Lab {
         }
         futures_util::future::join_all(self.nodes.iter_mut().map(|node| node.stop(GRACE))).await;
         futures_util::future::join_all(self.etcd.iter_mut().map(EtcdMember::stop)).await;
-        processes::kill_under(&self.base);
+        processes::remove(&processes::kill_under(&self.base));
         self.stopped = true;
         let left = processes::await_none_under(&self.base, Duration::from_secs(5));
         if !left.is_empty() {
@@ -422,7 +422,6 @@ impl Lab {
                 postgres_port: self.block.ports.postgres(),
                 rest_port: self.block.ports.rest(),
                 config: config::yaml(&file),
-                log_level: spec.log_level.clone(),
             };
             self.nodes.push(Node::create(&self.base, baton, &plan, &self.account)?);
         }
@@ -442,7 +441,6 @@ impl Lab {
             arguments: vec!["router".to_owned(), file.display().to_string()],
             log: dir.join("router.log"),
             directory: dir,
-            environment: vec![("RUST_LOG".to_owned(), spec.log_level.clone())],
         });
         Ok(())
     }
@@ -460,7 +458,7 @@ impl Drop for Lab {
             return;
         }
         self.router = None;
-        processes::kill_under(&self.base);
+        processes::remove(&processes::kill_under(&self.base));
         self.nodes.clear();
         self.etcd.clear();
         // The directory stays: whoever dropped a running lab wants to know why.

@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, Program};
 use crate::processes::{self, Process};
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub struct Node {
     program: Program,
     account: Account,
     daemon: Option<Daemon>,
+    /// The memory of its guards, to be removed when the lab ends.
+    guards: BTreeSet<PathBuf>,
 }
 
 /// What [`Node::create`] needs to know.
@@ -38,8 +41,6 @@ pub struct NodePlan {
     pub rest_port: u16,
     /// The content of `agent.yml`.
     pub config: String,
-    /// The level of the agent's log, as RUST_LOG has it.
-    pub log_level: String,
 }
 
 impl Node {
@@ -66,7 +67,6 @@ impl Node {
             arguments: vec!["agent".to_owned(), config.display().to_string()],
             directory: dir.clone(),
             log: dir.join("agent.log"),
-            environment: vec![("RUST_LOG".to_owned(), plan.log_level.clone())],
         };
         Ok(Node {
             name: plan.name.clone(),
@@ -77,6 +77,7 @@ impl Node {
             program,
             account: account.clone(),
             daemon: None,
+            guards: BTreeSet::new(),
         })
     }
 
@@ -214,14 +215,15 @@ impl Node {
         processes::under(&self.dir)
     }
 
-    /// A power cut: every process of this host is killed, all at once.
+    /// All processes of this host are killed, all at once.
     pub fn kill_host(&mut self) {
-        processes::kill_under(&self.dir);
+        self.guards.extend(processes::kill_under(&self.dir));
         self.kill_agent();
     }
 
     /// Ends everything that runs on this host, PostgreSQL before it is killed by a fast shutdown.
     pub async fn stop(&mut self, grace: Duration) {
+        self.guards.extend(processes::guard_memory(&self.dir));
         self.stop_agent(grace).await;
         if let Some(postmaster) = self.postmaster() {
             processes::signal(postmaster.pid, Signal::CONT);
@@ -232,6 +234,13 @@ impl Node {
             }
         }
         self.kill_host();
+        processes::remove(&self.guards);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        processes::remove(&self.guards);
     }
 }
 

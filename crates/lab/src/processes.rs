@@ -101,9 +101,9 @@ pub fn signal(pid: i32, signal: Signal) {
 }
 
 /// Kills everything under `dir` at once, as a power cut would: stopped first, so that nobody starts a new process or
-/// writes a farewell while the others go.
-pub fn kill_under(dir: &Path) {
-    let mut shared = BTreeSet::new();
+/// writes a farewell while the others go. Returns the memory of the guards, which outlives them on purpose.
+pub fn kill_under(dir: &Path) -> BTreeSet<PathBuf> {
+    let (mut shared, mut guards) = (BTreeSet::new(), BTreeSet::new());
     for _round in 0..100 {
         let processes = under(dir);
         if processes.is_empty() {
@@ -111,7 +111,11 @@ pub fn kill_under(dir: &Path) {
         }
         for process in &processes {
             signal(process.pid, Signal::STOP);
-            shared.extend(shared_memory(process));
+            if process.is_postgres() {
+                shared.extend(mapped(process, "/dev/shm/PostgreSQL."));
+            } else {
+                guards.extend(mapped(process, "/dev/shm/baton-guard"));
+            }
         }
         for process in &processes {
             signal(process.pid, Signal::KILL);
@@ -119,6 +123,19 @@ pub fn kill_under(dir: &Path) {
         pause();
     }
     // A killed PostgreSQL leaves its shared memory behind; when it is started again it makes a new one.
+    remove(&shared);
+    guards
+}
+
+/// The memory of the guards under `dir`.
+#[must_use]
+pub fn guard_memory(dir: &Path) -> BTreeSet<PathBuf> {
+    let ours = under(dir).into_iter().filter(|process| process.is_baton(dir));
+    ours.flat_map(|process| mapped(&process, "/dev/shm/baton-guard")).collect()
+}
+
+/// Removes files of shared memory; one that is gone already is no error.
+pub fn remove(shared: &BTreeSet<PathBuf>) {
     for path in shared {
         let _ = fs::remove_file(path);
     }
@@ -149,13 +166,10 @@ fn all_pids() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The shared memory of a PostgreSQL process that lies in /dev/shm.
-fn shared_memory(process: &Process) -> Vec<PathBuf> {
-    if !process.is_postgres() {
-        return Vec::new();
-    }
+/// The files that a process has mapped and whose names begin with `start`.
+fn mapped(process: &Process, start: &str) -> Vec<PathBuf> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process.pid)).unwrap_or_default();
-    let paths = maps.lines().filter_map(|line| Some(&line[line.find("/dev/shm/PostgreSQL.")?..]));
+    let paths = maps.lines().filter_map(|line| line.get(line.find(start)?..));
     paths.map(|path| PathBuf::from(path.trim_end_matches(" (deleted)"))).collect()
 }
 

@@ -62,7 +62,7 @@ async fn spoiled_values_are_named_and_nothing_rash_is_done() {
     assert_eq!(now, postmasters, "nobody was restarted");
     let named = story.lab.nodes.iter().all(|node| {
         let log = std::fs::read_to_string(node.log()).unwrap();
-        log.lines().any(|line| line.contains("WARN") && line.contains("/config"))
+        log.lines().any(|line| line.contains("WARNING") && line.contains("/config"))
     });
     assert!(named, "every agent says which key is spoiled");
     story

@@ -1,6 +1,6 @@
 //! Stories on real parts: real PostgreSQL, real etcd, the real binary. One file per kind of trouble.
 //!
-//! A story fails on any WARN or ERROR line of an agent or the router that it did not name beforehand. Stories take turns,
+//! A story fails on any line of WARNING or above of an agent or the router that it did not name beforehand. Stories take turns,
 //! also when the test runner starts them side by side: each has a whole cluster and this machine's few cores to itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]

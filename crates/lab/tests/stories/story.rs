@@ -65,7 +65,7 @@ impl Story {
         self.lab.await_healthy(self.lab.nodes.len()).await.unwrap()
     }
 
-    /// Lines of WARN and ERROR that hold this text are part of the story.
+    /// Lines of WARNING and above that hold this text are part of the story.
     pub(crate) fn expect(&mut self, text: &str) {
         self.expected.push(text.to_owned());
     }
@@ -135,13 +135,14 @@ impl Load {
     }
 }
 
-/// The lines of WARN and ERROR that nobody expected.
+/// The lines of WARNING and above that nobody expected.
 fn complaints(log: &Path, expected: &[String]) -> Vec<String> {
     let content = fs::read(log).unwrap_or_default();
     let content = String::from_utf8_lossy(&content);
     let complains = |line: &&str| {
-        let mut words = line.split_ascii_whitespace().take(4);
-        words.any(|word| matches!(word, "WARN" | "ERROR")) || line.contains("panicked at")
+        let mut words = line.split_ascii_whitespace().take(3);
+        words.any(|word| matches!(word.trim_end_matches(':'), "WARNING" | "ERROR" | "CRITICAL"))
+            || line.contains("panicked at")
     };
     let surprising = |line: &&str| !expected.iter().any(|text| line.contains(text.as_str()));
     let short = log.strip_prefix("/tmp").unwrap_or(log).display().to_string();
