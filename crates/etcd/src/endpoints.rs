@@ -237,20 +237,32 @@ impl Endpoints {
         }
         let options = self.options(&slot.url)?;
         // With a user this asks etcd for a token; without one it connects when first used.
-        let client = Client::connect([slot.url.as_str()], Some(options)).await.map_err(Failure::from)?;
+        let client = match Client::connect([slot.url.as_str()], Some(options)).await.map_err(Failure::from) {
+            // A user is configured before etcd asks for one. As soon as it does, the connection is made anew.
+            Err(failure) if failure.why.contains("authentication is not enabled") => {
+                let options = self.anonymous_options(&slot.url)?;
+                Client::connect([slot.url.as_str()], Some(options)).await?
+            }
+            outcome => outcome?,
+        };
         let connection = Arc::new(Connection { client, keeper: Mutex::new(None) });
         Ok(lock(&slot.connection).insert(connection).clone())
     }
 
     fn options(&self, url: &str) -> Result<ConnectOptions, Failure> {
+        let options = self.anonymous_options(url)?;
+        Ok(match &self.auth {
+            Some(auth) => options.with_user(&auth.user, &auth.password),
+            None => options,
+        })
+    }
+
+    fn anonymous_options(&self, url: &str) -> Result<ConnectOptions, Failure> {
         let mut options = ConnectOptions::new()
             .with_require_leader(true)
             .with_auto_token_refresh(true)
             // Shorter than an attempt, so that a host that swallows packets is known not to have got the request.
             .with_connect_timeout(self.attempt / 2);
-        if let Some(auth) = &self.auth {
-            options = options.with_user(&auth.user, &auth.password);
-        }
         if url.starts_with("https://") {
             options = options.with_tls(tls_options(self.tls.as_ref())?);
         }

@@ -125,7 +125,10 @@ impl Watching {
             tokio::select! {
                 message = timeout_at(silent_at, stream.message()) => {
                     match message {
-                        Ok(Ok(Some(response))) if response.canceled() => break cancelled(&response),
+                        Ok(Ok(Some(response))) if response.canceled() => {
+                            // It answers: the endpoint may stay.
+                            return Ended { established: true, why: cancelled(&response) };
+                        }
                         Ok(Ok(Some(response))) => {
                             silent_at = Instant::now() + self.patience();
                             self.take_up(&response);

@@ -17,6 +17,8 @@ pub struct Member {
     pub role: OrText<Role>,
     /// Dotted numbers. Patroni reads capabilities from it and wants at least 4.0.0.
     pub version: Option<String>,
+    /// Baton's version, when the member's agent is Baton; Patroni neither writes nor reads it.
+    pub baton: Option<String>,
     pub proxy_url: Option<String>,
     /// `Some(false)` on a leader until its first checkpoint after the promotion.
     pub checkpoint_after_promote: Option<bool>,
@@ -56,6 +58,7 @@ impl Member {
             state: OrText::Known(state),
             role: OrText::Known(role),
             version: None,
+            baton: None,
             proxy_url: None,
             checkpoint_after_promote: None,
             tags: Tags::default(),
@@ -100,6 +103,7 @@ impl Member {
         put("replication_state", text(&self.replication_state));
         put("timeline", self.timeline.map(|timeline| Value::from(timeline.0)));
         put("scheduled_restart", self.scheduled_restart.clone().map(Value::Object));
+        put("baton", text(&self.baton));
         put("pause", self.pause.then_some(Value::Bool(true)));
         Value::Object(map).to_string()
     }
@@ -116,6 +120,7 @@ impl Member {
             state: OrText::parse_state(&text("state").unwrap_or_default()),
             role: OrText::parse_role(&text("role").unwrap_or_default()),
             version: text("version"),
+            baton: text("baton"),
             proxy_url: text("proxy_url"),
             checkpoint_after_promote: flag("checkpoint_after_promote"),
             tags: map.get("tags").and_then(Value::as_object).map(tags).unwrap_or_default(),

@@ -37,6 +37,7 @@ pub(crate) fn servers() -> Vec<PathBuf> {
 /// The servers of one etcd cluster.
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
+    options: ConnectOptions,
     _permit: SemaphorePermit<'static>,
     _directory: TempDir,
 }
@@ -52,10 +53,17 @@ pub(crate) struct Member {
 
 impl Cluster {
     pub(crate) async fn start(binary: &Path, count: usize) -> Cluster {
-        Cluster::start_with(binary, count, &[]).await
+        Cluster::start_with(binary, count, "http", &[], ConnectOptions::new()).await
     }
 
-    pub(crate) async fn start_with(binary: &Path, count: usize, more: &[&str]) -> Cluster {
+    /// With more arguments for each server, and what a client needs to be served then.
+    pub(crate) async fn start_with(
+        binary: &Path,
+        count: usize,
+        scheme: &str,
+        more: &[String],
+        options: ConnectOptions,
+    ) -> Cluster {
         let permit = SERVERS.acquire_many(u32::try_from(count).unwrap()).await.unwrap();
         let directory = tempfile::Builder::new().prefix("baton-etcd-").tempdir().unwrap();
         let ports = free_ports(count * 2);
@@ -64,7 +72,7 @@ impl Cluster {
         let names: Vec<String> = (0..count).map(|at| format!("m{at}={}", peers[at])).collect();
         let mut members = Vec::new();
         for at in 0..count {
-            let url = format!("http://127.0.0.1:{}", ports[at]);
+            let url = format!("{scheme}://127.0.0.1:{}", ports[at]);
             let data = directory.path().join(format!("m{at}"));
             let mut arguments: Vec<String> = [
                 ("name", format!("m{at}")),
@@ -80,13 +88,13 @@ impl Cluster {
             .iter()
             .map(|(name, value)| format!("--{name}={value}"))
             .collect();
-            arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+            arguments.extend_from_slice(more);
             let log = directory.path().join(format!("m{at}.log"));
             let mut member = Member { url, binary: binary.to_owned(), arguments, log, process: None };
             member.start();
             members.push(member);
         }
-        let cluster = Cluster { members, _permit: permit, _directory: directory };
+        let cluster = Cluster { members, options, _permit: permit, _directory: directory };
         for at in 0..count {
             cluster.serving(at).await;
         }
@@ -112,13 +120,13 @@ impl Cluster {
 
     /// A plain client of one member.
     pub(crate) async fn raw(&self, at: usize) -> Client {
-        Client::connect([self.members[at].url.as_str()], None).await.unwrap()
+        Client::connect([self.members[at].url.as_str()], Some(self.options.clone())).await.unwrap()
     }
 
     /// Waits until the member serves linearizable reads.
     pub(crate) async fn serving(&self, at: usize) {
         let url = self.members[at].url.clone();
-        let options = ConnectOptions::new().with_timeout(Duration::from_secs(2)).with_require_leader(true);
+        let options = self.options.clone().with_timeout(Duration::from_secs(2)).with_require_leader(true);
         eventually(&format!("{url} serves"), || async {
             let mut client = Client::connect([url.as_str()], Some(options.clone())).await.ok()?;
             client.get("x", None).await.ok()

@@ -1,9 +1,18 @@
 //! Against real etcd servers, of every version that `BATON_TEST_ETCD_BINS` names.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the helpers of tests fail as tests do"
+)]
+
+mod auth;
 mod cluster;
 mod faults;
 mod lease;
 mod lost_answers;
 mod spoiled;
+mod tls;
 mod watch;
 mod writes;
