@@ -146,6 +146,8 @@ async fn clean(data_dir: &Path) -> Result<(), Error> {
     let work = move || match data_dir::inspect(&data_dir)? {
         DataDir::Missing | DataDir::Empty => Ok(()),
         DataDir::Incomplete { work: Work::Clone, .. } => remove_leavings(&data_dir),
+        // The mark is about the path: what it was for has been moved aside.
+        DataDir::Incomplete { .. } if entries(&data_dir)?.is_empty() => Ok(()),
         DataDir::Incomplete { work, .. } => refuse(&data_dir, &format!("holds an unfinished {work}")),
         DataDir::Present { .. } => refuse(&data_dir, "holds a database"),
         DataDir::Foreign { .. } => refuse(&data_dir, "is not empty"),

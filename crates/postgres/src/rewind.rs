@@ -23,6 +23,7 @@ use crate::files;
 use crate::installation::Installation;
 use crate::job::{self, JobError, Meter, Progress};
 use crate::passfile::PassFile;
+use crate::postmaster;
 use crate::wal::{self, Wal};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,6 +143,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Outcome, RewindError> {
     job::end_leftovers(installation, "pg_rewind", &target(data_dir)).await?;
+    postmaster::clear_the_way(data_dir).await?;
     let control = control::read(data_dir)?;
     let source = source::look(from, control.system_id).await?;
     let end = end_of_wal(data_dir, &control).await?;

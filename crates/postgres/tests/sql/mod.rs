@@ -4,6 +4,7 @@
 use crate::common::{SUPERUSER, Server};
 use postgres::connection::{ConnectTo, Connection, Mode};
 use postgres::probe::{Facts, Probe, Prober};
+use postgres::users::{User, Users, ensure};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -75,4 +76,12 @@ pub(crate) async fn facts_until(
 /// An open SQL session of the superuser.
 pub(crate) async fn session(server: &Server) -> Connection {
     Connection::open(&to(server), Mode::Sql, &[], LONG).await.expect("connect")
+}
+
+/// The users `replicator` and `rewinder`, with this password.
+pub(crate) async fn ensure_users(server: &Server, password: &str) {
+    let user = |name: &str| User { name: name.to_owned(), password: Some(password.into()) };
+    let superuser = User { name: SUPERUSER.to_owned(), password: None };
+    let users = Users { superuser, replication: user("replicator"), rewind: Some(user("rewinder")) };
+    ensure(&to(server), &users, LONG).await.expect("make the users");
 }
