@@ -244,6 +244,8 @@ fn wal_and_tablespaces_elsewhere_move_along_and_still_work() {
     server.start();
     server.psql(&format!("create tablespace elsewhere location '{}'", space.display()));
     server.psql("create table kept tablespace elsewhere as select 42 as answer");
+    let error = data_dir::move_aside(&server.data_dir, "diverged").unwrap_err().to_string();
+    assert!(error.contains("stop that first"), "{error}");
     server.stop("fast");
 
     let moved = data_dir::move_aside(&server.data_dir, "diverged").unwrap();

@@ -175,9 +175,7 @@ mod tests {
         });
         let (text, _) = postgresql_conf(&wanted, "x", &[]).unwrap();
         assert!(
-            text.contains(
-                "primary_conninfo = 'host=10.0.0.1 user=''it\\\\''s'''\nprimary_slot_name = 'n2'\n"
-            ),
+            text.contains("primary_conninfo = 'host=10.0.0.1 user=it\\\\''s'\nprimary_slot_name = 'n2'\n"),
             "{text}"
         );
         let settings = settings(&text);

@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use crate::files;
+use crate::postmaster::Postmaster;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -62,6 +63,14 @@ pub fn set_failed_aside(data_dir: &Path) -> Result<Option<PathBuf>, Error> {
 }
 
 fn rename_all(data_dir: &Path, suffix: &str) -> Result<PathBuf, Error> {
+    if let Some(postmaster) = Postmaster::adopt(data_dir)? {
+        let what = format!(
+            "move {} aside: process {} serves it; stop that first",
+            data_dir.display(),
+            postmaster.pid
+        );
+        return Err(Error::Refused(what));
+    }
     let links = outside_dirs(data_dir)?;
     check_movable(data_dir)?;
     for link in &links {

@@ -86,8 +86,9 @@ fn open_if_ours(process: &Process, dir: DirId, data_dir: &Path) -> Result<Option
     Postmaster::of(process, pidfd, data_dir).map(Some)
 }
 
-/// Its children write their duty over their command line.
+/// Its children write their duty over their command line, and a server for one user, such as initdb's, says so there.
 fn is_postmaster(process: &Process) -> bool {
     let title = process.title();
-    !title.is_empty() && !title.starts_with("postgres: ") && !title.contains(" --single")
+    let alone = [" --single", " --boot", " --check"].iter().any(|mode| title.contains(mode));
+    !title.is_empty() && !title.starts_with("postgres: ") && !alone
 }

@@ -1,7 +1,7 @@
 //! Starting the postmaster.
 
 use super::processes::Process;
-use super::{Postmaster, adopt, kill_leftovers, spawn};
+use super::{Postmaster, clear_the_way, spawn};
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::parameter;
@@ -36,8 +36,7 @@ impl Postmaster {
     ) -> Result<Postmaster, Error> {
         let data_dir =
             std::path::absolute(data_dir).map_err(|error| Error::io("resolve", data_dir, error))?;
-        kill_leftovers(&data_dir).await?;
-        adopt::remove_stale_locks(&data_dir)?;
+        clear_the_way(&data_dir).await?;
         let command = command(installation, &data_dir, options)?;
         let program = PathBuf::from(command.get_program());
         let failed = |error| Error::io("run", &program, error);
