@@ -12,14 +12,9 @@ pub enum Error {
     AddressInUse { service: String, address: SocketAddr },
     /// The address cannot be had: not of this host, or not allowed.
     #[error(
-        "listen on {address} for service {service:?}: use an address of this host and a port you may use"
+        "listen on {address} for service {service:?}: {why}; use an address of this host and a port you may use"
     )]
-    Listen {
-        service: String,
-        address: SocketAddr,
-        #[source]
-        source: std::io::Error,
-    },
+    Listen { service: String, address: SocketAddr, why: std::io::Error },
     /// The configuration makes no sense.
     #[error("start the router: {0}")]
     Config(String),

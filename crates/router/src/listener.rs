@@ -27,9 +27,9 @@ pub(crate) fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Error
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listen().map_err(|source| match source.kind() {
+    listen().map_err(|why| match why.kind() {
         std::io::ErrorKind::AddrInUse => Error::AddressInUse { service: what.to_owned(), address },
-        _ => Error::Listen { service: what.to_owned(), address, source },
+        _ => Error::Listen { service: what.to_owned(), address, why },
     })
 }
 

@@ -34,9 +34,6 @@ pub(crate) struct Member {
     pub is_baton: bool,
 }
 
-/// The tag by which a member says that its agent publishes `baton/writable`.
-const BATON_TAG: &str = "baton_version";
-
 impl From<&etcd::Snapshot> for Seen {
     fn from(snapshot: &etcd::Snapshot) -> Seen {
         Seen {
@@ -67,7 +64,7 @@ impl From<&etcd::Member> for Member {
             replayed: member.replay_lsn,
             noloadbalance: member.tags.noloadbalance(),
             offline: tag("offline") || tag("pg_offline_query"),
-            is_baton: member.tags.0.contains_key(BATON_TAG),
+            is_baton: member.baton.is_some(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::Shared;
 use crate::truth::{Truth, Vouch, follow, remember};
-use crate::vouch;
+use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 struct Question {
     term: Term,
     asked: Moment,
-    answer: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<(), Doubt>> + Send>>,
 }
 
 struct Steering {
@@ -79,12 +79,15 @@ impl Steering {
         {
             self.known = follow(&Seen::from(snapshot.as_ref()), &self.known, limits, now);
         }
+        if lost.is_some() {
+            self.vouch.asked.get_or_insert(now);
+        }
+        self.note_contact(lost.map(|(_, why)| why.as_str()));
         let truth = match lost {
             None => self.known.clone(),
             Some((_, why)) if !self.known.is_known() => Truth::closed(why),
             Some((since, _)) => remember(&self.known, since, &self.vouch, limits, now),
         };
-        self.note_contact(lost.map(|(_, why)| why.as_str()));
         self.publish(truth, now);
         if lost.is_none() {
             self.question = None;
@@ -132,19 +135,21 @@ impl Steering {
     }
 
     /// The next answer; never, while nothing was asked.
-    async fn answer(question: &mut Option<Question>) -> Result<(), String> {
+    async fn answer(question: &mut Option<Question>) -> Result<(), Doubt> {
         match question {
             Some(question) => question.answer.as_mut().await,
             None => pending().await,
         }
     }
 
-    fn answered(&mut self, answer: Result<(), String>) {
+    fn answered(&mut self, answer: Result<(), Doubt>) {
         let Some(Question { term, asked, .. }) = self.question.take() else { return };
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
-            Ok(()) => self.vouch = Vouch { yes: Some((term, asked)), why_not: None },
-            Err(why) => self.vouch.why_not = Some(why),
+            Ok(()) => (self.vouch.yes, self.vouch.why_not) = (Some((term, asked)), None),
+            // The last yes still holds for its time: an answer may get lost.
+            Err(Doubt::Silent(why)) => self.vouch.why_not = Some(why),
+            Err(Doubt::No(why)) => (self.vouch.yes, self.vouch.why_not) = (None, Some(why)),
         }
     }
 }

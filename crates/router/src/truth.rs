@@ -179,10 +179,12 @@ impl fmt::Display for Verdict {
 /// The word of the leader's agent while etcd is away.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Vouch {
+    /// When it was first asked.
+    pub(crate) asked: Option<Moment>,
     /// When it last said yes, and for which term it was asked.
-    pub yes: Option<(Term, Moment)>,
+    pub(crate) yes: Option<(Term, Moment)>,
     /// The last answer was no, or there was none: why.
-    pub why_not: Option<String>,
+    pub(crate) why_not: Option<String>,
 }
 
 impl Truth {
@@ -297,10 +299,12 @@ pub(crate) fn remember(
 
 impl Vouch {
     fn why_not_now(&self, term: Term, lifetime: Duration, now: Moment) -> Result<(), String> {
-        match (&self.yes, &self.why_not) {
-            (Some((of, at)), _) if *of == term && now.since(*at) < lifetime => Ok(()),
-            (_, Some(why)) => Err(why.clone()),
-            (_, None) => Err("it has not answered yet".to_owned()),
+        match (&self.yes, &self.why_not, self.asked) {
+            (Some((of, at)), _, _) if *of == term && now.since(*at) < lifetime => Ok(()),
+            (_, Some(why), _) => Err(why.clone()),
+            // The loss of etcd may be noticed late: the agent gets the time to answer all the same.
+            (_, None, Some(asked)) if now.since(asked) < lifetime => Ok(()),
+            (_, None, _) => Err("it has not answered".to_owned()),
         }
     }
 }

@@ -246,15 +246,21 @@ fn without_etcd_the_leader_needs_its_agents_word_in_the_end() {
     let late = NOW.after(limits.etcd_patience);
     let truth = remember(&known, NOW, &nobody, &limits, late);
     assert_eq!(truth.in_force, None);
-    assert!(truth.primary.clone().unwrap_err().to_string().contains("not answered yet"));
+    assert!(truth.primary.clone().unwrap_err().to_string().contains("not answered"));
     assert_eq!(names(&truth.replicas), ["db2", "db3"], "reads go on");
     assert_eq!(truth.term, Some(Term(10)), "and the term is not forgotten");
 
-    let yes =
-        |term: i64, at: Moment| Vouch { yes: Some((Term(term), at)), why_not: Some("an older no".into()) };
+    let yes = |term: i64, at: Moment| Vouch {
+        asked: Some(NOW),
+        yes: Some((Term(term), at)),
+        why_not: Some("an older no".into()),
+    };
     assert_eq!(remember(&known, NOW, &yes(10, late), &limits, late), known);
     assert!(remember(&known, NOW, &yes(9, late), &limits, late).primary.is_err());
     let stale = late.before(limits.vouch_lifetime);
+    let asked = |at: Moment| Vouch { asked: Some(at), ..Vouch::default() };
+    assert_eq!(remember(&known, NOW, &asked(late), &limits, late), known, "it gets the time to answer");
+    assert!(remember(&known, NOW, &asked(stale), &limits, late).primary.is_err());
     assert!(remember(&known, NOW, &yes(10, stale), &limits, late).primary.is_err());
 
     let closed = Truth::closed("etcd is away");

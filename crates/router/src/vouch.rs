@@ -18,15 +18,29 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// The most of an answer that is read.
 const BODY: usize = 64 * 1024;
 
-/// Asks the agent at `api_url` whether it is the primary of `term`; `Err` says why that is not confirmed.
-pub(crate) async fn ask(api_url: &str, term: Term) -> Result<(), String> {
-    match timeout(ANSWER, request(api_url, term)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("its agent at {api_url} did not answer within {} s", ANSWER.as_secs())),
+/// Why the agent did not confirm.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Doubt {
+    /// It answered, and it is not.
+    No(String),
+    /// It did not answer, this time.
+    Silent(String),
+}
+
+/// Asks the agent at `api_url` whether it is the primary of `term`.
+pub(crate) async fn ask(api_url: &str, term: Term) -> Result<(), Doubt> {
+    match timeout(ANSWER, request(api_url)).await {
+        Ok(Ok((status, body))) => {
+            judge(status, &body, term).map_err(|why| Doubt::No(format!("its agent at {api_url} {why}")))
+        }
+        Ok(Err(why)) => Err(Doubt::Silent(why)),
+        Err(_) => {
+            Err(Doubt::Silent(format!("its agent at {api_url} did not answer within {} s", ANSWER.as_secs())))
+        }
     }
 }
 
-async fn request(api_url: &str, term: Term) -> Result<(), String> {
+async fn request(api_url: &str) -> Result<(StatusCode, Bytes), String> {
     let Some(authority) = api_url.strip_prefix("http://").and_then(|rest| rest.split('/').next()) else {
         return Err(format!("its agent is at {api_url:?}, which the router cannot ask: http:// is needed"));
     };
@@ -43,14 +57,13 @@ async fn request(api_url: &str, term: Term) -> Result<(), String> {
         let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), BODY).collect().await.map_err(|error| failed(&error))?;
-        judge(status, &body.to_bytes(), term).map_err(|why| format!("its agent at {authority} {why}"))
+        Ok((status, body.to_bytes()))
     };
+    let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
     tokio::select! {
-        answer = exchange => answer,
-        // Only a connection that broke ends here before the answer.
-        broken = async { connection.await.err().map_or("closed".to_owned(), |error| error.to_string()) } => {
-            Err(failed(&broken))
-        }
+        answer = &mut exchange => answer,
+        // It may end in the same step in which it delivers the answer; when it broke, the exchange says how.
+        _ = &mut connection => exchange.await,
     }
 }
 

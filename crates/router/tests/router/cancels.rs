@@ -1,0 +1,108 @@
+//! A request to cancel reaches the server that runs the query, on every service.
+
+use crate::harness::{World, connect, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::NoTls;
+use types::Role;
+
+const SLEEP: &str = "select pg_sleep(3600)";
+
+/// Two members for reading, one of which also leads.
+async fn world() -> World {
+    let world = World::start(2, |_| {}).await;
+    world.lead(1).await;
+    world.publish(2, &world.member(2, Role::Replica)).await;
+    world.metric(r#"baton_router_replicas{scope="demo"} 1"#).await;
+    world
+}
+
+async fn cancelled(world: &World, service: &str) {
+    let client = world.connect(service).await.unwrap();
+    let token = client.client.cancel_token();
+    let query = client.client.simple_query(SLEEP);
+    let cancel = async {
+        until("the query", async || {
+            let watcher = connect(world.servers[0].port_address()).await.unwrap();
+            let other = connect(world.servers[1].port_address()).await.unwrap();
+            let sql =
+                format!("select count(*) from pg_stat_activity where query = '{SLEEP}' and state = 'active'");
+            let (here, there) = (watcher.ask(&sql).await.unwrap(), other.ask(&sql).await.unwrap());
+            (here != "0" || there != "0").then_some(())
+        })
+        .await;
+        token.cancel_query(NoTls).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(query, cancel);
+    assert_eq!(outcome.unwrap_err().code().unwrap().code(), "57014");
+    assert_eq!(client.ask("select 'still there'").await.unwrap(), "still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_primary() {
+    cancelled(&world().await, "primary").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_each_of_several_replicas() {
+    let world = World::start(2, |_| {}).await;
+    world.publish(1, &world.member(1, Role::Replica)).await;
+    world.publish(2, &world.member(2, Role::Replica)).await;
+    world.metric(r#"baton_router_replicas{scope="demo"} 2"#).await;
+    // Sessions alternate, and the ones before stay open: both members come to be used.
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        cancelled(&world, "replica").await;
+        open.push(world.connect("replica").await.unwrap());
+    }
+    let mut used = Vec::new();
+    for client in &open {
+        used.push(world.number_of(client).await);
+    }
+    assert!(used.contains(&1) && used.contains(&2), "{used:?}");
+}
+
+/// A session that the router did not open, or could not read: every member of the service is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_session_that_is_not_known() {
+    let world = world().await;
+    for number in [0, 1] {
+        let direct = connect(world.servers[number].port_address()).await.unwrap();
+        let (mut raw, packet) = session_with_key(world.servers[number].port_address()).await;
+        raw.write_all(&message(b'Q', format!("{SLEEP}\0").as_bytes())).await.unwrap();
+        let sql =
+            format!("select count(*) from pg_stat_activity where query = '{SLEEP}' and state = 'active'");
+        until("the query", async || (direct.ask(&sql).await.unwrap() == "1").then_some(())).await;
+        let mut cancel = TcpStream::connect(world.router.address("replica")).await.unwrap();
+        cancel.write_all(&packet).await.unwrap();
+        assert_eq!(cancel.read(&mut [0; 1]).await.unwrap(), 0, "closed when it is done");
+        let mut answer = vec![0; 1024];
+        let count = raw.read(&mut answer).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer[..count]).contains("57014"));
+    }
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// A session by hand, and the packet that cancels its query.
+async fn session_with_key(address: std::net::SocketAddr) -> (TcpStream, Vec<u8>) {
+    let mut raw = TcpStream::connect(address).await.unwrap();
+    raw.write_all(&message(b' ', b"\0\x03\0\0user\0postgres\0database\0postgres\0\0")[1..]).await.unwrap();
+    let mut packet = vec![0, 0, 0, 16, 4, 210, 22, 46];
+    loop {
+        let kind = raw.read_u8().await.unwrap();
+        let length = raw.read_u32().await.unwrap() as usize;
+        let mut body = vec![0; length - 4];
+        raw.read_exact(&mut body).await.unwrap();
+        match kind {
+            b'K' => packet.extend_from_slice(&body),
+            b'Z' => return (raw, packet),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Limits, odd clients, and the end of the router.
+
+use crate::harness::{RunningRouter, World, config, etcd_at, free_port, refusal, until};
+use router::{Error, Router};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use types::Role;
+
+const STARTUP: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_tells_the_sessions() {
+    let world = World::start(1, |_| {}).await;
+    world.lead(1).await;
+    let client = world.connect("primary").await.unwrap();
+    client.ask("select 1").await.unwrap();
+    let address = world.router.address("primary");
+    world.router.stop.cancel();
+    let (state, message) = client.end().await.expect("a reason");
+    assert_eq!((state.as_str(), message.contains("stopping")), ("57P01", true), "{message}");
+    world.router.task.await.unwrap().unwrap();
+    until("the port to be free", async || TcpStream::connect(address).await.err().map(drop)).await;
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named() {
+    let first = Router::bind(config()).unwrap();
+    let mut second = config();
+    second.services[1].listen = first.addresses("primary");
+    let error = Router::bind(second).err().expect("the port is busy");
+    let (text, address) = (error.to_string(), first.addresses("primary")[0]);
+    assert!(matches!(error, Error::AddressInUse { .. }));
+    assert!(text.contains("\"replica\"") && text.contains(&address.to_string()), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_sessions_is_limited() {
+    let world = World::start(1, |config| config.services[0].max_sessions = 2).await;
+    world.lead(1).await;
+    let first = world.connect("primary").await.unwrap();
+    let _second = world.connect("primary").await.unwrap();
+    let (state, message) = refusal(world.router.address("primary")).await;
+    assert_eq!((state.as_str(), message.contains("allows 2")), ("53300", true), "{message}");
+    drop(first);
+    world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 1"#).await;
+    world.connect("primary").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_or_nonsense_is_let_go() {
+    let world = World::start(1, |config| {
+        config.handshake.timeout = Duration::from_millis(300);
+        config.handshake.limit = 3;
+    })
+    .await;
+    world.lead(1).await;
+    let address = world.router.address("primary");
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(&STARTUP[..20]).await.unwrap();
+    let mut web = TcpStream::connect(address).await.unwrap();
+    web.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    for client in [&mut silent, &mut slow, &mut web] {
+        // The end, or a break when something was left unread.
+        assert!(!matches!(client.read(&mut [0; 1]).await, Ok(1)));
+    }
+    let mut old = TcpStream::connect(address).await.unwrap();
+    old.write_all(b"\0\0\0\x0c\0\x02\0\0user").await.unwrap();
+    let mut answer = Vec::new();
+    old.read_to_end(&mut answer).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("protocol 2.0"));
+    world.connect("primary").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_end_its_side_before_the_answer() {
+    let world = World::start(1, |_| {}).await;
+    world.lead(1).await;
+    let mut client = TcpStream::connect(world.router.address("primary")).await.unwrap();
+    client.write_all(STARTUP).await.unwrap();
+    let sql = b"Q\0\0\0\x2fselect pg_sleep(1), 'long after' || ' the end'\0";
+    let mut query = sql.to_vec();
+    query[4] = u8::try_from(sql.len() - 1).unwrap();
+    client.write_all(&query).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("long after the end"));
+    world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 0"#).await;
+}
+
+/// Results of any size come through whole, also to a client that reads slowly, beside one that does not read at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_results_come_through_whole() {
+    let world = World::start(1, |_| {}).await;
+    world.lead(1).await;
+    let mut deaf = TcpStream::connect(world.router.address("primary")).await.unwrap();
+    deaf.write_all(STARTUP).await.unwrap();
+    let sql = b"select repeat('x', 1000) from generate_series(1, 100000)\0";
+    let length = u32::try_from(sql.len() + 4).unwrap();
+    deaf.write_all(&[b"Q".as_slice(), &length.to_be_bytes(), sql].concat()).await.unwrap();
+
+    let client = world.connect("primary").await.unwrap();
+    let sql = "select repeat(i::text, 300) from generate_series(1, 20000) i";
+    let rows = client.client.query(sql, &[]).await.unwrap();
+    assert_eq!(rows.len(), 20_000);
+    for (row, number) in rows.iter().zip(1..) {
+        assert_eq!(row.get::<_, &str>(0), number.to_string().repeat(300));
+    }
+    let long = "y".repeat(3_000_000);
+    assert_eq!(client.ask(&format!("select length('{long}')")).await.unwrap(), "3000000");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_tells_what_is_going_on() {
+    let world = World::start(2, |_| {}).await;
+    let term = world.lead(1).await;
+    world.publish(2, &world.member(2, Role::Replica)).await;
+    world.metric(r#"baton_router_replicas{scope="demo"} 1"#).await;
+    let client = world.connect("primary").await.unwrap();
+    client.ask("select 1").await.unwrap();
+    let local = client.ask("select host(inet_client_addr()) || ':' || inet_client_port()").await.unwrap();
+
+    let health = world.api("/health").await;
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    let services = world.api("/services").await;
+    let (_, body) = services.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["term"], term.0);
+    assert_eq!(body["primary"], "db1");
+    assert_eq!(body["services"][0]["sessions"], 1);
+    assert_eq!(body["members"][1]["use"], "replica");
+    assert_eq!(body["sessions"][0]["member"], "db1");
+    assert_eq!(body["sessions"][0]["local"], local);
+    assert!(world.api("/nonsense").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_nothing_is_known() {
+    let mut config = config();
+    config.hold.timeout = Duration::from_millis(500);
+    let router = RunningRouter::start(config, etcd_at(free_port()));
+    let health = router.get("/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("\"known\":false"), "{health}");
+    for service in ["primary", "replica", "offline"] {
+        let (state, message) = refusal(router.address(service)).await;
+        assert_eq!(state, "57P03", "{message}");
+    }
+    let (_, message) = refusal(router.address("primary")).await;
+    assert!(message.contains("not known yet"), "{message}");
+}
