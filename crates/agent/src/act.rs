@@ -6,6 +6,7 @@ use crate::jobs::{Jobs, Tools};
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::peers::Peers;
+use crate::publish;
 use anyhow::{Context, bail};
 use etcd::{Etcd, Snapshot, Writable};
 use ha::{Action, Authority, ExitWhy, Work};
@@ -29,6 +30,8 @@ pub(crate) struct Hands {
 pub(crate) struct Turn {
     pub snapshot: Option<Arc<Snapshot>>,
     pub dynamic: Arc<Dynamic>,
+    /// So many rows of the timeline history are kept in etcd.
+    pub history_rows: usize,
     /// Nothing may take longer: the next duty is due then.
     pub by: Moment,
 }
@@ -64,13 +67,24 @@ impl Hands {
                 self.keeper.gave_lead_back();
                 self.etcd.release_leader(me, *term, by).await?;
             }
-            Action::AnnounceWritable { term, timeline, lsn } => {
+            Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let lease = self.lease()?;
+                // First where the earlier timelines ended: who takes over after us must know which data are of this cluster.
+                let rows = match &turn.snapshot {
+                    Some(snapshot) => {
+                        publish::history(snapshot, me, &self.local, *timeline, turn.history_rows).await
+                    }
+                    None => None,
+                };
+                if let Some(rows) = rows {
+                    self.etcd.put_history(&rows, *term, by).await?;
+                }
                 let writable = Writable {
                     term: *term,
                     name: me.clone(),
                     timeline: *timeline,
                     lsn: *lsn,
+                    guarded: *guarded,
                     lease: Some(lease),
                 };
                 self.etcd.put_writable(&writable, lease, *term, by).await?;

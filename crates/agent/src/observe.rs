@@ -4,13 +4,14 @@ use crate::keeper::Lease;
 use crate::local::{Answer, Local};
 use etcd::{Contact, Snapshot, View};
 use ha::{
-    Cluster, Control, Data, Etcd, Failover, Initialize, LeaderKey, Member, Postgres, Rules, Running, Writable,
+    Cluster, Control, Data, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Rules, Running,
+    Writable,
 };
 use postgres::data_dir::DataDir;
 use postgres::probe::Facts;
 use settings::Dynamic;
 use std::time::Duration;
-use types::{Moment, NodeName, PostgresState, Role, Timeline};
+use types::{Moment, NodeName, PostgresState, Role, Term, Timeline};
 
 /// The data directory; and what is wrong with it when it cannot be used.
 pub(crate) fn data(found: DataDir) -> (Data, Option<String>) {
@@ -107,14 +108,23 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
             term: writable.term,
             timeline: writable.timeline,
         }),
+        last: snapshot.last.as_ref().map(|last| Last {
+            name: last.name.clone(),
+            term: last.term,
+            timeline: last.timeline,
+            guarded: last.guarded,
+        }),
         history: snapshot.history.iter().map(|row| (row.timeline, row.lsn)).collect(),
     }
 }
 
 fn leader(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> LeaderKey {
-    let Some(leader) = &snapshot.leader else { return LeaderKey::Free };
-    let known = leader.name == *me || snapshot.members.contains_key(&leader.name);
-    if leader.name.as_str().trim().is_empty() || (leader.lease.0 == 0 && !known) {
+    let spoiled = snapshot.spoiled.iter().any(|row| row.key.ends_with("/leader"));
+    let Some(leader) = &snapshot.leader else {
+        return if spoiled { LeaderKey::Spoiled { term: Term(0) } } else { LeaderKey::Free };
+    };
+    // A name that no member has, on no lease: nobody holds this key, and it never expires.
+    if spoiled && leader.name != *me && !snapshot.members.contains_key(&leader.name) {
         return LeaderKey::Spoiled { term: leader.term };
     }
     let ours = lease.id == Some(leader.lease);

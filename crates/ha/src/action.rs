@@ -18,8 +18,8 @@ pub enum Action {
     AdoptLeader(Term),
     /// Delete the leader key of this term.
     ReleaseLeader(Term),
-    /// Tell the routers that PostgreSQL accepts writes in this term.
-    AnnounceWritable { term: Term, timeline: Timeline, lsn: Lsn },
+    /// Tell the routers that PostgreSQL accepts writes in this term, and everybody whether the guard would end it.
+    AnnounceWritable { term: Term, timeline: Timeline, lsn: Lsn, guarded: bool },
     /// Tell the routers that it soon will not.
     WithdrawWritable(Term),
     /// Empty `/failover` if it still has this revision.

@@ -232,14 +232,21 @@ impl Turn<'_> {
         Decision { memory: self.memory, actions, wake_at: wake_at.max(soon), reason }
     }
 
+    /// Whether everybody can see that no guard will end our primary.
+    fn is_confessed(&self) -> bool {
+        let last = self.seen.cluster().and_then(|cluster| cluster.last.as_ref());
+        last.is_some_and(|last| last.name == self.seen.me && Some(last.term) == self.leads() && !last.guarded)
+    }
+
     /// Whether nothing that the guard would have to end is there or about to be.
     fn guard_is_idle(&self, actions: &[Action]) -> bool {
-        if self.seen.rules.pause {
-            return self.memory.step_aside.is_none() && self.memory.promoting.is_none();
-        }
         let starts = |action: &Action| {
             matches!(action, Action::ArmGuard(_) | Action::Promote(_) | Action::StartPrimary)
         };
+        if self.seen.rules.pause && self.seen.may_be_primary() {
+            let begun = self.memory.step_aside.is_some() || self.memory.promoting.is_some();
+            return self.is_confessed() && !begun && !actions.iter().any(starts);
+        }
         let idle = match &self.seen.postgres {
             Postgres::Stopped => true,
             Postgres::Running(running) => matches!(running, Running::Standby { .. }),

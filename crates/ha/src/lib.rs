@@ -28,9 +28,9 @@ mod standing;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
-pub use memory::{Memory, Ordered, Race, Retry, StepAside, StepAsideWhy};
+pub use memory::{Announced, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy};
 pub use observation::{
-    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job,
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres, Running,
     Writable,
 };

@@ -2,7 +2,7 @@
 
 use crate::action::StopMode;
 use crate::observation::Order;
-use types::{Moment, NodeName, Term};
+use types::{Moment, NodeName, Term, Timeline};
 
 /// At most this many crashes are remembered.
 pub(crate) const CRASHES_KEPT: usize = 8;
@@ -44,12 +44,23 @@ pub struct Memory {
     pub must_rewind: bool,
     /// The switchover for which the candidates were asked: the revision of its key, and when.
     pub asked_for: Option<(i64, Moment)>,
+    /// What was announced last, and when: it takes a moment until it is seen.
+    pub announced: Option<Announced>,
     /// When the leader was last asked for its history.
     pub history_asked: Option<Moment>,
     /// Since when the running standby gets nothing from its leader.
     pub dry_since: Option<Moment>,
     /// We created the cluster and have not led it yet.
     pub created: bool,
+}
+
+/// An announcement that PostgreSQL accepts writes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Announced {
+    pub term: Term,
+    pub timeline: Timeline,
+    pub guarded: bool,
+    pub at: Moment,
 }
 
 /// A race for the lead.

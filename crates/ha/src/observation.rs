@@ -66,6 +66,8 @@ pub struct Cluster {
     pub failover: Option<Failover>,
     /// Who announced that it accepts writes, in which term.
     pub writable: Option<Writable>,
+    /// The member that announced this last; it outlives that member's lease.
+    pub last: Option<Last>,
     /// Where each earlier timeline of the cluster ended.
     pub history: BTreeMap<Timeline, Lsn>,
 }
@@ -127,6 +129,16 @@ pub struct Writable {
     pub name: NodeName,
     pub term: Term,
     pub timeline: Timeline,
+}
+
+/// `/baton/last`: written with every `/baton/writable`, in the same transaction, but without a lease.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Last {
+    pub name: NodeName,
+    pub term: Term,
+    pub timeline: Timeline,
+    /// Its guard ends it at its deadline. In pause nothing does, and others must not rely on it.
+    pub guarded: bool,
 }
 
 /// What our lease allows.

@@ -16,7 +16,28 @@ pub(crate) fn reachable(me: &NodeName, cluster: &Cluster) -> Vec<NodeName> {
 
 /// The newest timeline the cluster is known to have been on.
 pub(crate) fn newest_timeline(cluster: &Cluster) -> Option<Timeline> {
-    cluster.history.keys().next_back().map(|last| Timeline(last.0.saturating_add(1)))
+    let after = cluster.history.keys().next_back().map(|last| Timeline(last.0.saturating_add(1)));
+    after.max(cluster.last.as_ref().map(|last| last.timeline))
+}
+
+/// Why a position is not part of the cluster's history; `None` while it is, or may be.
+fn off_the_line(cluster: &Cluster, timeline: Timeline, lsn: Lsn) -> Option<Refusal> {
+    if let Some(end) = cluster.history.get(&timeline).copied() {
+        return (lsn > end).then_some(Refusal::Diverged { timeline, lsn, end });
+    }
+    // Timeline numbers are not used twice: a smaller one that is no ancestor of the last leader's leads nowhere.
+    let newest = cluster.last.as_ref().map(|last| last.timeline)?;
+    (timeline < newest).then_some(Refusal::DeadTimeline { mine: timeline, newest })
+}
+
+/// A primary that was left unguarded in pause and may still run: its silence says nothing.
+pub(crate) fn unguarded(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    let last = cluster.last.as_ref().filter(|last| !last.guarded && last.name != turn.seen.me)?;
+    let ended = match turn.seen.peers.answers.get(&last.name) {
+        Some(PeerAnswer::Said(facts)) => !facts.primary,
+        Some(PeerAnswer::Silent) | None => false,
+    };
+    (!ended).then(|| Refusal::UnguardedPrimary { peer: last.name.clone() })
 }
 
 /// What speaks against this member as a leader, without asking anybody.
@@ -37,8 +58,8 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     }
     let (timeline, lsn) = position(turn.seen)?;
     let newest = newest_timeline(cluster);
-    if let Some(end) = cluster.history.get(&timeline).copied().filter(|end| lsn > *end) {
-        return Some(Refusal::Diverged { timeline, lsn, end });
+    if let Some(refusal) = off_the_line(cluster, timeline, lsn) {
+        return Some(refusal);
     }
     if let Some(newest) = newest.filter(|newest| turn.seen.rules.check_timeline && timeline < *newest) {
         return Some(Refusal::OldTimeline { mine: timeline, newest });
@@ -60,7 +81,11 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
             continue;
         }
         let refusal = match turn.seen.peers.answers.get(name) {
-            Some(PeerAnswer::Said(facts)) => compare(turn.seen, name, facts, (timeline, lsn), named),
+            Some(PeerAnswer::Said(facts)) => {
+                let lost = facts.timeline.and_then(|theirs| off_the_line(cluster, theirs, facts.lsn));
+                let lost = lost.is_some() && !facts.primary;
+                if lost { None } else { compare(turn.seen, name, facts, (timeline, lsn), named) }
+            }
             Some(PeerAnswer::Silent) | None => member
                 .lsn
                 .filter(|theirs| {

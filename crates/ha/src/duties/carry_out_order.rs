@@ -97,7 +97,10 @@ fn reinitialize(turn: &mut Turn<'_>) -> Option<Answer> {
         let refusal = Answer::because(Why::ReinitializeRefusedAsLeader);
         return Some(refusal.act(Action::FinishOrder { done: false }));
     }
-    let Some(leader) = turn.seen.other_leader().cloned() else {
+    let leader = turn.seen.other_leader().cloned();
+    let ready =
+        |name: &NodeName| turn.seen.cluster().is_some_and(|c| super::primary_timeline(c, name).is_some());
+    let Some(leader) = leader.filter(ready) else {
         let refusal = Answer::because(Why::ReinitializeRefusedWithoutLeader);
         return Some(refusal.act(Action::FinishOrder { done: false }));
     };

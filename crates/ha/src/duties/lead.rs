@@ -110,7 +110,7 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
     }
 }
 
-fn lead(turn: &Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
+fn lead(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
     if !turn.seen.rules.pause {
         match turn.seen.guard {
             Guard::Absent => return Answer::because(Why::NoGuard),
@@ -124,11 +124,9 @@ fn lead(turn: &Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn:
         let answer = Answer::because(Why::ConfirmsInitialize { system_id });
         return answer.act(Action::ConfirmInitialize(system_id));
     }
-    let announced = cluster.writable.as_ref().is_some_and(|writable| {
-        writable.term == term && writable.timeline == timeline && writable.name == turn.seen.me
-    });
-    if announced {
+    let guarded = turn.seen.guard == Guard::Armed;
+    if super::announced(turn, cluster, term, timeline, guarded) {
         return Answer::because(Why::Leads { term });
     }
-    Answer::because(Why::Announces { term, timeline }).act(Action::AnnounceWritable { term, timeline, lsn })
+    super::announce(turn, Answer::because(Why::Announces { term, timeline }), (term, timeline, lsn), guarded)
 }

@@ -13,9 +13,11 @@ pub mod step_aside;
 pub mod survive_without_etcd;
 pub mod wait_for_job;
 
+use crate::action::Action;
 use crate::decision::{Answer, Turn};
+use crate::memory::Announced;
 use crate::observation::{Cluster, LeaderKey};
-use types::{NodeName, Timeline};
+use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
@@ -56,4 +58,35 @@ fn primary_timeline(cluster: &Cluster, leader: &NodeName) -> Option<Timeline> {
     }
     let member = cluster.members.get(leader)?;
     if member.primary && member.running { member.timeline } else { None }
+}
+
+/// Whether everybody can see that we accept writes in this term on this timeline, and whether we are guarded.
+fn announced(turn: &Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, guarded: bool) -> bool {
+    let me = &turn.seen.me;
+    let writable = cluster.writable.as_ref();
+    writable.is_some_and(|said| said.term == term && said.timeline == timeline && said.name == *me)
+        && cluster.last.as_ref().map_or(guarded, |last| {
+            last.term == term && last.timeline == timeline && last.name == *me && last.guarded == guarded
+        })
+}
+
+/// Announces it. The same is not said again before a moment has passed: it may only not be seen yet.
+fn announce(
+    turn: &mut Turn<'_>,
+    answer: Answer,
+    (term, timeline, lsn): (Term, Timeline, Lsn),
+    guarded: bool,
+) -> Answer {
+    let pause = turn.seen.rules.race_pause();
+    let said = Announced { term, timeline, guarded, at: turn.now };
+    let before = turn.memory.announced.filter(|before| Announced { at: turn.now, ..*before } == said);
+    match before.filter(|before| turn.now.since(before.at) < pause) {
+        Some(before) => answer.wake_at(before.at.after(pause)),
+        None => {
+            turn.memory.announced = Some(said);
+            answer
+                .act(Action::AnnounceWritable { term, timeline, lsn, guarded })
+                .wake_at(turn.now.after(pause))
+        }
+    }
 }

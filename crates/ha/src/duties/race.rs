@@ -108,7 +108,9 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         }
         return Answer::because(Why::WaitsForPeers).wake_at(asked.after(patience));
     }
-    let refusal = standing::gives_way(turn, cluster).or_else(|| standing::peers_refusal(turn, cluster));
+    let refusal = standing::unguarded(turn, cluster)
+        .or_else(|| standing::gives_way(turn, cluster))
+        .or_else(|| standing::peers_refusal(turn, cluster));
     match refusal {
         Some(_) if turn.now.since(asked) >= pause => ask(turn, race, peers),
         Some(refusal) => Answer::because(Why::Refuses(refusal)).wake_at(asked.after(pause)),

@@ -45,11 +45,11 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     };
     Some(match (turn.leads(), primary) {
         (Some(term), Some((timeline, lsn))) => {
-            let announced = cluster
-                .and_then(|cluster| cluster.writable.as_ref())
-                .is_some_and(|writable| writable.term == term && writable.timeline == timeline);
+            // Everybody must know that no guard would end this primary before the guard is disarmed.
+            let announced =
+                cluster.is_some_and(|cluster| super::announced(turn, cluster, term, timeline, false));
             let answer = Answer::because(Why::PausedLeading { term });
-            if announced { answer } else { answer.act(Action::AnnounceWritable { term, timeline, lsn }) }
+            if announced { answer } else { super::announce(turn, answer, (term, timeline, lsn), false) }
         }
         (Some(term), None) => Answer::because(Why::PausedReleasesLead).act(Action::ReleaseLeader(term)),
         (None, Some(_)) if free && super::refuse_foreign_data::verdict(turn) == Some(true) => {
