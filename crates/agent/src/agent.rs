@@ -28,7 +28,7 @@ use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running
 use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
 use serde_json::Value;
-use settings::{Dynamic, Loaded, Settings};
+use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,8 +38,8 @@ use types::{Moment, NodeName, PostgresState, Role};
 pub const CONTRACT_VERSION: &str = "4.1.5";
 
 /// Runs the agent until it is told to end.
-pub async fn run(loaded: Loaded) -> Result<(), Error> {
-    let mut agent = Agent::start(loaded).await?;
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let mut agent = Agent::start(settings).await?;
     let why = agent.turn_forever().await;
     agent.end(why).await
 }
@@ -66,11 +66,8 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(loaded: Loaded) -> Result<Agent, Error> {
-        let settings = Arc::new(loaded.settings);
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
+    async fn start(settings: Settings) -> Result<Agent, Error> {
+        let settings = Arc::new(settings);
         let installation = Installation::find(settings.postgresql.bin_dir.as_deref()).await;
         let installation = installation.map_err(Error::Installation)?;
         let data_dir = settings.postgresql.data_dir.clone();
@@ -178,6 +175,10 @@ impl Agent {
         let turn = Turn {
             snapshot: view.snapshot.clone(),
             dynamic: self.dynamic.clone(),
+            history_rows: match self.dynamic.max_timelines_history {
+                0 => 1000,
+                rows => rows as usize,
+            },
             by: self.etcd_deadline(&seen, now),
         };
         let mut failed = false;
@@ -334,10 +335,6 @@ impl Agent {
                 config: self.config.clone(),
                 use_slots: self.dynamic.use_slots,
                 slots_ttl: Duration::from_secs(self.dynamic.member_slots_ttl.into()),
-                history_rows: match self.dynamic.max_timelines_history {
-                    0 => 1000,
-                    rows => rows as usize,
-                },
             }),
             (_, _) => None,
         };
@@ -360,6 +357,7 @@ impl Agent {
         let rest = &settings.restapi;
         member.api_url = Some(format!("{}://{}/patroni", rest.protocol(), rest.connect_address));
         member.version = Some(CONTRACT_VERSION.to_owned());
+        member.baton = Some(env!("CARGO_PKG_VERSION").to_owned());
         member.proxy_url.clone_from(
             &postgresql
                 .proxy_address
@@ -519,11 +517,9 @@ fn dynamic_file(data_dir: &std::path::Path) -> std::path::PathBuf {
     data_dir.join("patroni.dynamic.json")
 }
 
-/// Whether another member runs Patroni: it publishes the same contract version, but not our word about writes; its floors hold then.
+/// Whether another member runs Patroni, whose floors hold then for all.
 fn another_is_patroni(snapshot: &Snapshot, me: &NodeName) -> bool {
-    snapshot.members.iter().any(|(name, member)| {
-        name != me && member.version.as_deref().is_some_and(|version| version != CONTRACT_VERSION)
-    })
+    snapshot.members.iter().any(|(name, member)| name != me && member.baton.is_none())
 }
 
 /// What the member key and the REST API call this.

@@ -37,7 +37,6 @@ pub(crate) struct Leading {
     pub use_slots: bool,
     /// A member's slot is kept so long after the member was seen last.
     pub slots_ttl: Duration,
-    pub history_rows: usize,
 }
 
 /// Says it; a cheap clone.
@@ -64,7 +63,6 @@ struct Said {
     member: Option<(String, LeaseId, Moment)>,
     shape: Option<String>,
     status: Option<(String, Term)>,
-    history: Option<Timeline>,
     chores_at: Option<Moment>,
     last_seen: BTreeMap<String, Moment>,
 }
@@ -107,7 +105,6 @@ impl Publisher {
                 self.lead(&word, leading, &mut said).await;
             } else {
                 said.status = None;
-                said.history = None;
                 said.chores_at = None;
             }
         }
@@ -175,12 +172,6 @@ impl Publisher {
             etcd.put_status(&status, leading.term, by).await?;
             said.status = Some((text, leading.term));
         }
-        if said.history != Some(leading.timeline) {
-            if let Some(rows) = self.history(snapshot, leading).await {
-                etcd.put_history(&rows, leading.term, by).await?;
-            }
-            said.history = Some(leading.timeline);
-        }
         // The lease was exchanged for one with another time to live: the word about writes moves along.
         if let (Some(writable), Some(lease)) = (&snapshot.writable, self.inner.keeper.lease().id)
             && writable.term == leading.term
@@ -204,40 +195,6 @@ impl Publisher {
         }
         slots.insert(slot_name(&self.inner.me), leading.lsn);
         Status { optime: leading.lsn, slots, retain_slots: Vec::new() }
-    }
-
-    /// The rows of `/history` for the present timeline; `None` on the first one and when there is nothing new.
-    async fn history(&self, snapshot: &Snapshot, leading: &Leading) -> Option<Vec<HistoryRow>> {
-        let known = snapshot.history.last().map(|row| row.timeline.0);
-        if leading.timeline.0 <= 1 || known == Some(leading.timeline.0 - 1) {
-            return None;
-        }
-        let path = self.inner.local.data_dir().join(format!("pg_wal/{:08X}.history", leading.timeline.0));
-        let text = tokio::fs::read_to_string(&path).await.ok()?;
-        let history = types::History::parse(leading.timeline, &text).ok()?;
-        let now = jiff::Timestamp::try_from(clock::wall()).ok()?;
-        let now = now.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string();
-        let mut rows: Vec<HistoryRow> = history
-            .lines
-            .into_iter()
-            .map(|line| match snapshot.history.iter().find(|row| row.timeline == line.timeline) {
-                Some(row) => row.clone(),
-                None => HistoryRow {
-                    timeline: line.timeline,
-                    lsn: line.end,
-                    reason: line.reason,
-                    timestamp: None,
-                    new_leader: None,
-                },
-            })
-            .collect();
-        if let Some(last) = rows.last_mut() {
-            last.timestamp.get_or_insert(now);
-            last.new_leader.get_or_insert(self.inner.me.0.clone());
-        }
-        let excess = rows.len().saturating_sub(leading.history_rows.max(1));
-        rows.drain(..excess);
-        Some(rows)
     }
 
     /// One slot for every member, so that WAL it still needs is kept; those of members that have been away too long go.
@@ -288,6 +245,44 @@ impl Publisher {
             publisher.inner.checkpointing.with(|busy| *busy = false);
         });
     }
+}
+
+/// The rows of `/history` for the timeline on which this member leads; `None` on the first one and when there is nothing new.
+pub(crate) async fn history(
+    snapshot: &Snapshot,
+    me: &NodeName,
+    local: &Local,
+    timeline: Timeline,
+    most: usize,
+) -> Option<Vec<HistoryRow>> {
+    let known = snapshot.history.last().map(|row| row.timeline.0);
+    if timeline.0 <= 1 || known == Some(timeline.0 - 1) {
+        return None;
+    }
+    let path = local.data_dir().join(format!("pg_wal/{:08X}.history", timeline.0));
+    let text = tokio::fs::read_to_string(&path).await.ok()?;
+    let history = types::History::parse(timeline, &text).ok()?;
+    let now = jiff::Timestamp::try_from(clock::wall()).ok()?;
+    let now = now.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string();
+    let row =
+        |line: types::HistoryLine| match snapshot.history.iter().find(|row| row.timeline == line.timeline) {
+            Some(row) => row.clone(),
+            None => HistoryRow {
+                timeline: line.timeline,
+                lsn: line.end,
+                reason: line.reason,
+                timestamp: None,
+                new_leader: None,
+            },
+        };
+    let mut rows: Vec<HistoryRow> = history.lines.into_iter().map(row).collect();
+    if let Some(last) = rows.last_mut() {
+        last.timestamp.get_or_insert(now);
+        last.new_leader.get_or_insert(me.0.clone());
+    }
+    let excess = rows.len().saturating_sub(most.max(1));
+    rows.drain(..excess);
+    Some(rows)
 }
 
 async fn execute(local: &Local, plan: &SlotPlan) -> Result<(), String> {

@@ -22,6 +22,8 @@ pub enum Key {
     History,
     Failsafe,
     Writable,
+    /// Who accepted writes last.
+    Last,
 }
 
 impl Keys {
@@ -105,10 +107,22 @@ impl Keys {
         self.at("baton/writable")
     }
 
+    /// Who accepted writes last: what `baton_writable` said, without a lease.
+    #[must_use]
+    pub fn baton_last(&self) -> String {
+        self.at("baton/last")
+    }
+
     /// Who created the empty `initialize`, which has no name in it.
     #[must_use]
     pub fn baton_bootstrap(&self) -> String {
         self.at("baton/bootstrap")
+    }
+
+    /// Who took the lead last: changed with every taking, so that one that arrives late is recognised.
+    #[must_use]
+    pub fn baton_lead(&self) -> String {
+        self.at("baton/lead")
     }
 
     /// The record that `key` holds; `None` when it is not ours to read.
@@ -125,6 +139,7 @@ impl Keys {
             "history" => Key::History,
             "failsafe" => Key::Failsafe,
             "baton/writable" => Key::Writable,
+            "baton/last" => Key::Last,
             other => match other.strip_prefix("members/") {
                 Some(name) if !name.is_empty() && !name.contains('/') => Key::Member(NodeName::from(name)),
                 Some(_) | None => return None,
@@ -168,6 +183,7 @@ mod tests {
             (keys.history(), Key::History),
             (keys.failsafe(), Key::Failsafe),
             (keys.baton_writable(), Key::Writable),
+            (keys.baton_last(), Key::Last),
         ] {
             assert_eq!(keys.parse(&text), Some(key), "{text}");
         }

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub history: Vec<HistoryRow>,
     pub failsafe: Option<BTreeMap<NodeName, String>>,
     pub writable: Option<Writable>,
+    /// What the last `writable` said; it outlives that member's lease.
+    pub last: Option<Writable>,
     /// Keys whose values cannot be understood; what was known before is kept.
     pub spoiled: Vec<Spoiled>,
 }
@@ -106,6 +108,7 @@ impl Snapshot {
             Key::History => self.history.clear(),
             Key::Failsafe => self.failsafe = None,
             Key::Writable => self.writable = None,
+            Key::Last => self.last = None,
         }
     }
 
@@ -152,6 +155,7 @@ impl Snapshot {
             Key::History => self.history = parse_history(value)?,
             Key::Failsafe => self.failsafe = Some(parse_failsafe(value)?),
             Key::Writable => self.writable = Some(Writable { lease: lease(kv), ..Writable::parse(value)? }),
+            Key::Last => self.last = Some(Writable::parse(value)?),
         }
         Ok(())
     }
@@ -194,6 +198,7 @@ impl Snapshot {
             Key::History => self.history.clone_from(&previous.history),
             Key::Failsafe => self.failsafe.clone_from(&previous.failsafe),
             Key::Writable => self.writable.clone_from(&previous.writable),
+            Key::Last => self.last.clone_from(&previous.last),
         }
     }
 }
@@ -218,7 +223,7 @@ fn remedy(key: &Key) -> &'static str {
         Key::Member(_) => {
             "delete the key, and remove members that no longer exist; a running one writes its own again"
         }
-        Key::Status | Key::OptimeLeader | Key::History | Key::Failsafe | Key::Writable => {
+        Key::Status | Key::OptimeLeader | Key::History | Key::Failsafe | Key::Writable | Key::Last => {
             "delete the key; the leader writes it again"
         }
         Key::Failover => "delete the key, and order the switchover again",

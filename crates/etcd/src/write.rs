@@ -62,7 +62,7 @@ impl Etcd {
         self.put_as_leader("publish the failsafe members", self.keys().failsafe(), value, term, by).await
     }
 
-    /// Publishes that this primary accepts writes. It vanishes with the lease.
+    /// Publishes that this primary accepts writes. It vanishes with the lease; who said so last remains.
     pub async fn put_writable(
         &self,
         writable: &Writable,
@@ -72,9 +72,9 @@ impl Etcd {
     ) -> Result<(), Error> {
         let key = self.keys().baton_writable();
         let put = Put::own("publish that this primary is writable", key, writable.to_json());
-        self.commit(&Put { lease: Some(lease), leader: Some((self.keys().leader(), term)), ..put }, by)
-            .await
-            .map(drop)
+        let also = Some(self.keys().baton_last());
+        let leader = Some((self.keys().leader(), term));
+        self.commit(&Put { lease: Some(lease), also, leader, ..put }, by).await.map(drop)
     }
 
     /// Withdraws that this primary accepts writes.

@@ -11,6 +11,8 @@ pub struct Writable {
     pub name: NodeName,
     pub timeline: Timeline,
     pub lsn: Lsn,
+    /// A guard ends this primary at its deadline. In pause nothing does.
+    pub guarded: bool,
     /// As read: the lease on which the key hangs. Not part of the value.
     pub lease: Option<LeaseId>,
 }
@@ -24,6 +26,7 @@ impl Writable {
         map.insert("name".to_owned(), Value::from(self.name.as_str()));
         map.insert("timeline".to_owned(), Value::from(self.timeline.0));
         map.insert("lsn".to_owned(), Value::from(self.lsn.0));
+        map.insert("guarded".to_owned(), Value::from(self.guarded));
         Value::Object(map).to_string()
     }
 
@@ -35,7 +38,9 @@ impl Writable {
         let timeline =
             map.get("timeline").and_then(json::timeline).ok_or("timeline is missing or no number")?;
         let lsn = map.get("lsn").and_then(json::lsn).ok_or("lsn is missing or no number")?;
-        Ok(Writable { term: Term(term), name: NodeName(name), timeline, lsn, lease: None })
+        let guarded =
+            map.get("guarded").and_then(Value::as_bool).ok_or("guarded is missing or no boolean")?;
+        Ok(Writable { term: Term(term), name: NodeName(name), timeline, lsn, guarded, lease: None })
     }
 }
 
@@ -45,7 +50,7 @@ mod tests {
 
     #[test]
     fn writable_goes_both_ways() {
-        let text = r#"{"term":17,"name":"pg-1","timeline":3,"lsn":83886080}"#;
+        let text = r#"{"term":17,"name":"pg-1","timeline":3,"lsn":83886080,"guarded":true}"#;
         assert_eq!(Writable::parse(text).unwrap().to_json(), text);
         for spoiled in
             ["", "{}", r#"{"term":"17","name":"pg-1","timeline":3,"lsn":1}"#, r#"{"term":1,"name":"a"}"#]

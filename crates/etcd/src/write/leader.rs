@@ -18,7 +18,9 @@ impl Etcd {
         lease: LeaseId,
         by: Moment,
     ) -> Result<Option<Term>, Error> {
-        self.commit(&Acquire { leader: self.keys().leader(), me: me.as_str(), lease }, by).await
+        let keys = self.keys();
+        self.commit(&Acquire { leader: keys.leader(), mark: keys.baton_lead(), me: me.as_str(), lease }, by)
+            .await
     }
 
     /// Gives the lead back, if it is ours with this term, and with it the word that this primary is writable. Whether
@@ -33,6 +35,8 @@ impl Etcd {
 
 struct Acquire<'a> {
     leader: String,
+    /// Every taking changes it. The leader key itself, once deleted, does not tell that it ever was.
+    mark: String,
     me: &'a str,
     lease: LeaseId,
 }
@@ -45,22 +49,28 @@ impl Write for Acquire<'_> {
     }
 
     fn reads(&self) -> Vec<Read> {
-        vec![Read::Key(self.leader.clone())]
+        vec![Read::Key(self.leader.clone()), Read::Key(self.mark.clone())]
     }
 
-    fn transaction(&self, _base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
+    fn transaction(&self, base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
         let absent = Compare::create_revision(self.leader.as_str(), CompareOp::Equal, 0);
+        let unchanged = Compare::mod_revision(self.mark.as_str(), CompareOp::Less, base.saturating_add(1));
         let options = PutOptions::new().with_lease(self.lease.0);
-        (vec![absent], vec![TxnOp::put(self.leader.as_str(), self.me, Some(options))])
+        let puts = vec![
+            TxnOp::put(self.leader.as_str(), self.me, Some(options)),
+            TxnOp::put(self.mark.as_str(), self.me, None),
+        ];
+        (vec![absent, unchanged], puts)
     }
 
     fn executed(&self, revision: i64) -> Option<Term> {
         Some(Term(revision))
     }
 
-    fn judge(&self, seen: &Seen, _base: i64, _lost: bool) -> Verdict<Option<Term>> {
+    fn judge(&self, seen: &Seen, base: i64, _lost: bool) -> Verdict<Option<Term>> {
         match seen.get(&self.leader) {
-            None => Verdict::Resend,
+            None if seen.get(&self.mark).is_none_or(|mark| mark.mod_revision() <= base) => Verdict::Resend,
+            None => Verdict::Rebase,
             Some(kv) if kv.value() == self.me.as_bytes() && kv.lease() == self.lease.0 => {
                 Verdict::Done(Some(Term(kv.create_revision())))
             }

@@ -11,6 +11,8 @@ pub(super) struct Put {
     /// `None` deletes.
     pub(super) value: Option<String>,
     pub(super) lease: Option<LeaseId>,
+    /// A second key that gets the same value in the same transaction, without a lease.
+    pub(super) also: Option<String>,
     /// The leader key and the term that it must have.
     pub(super) leader: Option<(String, Term)>,
     pub(super) expected: Expected,
@@ -30,11 +32,11 @@ pub(super) enum Expected {
 impl Put {
     /// A put of a key that nobody else writes.
     pub(super) fn own(what: &'static str, key: String, value: String) -> Put {
-        Put { what, key, value: Some(value), lease: None, leader: None, expected: Expected::Own }
+        Put { what, key, value: Some(value), lease: None, also: None, leader: None, expected: Expected::Own }
     }
 
     pub(super) fn delete(what: &'static str, key: String, expected: Expected) -> Put {
-        Put { what, key, value: None, lease: None, leader: None, expected }
+        Put { what, key, value: None, lease: None, also: None, leader: None, expected }
     }
 
     /// Whether the key is as this write leaves it, and was not so before the call began.
@@ -82,7 +84,9 @@ impl Write for Put {
             }
             None => TxnOp::delete(key, None),
         };
-        (compares, vec![operation])
+        let also = self.also.as_deref().zip(self.value.as_deref());
+        let also = also.map(|(key, value)| TxnOp::put(key, value, None));
+        (compares, [operation].into_iter().chain(also).collect())
     }
 
     fn executed(&self, revision: i64) -> i64 {

@@ -12,6 +12,7 @@ mod cluster;
 mod faults;
 mod lease;
 mod lost_answers;
+mod proxy;
 mod spoiled;
 mod tls;
 mod watch;

@@ -67,7 +67,8 @@ async fn the_lead_is_taken_by_one_and_each_term_is_larger() {
         let leader = etcd.snapshot(within(20)).await.unwrap().leader.unwrap();
         assert_eq!((leader.name, leader.lease, leader.term), (a(), ours.lease, term));
 
-        let writable = Writable { term, name: a(), timeline: Timeline(3), lsn: Lsn(77), lease: None };
+        let writable =
+            Writable { term, name: a(), timeline: Timeline(3), lsn: Lsn(77), guarded: true, lease: None };
         assert_eq!(etcd.put_writable(&writable, ours.lease, term, within(20)).await, Ok(()));
         assert_eq!(etcd.release_leader(&b(), term, within(20)).await, Ok(false), "not hers");
         assert_eq!(etcd.release_leader(&a(), Term(term.0 - 1), within(20)).await, Ok(false), "another term");
@@ -107,7 +108,8 @@ async fn what_only_the_leader_writes_needs_its_term() {
         }];
         let failsafe = BTreeMap::from([(a(), "http://a/patroni".to_owned())]);
         let sync = Sync { leader: Some(b()), quorum: 1, sync_standby: vec![a()], mod_revision: 0 };
-        let writable = Writable { term, name: b(), timeline: Timeline(2), lsn: Lsn(1), lease: None };
+        let writable =
+            Writable { term, name: b(), timeline: Timeline(2), lsn: Lsn(1), guarded: true, lease: None };
         for (term, outcome) in [(old, Err(Error::Conflict)), (term, Ok(()))] {
             assert_eq!(etcd.put_status(&status, term, within(20)).await, outcome);
             assert_eq!(etcd.put_optime_leader(Lsn(4), term, within(20)).await, outcome);
