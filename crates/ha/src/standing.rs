@@ -30,10 +30,17 @@ fn off_the_line(cluster: &Cluster, timeline: Timeline, lsn: Lsn) -> Option<Refus
     (timeline < newest).then_some(Refusal::DeadTimeline { mine: timeline, newest })
 }
 
+/// What a peer answered in this race; what it said in an earlier one counts no more.
+fn answer<'a>(turn: &'a Turn<'_>, peer: &NodeName) -> Option<&'a PeerAnswer> {
+    let asked = turn.memory.race?.asked?;
+    let fresh = turn.seen.peers.asked.is_some_and(|answered| answered >= asked);
+    turn.seen.peers.answers.get(peer).filter(|_| fresh)
+}
+
 /// A primary that was left unguarded in pause and may still run: its silence says nothing.
 pub(crate) fn unguarded(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let last = cluster.last.as_ref().filter(|last| !last.guarded && last.name != turn.seen.me)?;
-    let ended = match turn.seen.peers.answers.get(&last.name) {
+    let ended = match answer(turn, &last.name) {
         Some(PeerAnswer::Said(facts)) => !facts.primary,
         Some(PeerAnswer::Silent) | None => false,
     };
@@ -66,7 +73,9 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     }
     let by = cluster.optime.map_or(0, |optime| optime.bytes_since(lsn));
     let limit = turn.seen.rules.maximum_lag_on_failover;
-    (by > limit).then_some(Refusal::BehindTooFar { by, limit })
+    // A person who names a member has seen how far behind it is.
+    let named = named_candidate(turn.seen, cluster.failover.as_ref());
+    (by > limit && !named).then_some(Refusal::BehindTooFar { by, limit })
 }
 
 /// What the peers' answers say against this member.
@@ -80,7 +89,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
         if *name == turn.seen.me || Some(name) == stepping_down {
             continue;
         }
-        let refusal = match turn.seen.peers.answers.get(name) {
+        let refusal = match answer(turn, name) {
             Some(PeerAnswer::Said(facts)) => {
                 let lost = facts.timeline.and_then(|theirs| off_the_line(cluster, theirs, facts.lsn));
                 let lost = lost.is_some() && !facts.primary;
@@ -142,7 +151,7 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     if turn.now.since(race.since) >= turn.seen.rules.ttl {
         return None;
     }
-    let fit = match turn.seen.peers.answers.get(candidate)? {
+    let fit = match answer(turn, candidate)? {
         PeerAnswer::Said(facts) => !facts.nofailover && !facts.unprotected,
         PeerAnswer::Silent => false,
     };

@@ -19,17 +19,20 @@ pub enum Without {
     Terms,
     /// What the peers say about their positions is not heard in a race.
     Peers,
+    /// A promotion takes the next timeline number, whoever may have used it before.
+    Claims,
     /// The deadline counts from the answer to a renewal, and without a margin.
     SentTime,
 }
 
 impl Without {
     /// All of them, with the word for the command line.
-    pub const ALL: [(&'static str, Without); 5] = [
+    pub const ALL: [(&'static str, Without); 6] = [
         ("guard", Without::Guard),
         ("door", Without::Door),
         ("terms", Without::Terms),
         ("peers", Without::Peers),
+        ("claims", Without::Claims),
         ("sent-time", Without::SentTime),
     ];
 }

@@ -8,7 +8,7 @@
 
 use crate::clock::Time;
 use crate::world::NodeNo;
-use ha::{Failover, Initialize, Writable};
+use ha::{Failover, Initialize, Last, Writable};
 use std::collections::BTreeMap;
 use types::{Lsn, SystemId, Term, Timeline};
 
@@ -24,6 +24,9 @@ pub struct Keys {
     pub optime: Option<Lsn>,
     pub failover: Option<Failover>,
     pub writable: Option<Writable>,
+    pub last: Option<Last>,
+    /// The highest timeline number that a leader has claimed: claimed with the leader key, so no number is used twice.
+    pub claimed: Timeline,
     pub history: BTreeMap<Timeline, Lsn>,
     pub paused: bool,
 }
@@ -54,10 +57,10 @@ pub enum Write {
     CreateInitialize { lease: u64 },
     ConfirmInitialize(SystemId),
     RemoveInitialize,
-    Acquire { lease: u64 },
+    Acquire { lease: u64, timeline: Timeline },
     Adopt { term: Term, lease: u64 },
     Release(Term),
-    Announce { writable: Writable, history: BTreeMap<Timeline, Lsn> },
+    Announce { writable: Writable, guarded: bool, history: BTreeMap<Timeline, Lsn> },
     Withdraw(Term),
     ClearFailover(i64),
     Member { member: ha::Member, lease: u64, optime: Option<(Term, Lsn)> },
@@ -109,6 +112,8 @@ impl Etcd {
             optime: None,
             failover: None,
             writable: None,
+            last: None,
+            claimed: Timeline(1),
             history: BTreeMap::new(),
             paused: false,
         };
@@ -210,14 +215,17 @@ impl Etcd {
             Write::RemoveInitialize if keys.initialize == Initialize::InProgress => {
                 self.keys.initialize = Initialize::Absent;
             }
-            Write::Acquire { lease } if keys.leader.is_none() && self.lives(*lease) => {
+            Write::Acquire { lease, timeline } if keys.leader.is_none() && self.lives(*lease) => {
+                self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
                 self.keys.leader = Some(Leader { node: from, term: Term(next), lease: *lease });
             }
             Write::Adopt { term, lease } if self.is_term(*term) && self.lives(*lease) => {
                 self.keys.leader = Some(Leader { node: from, term: *term, lease: *lease });
             }
             Write::Release(term) if self.is_term(*term) => self.keys.leader = None,
-            Write::Announce { writable, history } if self.is_term(writable.term) => {
+            Write::Announce { writable, guarded, history } if self.is_term(writable.term) => {
+                let Writable { name, term, timeline } = writable.clone();
+                self.keys.last = Some(Last { name, term, timeline, guarded: *guarded });
                 self.keys.writable = Some(writable.clone());
                 self.keys.history.clone_from(history);
             }

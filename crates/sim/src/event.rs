@@ -9,7 +9,7 @@ use ha::PeerFacts;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::rc::Rc;
-use types::History;
+use types::{History, Moment};
 
 /// Something that happens in the world.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Event {
     /// PostgreSQL of a node has come as far as it was on its way to.
     Postgres { node: NodeNo, token: u64 },
     /// The guard of a node looks at its deadline.
-    Guard { node: NodeNo },
+    Guard { node: NodeNo, deadline: Moment },
     /// The guard's kill has taken effect.
     Killed { node: NodeNo, token: u64 },
     /// All standbys take what their upstream has.

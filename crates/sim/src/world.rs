@@ -180,7 +180,7 @@ impl World {
             Event::PeerAsked { asker, life, round, peer } => self.peer_asked(asker, life, round, peer),
             Event::HistoryAsked { asker, life, leader } => self.history_asked(asker, life, leader),
             Event::Postgres { node, token } => self.postgres_steps(node, token),
-            Event::Guard { node } => self.guard_looks(node),
+            Event::Guard { node, deadline } => self.guard_looks(node, deadline),
             Event::Killed { node, token } => self.guard_killed(node, token),
             Event::Replicate => self.replicate(),
             Event::RouterHears { keys } => self.router_hears(keys),

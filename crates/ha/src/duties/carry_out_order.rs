@@ -116,10 +116,14 @@ fn reinitialize(turn: &mut Turn<'_>) -> Option<Answer> {
             Some(Answer::because(reason).act(Action::Begin(Work::Clone(leader))))
         }
         Stage::Stopped if turn.memory.reconciled.as_ref() == Some(&leader) => None,
-        Stage::Stopped if turn.memory.clone.due(turn.now) => {
-            Some(Answer::because(reason).act(Action::Begin(Work::Clone(leader))))
+        Stage::Stopped if turn.seen.postgres != Postgres::Stopped => {
+            let patience = turn.seen.rules.retry_timeout;
+            Some(Answer::because(reason).act_all(turn.stop(StopMode::Immediate, patience)))
         }
-        Stage::Stopped => None,
+        Stage::Stopped => Some(match turn.memory.clone.not_before.filter(|at| turn.now < *at) {
+            Some(at) => Answer::because(reason).wake_at(at),
+            None => Answer::because(reason).act(Action::Begin(Work::Clone(leader))),
+        }),
         Stage::Running => {
             turn.memory.ordered = None;
             Some(Answer::because(Why::ReinitializeDone).act(Action::FinishOrder { done: true }))

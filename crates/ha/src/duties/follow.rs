@@ -65,7 +65,7 @@ fn follow(turn: &mut Turn<'_>, running: &Running) -> Answer {
         LeaderKey::Free => return Answer::because(Why::WaitsForView),
         LeaderKey::Spoiled { .. } => return Answer::because(Why::LeaderKeySpoiled),
         LeaderKey::Held { name, term, .. } if *name == turn.seen.me => {
-            return Answer::because(Why::KeyNamesUs { term: *term }).act(Action::AdoptLeader(*term));
+            return super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term);
         }
         LeaderKey::Held { name, .. } => name.clone(),
     };
@@ -105,6 +105,7 @@ fn dry(turn: &mut Turn<'_>, cluster: &Cluster, leader: NodeName, timeline: Timel
         return follows;
     }
     turn.memory.must_rewind = true;
+    turn.memory.reconciled = None;
     turn.memory.dry_since = None;
     let patience = turn.seen.rules.primary_stop_timeout;
     let actions = turn.stop(StopMode::Fast, patience);

@@ -60,7 +60,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         (_, Contact::Lost { .. }) => Some(stop(turn, Why::LeadGoneWithoutEtcd)),
         (LeaderKey::Held { term, .. }, Contact::Live) => {
             let reason = Why::LeaderKeyNamesUsUnderAnotherLease { term };
-            Some(Answer::because(reason).act(Action::AdoptLeader(term)))
+            Some(super::adopt(turn, Answer::because(reason), term))
         }
         (LeaderKey::Spoiled { term }, Contact::Live) if turn.memory.term == Some(term) => {
             Some(Answer::because(Why::LeaderKeySpoiledUnderUs { term }).act(Action::AdoptLeader(term)))

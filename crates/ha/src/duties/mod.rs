@@ -16,7 +16,7 @@ pub mod wait_for_job;
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::memory::Announced;
-use crate::observation::{Cluster, LeaderKey};
+use crate::observation::{Authority, Cluster, LeaderKey};
 use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
@@ -88,5 +88,18 @@ fn announce(
                 .act(Action::AnnounceWritable { term, timeline, lsn, guarded })
                 .wake_at(turn.now.after(pause))
         }
+    }
+}
+
+/// The leader key names us: attach it to our lease. When it hangs there already and only the authority has run out, the
+/// next renewal decides.
+fn adopt(turn: &Turn<'_>, answer: Answer, term: Term) -> Answer {
+    let attached = match turn.seen.cluster().map(|cluster| &cluster.leader) {
+        Some(LeaderKey::Held { ours, .. }) => *ours,
+        Some(LeaderKey::Free | LeaderKey::Spoiled { .. }) | None => false,
+    };
+    match turn.seen.authority {
+        Authority::Held { term: held, .. } if held == term && attached => answer,
+        Authority::Held { .. } | Authority::None => answer.act(Action::AdoptLeader(term)),
     }
 }

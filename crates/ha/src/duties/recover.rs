@@ -99,7 +99,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
             rejoin::answer(turn, &cluster, &control, name)
         }
         LeaderKey::Held { term, .. } => {
-            Answer::because(Why::KeyNamesUs { term: *term }).act(Action::AdoptLeader(*term))
+            super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term)
         }
         LeaderKey::Free | LeaderKey::Spoiled { .. } => start(turn, Why::StartsStandbyToRace, None),
     })

@@ -8,7 +8,7 @@ use crate::event::ForAgent;
 use crate::note;
 use crate::world::{NodeNo, World};
 use ha::{Action, Authority, ExitWhy, Writable};
-use types::{NodeName, Term};
+use types::{NodeName, Term, Timeline};
 
 /// What became of an action.
 enum Came {
@@ -187,17 +187,24 @@ impl World {
             Action::CreateInitialize => Write::CreateInitialize { lease },
             Action::ConfirmInitialize(id) => Write::ConfirmInitialize(*id),
             Action::RemoveInitialize => Write::RemoveInitialize,
-            Action::AcquireLeader => Write::Acquire { lease },
+            Action::AcquireLeader => {
+                let timeline = self.nodes[node].postgres.disk.database().map(|d| d.wal.timeline());
+                Write::Acquire { lease, timeline: timeline.unwrap_or(Timeline(1)) }
+            }
             Action::AdoptLeader(term) => Write::Adopt { term: *term, lease },
             Action::ReleaseLeader(term) => Write::Release(*term),
             Action::WithdrawWritable(term) => Write::Withdraw(*term),
             Action::ClearFailover(revision) => Write::ClearFailover(*revision),
-            Action::AnnounceWritable { term, timeline, .. } => {
+            Action::AnnounceWritable { term, timeline, guarded, .. } => {
                 let history =
                     self.nodes[node].postgres.disk.database().map(|database| database.wal.history());
                 let lines = history.into_iter().flat_map(|history| history.lines);
                 let writable = Writable { name: agent.seen.me.clone(), term: *term, timeline: *timeline };
-                Write::Announce { writable, history: lines.map(|line| (line.timeline, line.end)).collect() }
+                Write::Announce {
+                    writable,
+                    guarded: *guarded,
+                    history: lines.map(|line| (line.timeline, line.end)).collect(),
+                }
             }
             _ => return Came::Failed,
         };

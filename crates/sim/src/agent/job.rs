@@ -41,10 +41,12 @@ impl World {
         }
         match &work {
             Work::Bootstrap => self.nodes[node].postgres.disk = Disk::Incomplete,
-            Work::Clone(_) => {
+            // The source is asked before anything is moved aside.
+            Work::Clone(from) if self.copy_of(node, from).is_some() => {
                 self.law_of_wipe(node);
                 self.nodes[node].postgres.disk = Disk::Incomplete;
             }
+            Work::Clone(_) => {}
             Work::Rewind { .. } => self.law_of_rewind(node, &work),
             Work::Checkpoint => {}
         }
@@ -81,6 +83,7 @@ impl World {
                 Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
                 None => return false,
             },
+            Work::Rewind { from, .. } if self.copy_of(node, from).is_none() => return false,
             Work::Rewind { from, .. } => match self.copy_of(node, from).filter(|_| ok) {
                 Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
                 None => {

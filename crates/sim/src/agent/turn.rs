@@ -117,6 +117,7 @@ impl World {
             optime: keys.optime,
             failover: keys.failover.clone(),
             writable: keys.writable.clone(),
+            last: keys.last.clone(),
             history: keys.history.clone(),
         }
     }
