@@ -34,6 +34,7 @@ async fn send(shared: &Shared, place: &Place, packet: &[u8]) -> io::Result<()> {
     let mut stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
     tcp::tune(&stream, &shared.config.tcp)?;
     stream.write_all(packet).await?;
-    stream.read(&mut [0; 1]).await?;
+    // PostgreSQL answers nothing: the end is the answer.
+    while stream.read(&mut [0; 16]).await? > 0 {}
     Ok(())
 }

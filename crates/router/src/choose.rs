@@ -16,22 +16,22 @@ pub(crate) enum Choice<'a> {
     Hold(Why),
 }
 
-/// Why a session has to wait.
+/// Why a session has to wait: what is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Why {
-    NoPrimary(NoPrimary),
+    Primary(NoPrimary),
     /// No member for reading, and no primary to stand in.
-    NoReplica(NoPrimary),
+    Replica(NoPrimary),
     /// No member for the offline service, where the primary never stands in.
-    NoOffline,
+    Offline,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::NoPrimary(why) => write!(f, "{why}"),
-            Why::NoReplica(why) => write!(f, "no replica can be used, and {why}"),
-            Why::NoOffline => write!(f, "no replica can be used"),
+            Why::Primary(why) => write!(f, "{why}"),
+            Why::Replica(why) => write!(f, "no replica can be used, and {why}"),
+            Why::Offline => write!(f, "no replica can be used"),
         }
     }
 }
@@ -66,16 +66,16 @@ pub(crate) fn choose<'a>(
     match service.role {
         Role::Primary => match primary() {
             Ok((target, term)) => Choice::Primary { target, term },
-            Err(why) => Choice::Hold(Why::NoPrimary(why)),
+            Err(why) => Choice::Hold(Why::Primary(why)),
         },
         Role::Replica => match (least(&truth.replicas).or_else(|| least(&truth.offline)), primary()) {
             (Some(target), _) => Choice::Replica { target },
             (None, Ok((target, term))) => Choice::Primary { target, term },
-            (None, Err(why)) => Choice::Hold(Why::NoReplica(why)),
+            (None, Err(why)) => Choice::Hold(Why::Replica(why)),
         },
         Role::Offline => match least(&truth.offline).or_else(|| least(&truth.replicas)) {
             Some(target) => Choice::Replica { target },
-            None => Choice::Hold(Why::NoOffline),
+            None => Choice::Hold(Why::Offline),
         },
     }
 }
@@ -166,7 +166,7 @@ mod tests {
         let service = Service::new("s", ([127, 0, 0, 1], 0).into(), Role::Replica);
         let truth = Truth::closed("etcd has not answered");
         let Choice::Hold(why) = choose(&service, &truth, |_| 0, &[], 0) else { panic!("no hold") };
-        assert!(matches!(&why, Why::NoReplica(NoPrimary::NeverSeen { .. })));
+        assert!(matches!(&why, Why::Replica(NoPrimary::NeverSeen { .. })));
         assert!(why.to_string().ends_with("not known yet: etcd has not answered"), "{why}");
     }
 }

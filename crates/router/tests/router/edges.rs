@@ -1,6 +1,7 @@
 //! Limits, odd clients, and the end of the router.
 
-use crate::harness::{RunningRouter, World, config, etcd_at, free_port, refusal, until};
+use crate::harness::{RunningRouter, World, config, etcd_at, refusal, until};
+use crate::servers::free_port;
 use router::{Error, Router};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

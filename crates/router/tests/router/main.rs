@@ -1,9 +1,18 @@
 //! The router on a real etcd and real PostgreSQL servers; the tests write the keys that agents would write.
 
+#[cfg(test)]
 mod cancels;
+#[cfg(test)]
 mod edges;
+#[cfg(test)]
 mod etcd_away;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod holding;
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
 mod terms;
+#[cfg(test)]
 mod tls;

@@ -1,6 +1,7 @@
 //! psql, with and without encryption, through the router.
 
-use crate::harness::{World, pg_bin};
+use crate::harness::World;
+use crate::servers::pg_bin;
 use std::process::Command;
 
 fn psql(world: &World, options: &str) -> (bool, String) {
