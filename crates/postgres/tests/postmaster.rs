@@ -1,4 +1,5 @@
 //! The life of a postmaster: started, found, watched, stopped, killed.
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking, as tests do")]
 
 mod common;
 
@@ -32,7 +33,7 @@ async fn ready(server: &Server) {
 }
 
 async fn ended(postmaster: &Postmaster) {
-    timeout(SOON, postmaster.exited()).await.expect("the postmaster ends");
+    timeout(SOON, postmaster.exited()).await.unwrap();
     assert!(!postmaster.alive());
 }
 
@@ -343,6 +344,7 @@ async fn the_death_of_its_starter_does_not_reach_it() {
     ended(&postmaster).await;
 }
 
+#[expect(clippy::print_stdout, reason = "the test that started this process reads it")]
 async fn start_and_be_killed(scratch: &Path) {
     // A descriptor that was given to the agent and that it did not open itself is inheritable.
     let lock = File::create(scratch.join("lock")).unwrap();

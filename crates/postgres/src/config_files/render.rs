@@ -128,7 +128,7 @@ pub(super) fn without_recovery(content: &[u8]) -> Option<Vec<u8>> {
         parameter::of_line(&text).is_some_and(|(name, _)| DECIDED.contains(&name.as_str()))
     };
     let lines: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
-    lines.iter().any(|line| decided(&line)).then(|| {
+    lines.iter().any(decided).then(|| {
         let kept: Vec<&[u8]> = lines.into_iter().filter(|line| !decided(line)).collect();
         kept.concat()
     })

@@ -4,6 +4,12 @@
 //! Everything that a test starts has its working directory below its scratch directory; when the scratch directory
 //! is dropped, those processes are killed by their ids and the files removed.
 #![allow(dead_code, unreachable_pub, reason = "every test program uses another part of this module")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a helper of tests fails as tests do"
+)]
 
 use postgres::installation::{Installation, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
