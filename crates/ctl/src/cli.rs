@@ -1,0 +1,436 @@
+//! The whole grammar of the command line: every command, argument and option, and nothing that acts.
+//!
+//! Called through a link named `patronictl` the grammar is the same; through one named `patroni` it is that of
+//! `baton agent`. Options may stand before or after arguments.
+
+use crate::render::Format;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Keeps a PostgreSQL cluster with exactly one leader, always.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, after_long_help = crate::exit_codes::help(), disable_help_subcommand = false, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub reach: Reach,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the commands for a cluster find it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Reach {
+    /// Configuration file of the commands; else ~/.config/patroni/patronictl.yaml
+    #[arg(short, long, global = true, env = "PATRONICTL_CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Where etcd is: etcd3://host:port,host:port/namespace
+    #[arg(short, long, alias = "dcs", global = true, env = "DCS_URL", value_name = "URL")]
+    pub dcs_url: Option<String>,
+    /// Do not verify the certificates of the members' REST APIs
+    #[arg(short = 'k', long, global = true)]
+    pub insecure: bool,
+}
+
+/// What `baton` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run beside PostgreSQL and keep this member in its cluster
+    Agent(AgentArgs),
+    /// Run the router: one address whose ports lead to the primary and the replicas
+    Router(RouterArgs),
+    /// Hold the deadline of the lead over PostgreSQL; the agent starts this itself
+    #[command(hide = true)]
+    Guard(GuardArgs),
+    /// Show a whole cluster on this machine, real PostgreSQL and etcd included
+    Demo(DemoArgs),
+    /// Read a configuration and say what it means and what is wrong with it; starts nothing
+    Check(CheckArgs),
+    /// List the members of a cluster
+    List(ListArgs),
+    /// Show who replicates from whom
+    Topology(TopologyArgs),
+    /// Hand the lead to a replica in good order
+    Switchover(SwitchoverArgs),
+    /// Make a replica lead, also when the leader is lost
+    Failover(FailoverArgs),
+    /// Stop managing: nothing is started, stopped or promoted by itself
+    Pause(PauseArgs),
+    /// Manage again after a pause
+    Resume(PauseArgs),
+    /// Restart PostgreSQL on members
+    Restart(RestartArgs),
+    /// Make members read their configuration files again
+    Reload(ReloadArgs),
+    /// Throw away a replica's data and clone it again
+    Reinit(ReinitArgs),
+    /// Show the timelines and who led them
+    History(HistoryArgs),
+    /// Show the dynamic configuration
+    ShowConfig(ClusterArg),
+    /// Change the dynamic configuration
+    EditConfig(EditConfigArgs),
+    /// Tell in plain words what the members decided lately, and why
+    Why(WhyArgs),
+    /// Show the version of this program, and of the members
+    Version(VersionArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The YAML file, or a directory of them; else PATRONI_CONFIGURATION or PATRONI_* variables
+    #[arg(env = "BATON_CONFIG")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouterArgs {
+    /// The YAML file, or a directory of them
+    #[arg(env = "BATON_CONFIG")]
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// The memory that it shares with the agent
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The YAML file, or a directory of them
+    #[arg(env = "BATON_CONFIG")]
+    pub file: PathBuf,
+    /// Read it as `baton router` would
+    #[arg(long)]
+    pub router: bool,
+    /// Print only what is wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Let the demo break its own cluster, count what clients lost, and end
+    #[arg(long)]
+    pub drive: bool,
+    /// Where everything is kept while it runs
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+    /// Every commit waits for a synchronous standby
+    #[arg(long)]
+    pub synchronous: bool,
+    /// Another lease time than a new cluster gets
+    #[arg(long, value_name = "SECONDS")]
+    pub ttl: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArg {
+    /// The cluster; else the scope of the configuration
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: Option<String>,
+}
+
+/// How often the screen is drawn anew.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Repeat {
+    /// Draw the screen anew every 2 seconds
+    #[arg(short = 'W')]
+    pub watch: bool,
+    /// Draw it anew every so many seconds
+    #[arg(short = 'w', long = "watch", value_name = "SECONDS", value_parser = seconds)]
+    pub every: Option<f64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The clusters; else the scope of the configuration
+    #[arg(value_name = "CLUSTER")]
+    pub clusters: Vec<String>,
+    /// Show all columns, the term and who is writable
+    #[arg(short, long)]
+    pub extended: bool,
+    /// Print the time first
+    #[arg(short, long)]
+    pub timestamp: bool,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub repeat: Repeat,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TopologyArgs {
+    /// The clusters; else the scope of the configuration
+    #[arg(value_name = "CLUSTER")]
+    pub clusters: Vec<String>,
+    #[command(flatten)]
+    pub repeat: Repeat,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SwitchoverArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The name of the current leader
+    #[arg(long, alias = "primary", visible_alias = "primary", value_name = "MEMBER")]
+    pub leader: Option<String>,
+    /// The member that shall lead; else the best one
+    #[arg(long, value_name = "MEMBER")]
+    pub candidate: Option<String>,
+    /// When, such as 2030-01-01T10:00+00:00; else now
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FailoverArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The member that shall lead
+    #[arg(long, value_name = "MEMBER")]
+    pub candidate: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// Wait until every member has seen it
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Members by role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum RoleFilter {
+    Leader,
+    Primary,
+    StandbyLeader,
+    Replica,
+    Standby,
+    #[default]
+    Any,
+}
+
+/// The members that a command is for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MembersArg {
+    /// The cluster; else the scope of the configuration
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: Option<String>,
+    /// The members; else all
+    #[arg(value_name = "MEMBER")]
+    pub members: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub members: MembersArg,
+    /// Only members of this role
+    #[arg(short, long, value_enum)]
+    pub role: Option<RoleFilter>,
+    /// Only one of them, whichever
+    #[arg(long)]
+    pub any: bool,
+    /// When, such as 2030-01-01T10:00+00:00; else now
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+    /// Only where PostgreSQL is older than this
+    #[arg(long, value_name = "VERSION")]
+    pub pg_version: Option<String>,
+    /// Only where a restart is pending
+    #[arg(long)]
+    pub pending: bool,
+    /// Fail over when a restart takes longer than this, such as 30 or 1min
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub members: MembersArg,
+    /// Only members of this role
+    #[arg(short, long, value_enum)]
+    pub role: Option<RoleFilter>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReinitArgs {
+    #[command(flatten)]
+    pub members: MembersArg,
+    /// Clone from the leader, whatever the tags say
+    #[arg(long)]
+    pub from_leader: bool,
+    /// Wait until it is done, and show how far it is
+    #[arg(long)]
+    pub wait: bool,
+    /// Ask nothing, and cancel what the member is doing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EditConfigArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// Do not show the changes
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Set a value, such as ttl=20 or postgresql.use_pg_rewind=true; an empty one removes the key
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Set a parameter of PostgreSQL
+    #[arg(short, long, value_name = "PARAMETER=VALUE")]
+    pub pg: Vec<String>,
+    /// Merge this YAML file into the configuration; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub apply: Option<String>,
+    /// Replace the configuration by this YAML file; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub replace: Option<String>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The member; else all
+    #[arg(value_name = "MEMBER")]
+    pub member: Option<String>,
+    /// The cluster; else the scope of the configuration
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<String>,
+    /// How many decisions of each member
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
+    pub count: usize,
+    /// Print what the members said as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VersionArgs {
+    #[command(flatten)]
+    pub members: MembersArg,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("expected seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Command};
+    use clap::{CommandFactory, Parser};
+
+    fn parse(line: &str) -> Command {
+        let cli = Cli::try_parse_from(line.split_whitespace());
+        cli.unwrap_or_else(|error| panic!("{line}: {error}")).command
+    }
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_follow_arguments() {
+        match parse("patronictl list demo -e other -f tsv -c /etc/x.yml -k") {
+            Command::List(args) => {
+                assert_eq!(args.clusters, ["demo", "other"]);
+                assert!(args.extended);
+            }
+            other => panic!("{other:?}"),
+        }
+        match parse("baton -d etcd3://a/b switchover demo --candidate pg-2 --primary pg-1 --force") {
+            Command::Switchover(args) => {
+                assert_eq!(args.cluster.cluster.as_deref(), Some("demo"));
+                assert_eq!(args.leader.as_deref(), Some("pg-1"));
+                assert!(args.force);
+            }
+            other => panic!("{other:?}"),
+        }
+        match parse("baton restart demo pg-1 --force pg-2 -r replica --timeout 30") {
+            Command::Restart(args) => assert_eq!(args.members.members, ["pg-1", "pg-2"]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn patronictl_lines_are_understood() {
+        for line in [
+            "patronictl list",
+            "patronictl list -e -t -f yml -W",
+            "patronictl list -w 0.5",
+            "patronictl topology demo -W",
+            "patronictl --dcs etcd3://h:1/s list",
+            "patronictl switchover",
+            "patronictl failover demo --candidate a --force",
+            "patronictl edit-config -s ttl=20 -s loop_wait=5 -p max_connections=50 --force -q demo",
+            "patronictl edit-config demo --apply - --force",
+            "patronictl edit-config --replace file.yml",
+            "patronictl reinit demo pg-1 --from-leader --wait --force",
+            "patronictl pause --wait",
+            "patronictl resume demo",
+            "patronictl restart demo --any --pending --force",
+            "patronictl reload demo pg-1 --force",
+            "patronictl history -f json",
+            "patronictl show-config demo",
+            "patronictl version demo pg-1",
+            "patronictl -k -c f list",
+            "patronictl switchover --leader a --scheduled now",
+        ] {
+            parse(line);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "baton",
+            "baton lsit",
+            "baton list -f xml",
+            "baton list -w 0",
+            "baton restart --role boss",
+            "baton check",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_is_complete() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(!help.contains("\n  guard"), "{help}");
+        insta::assert_snapshot!("help", help);
+    }
+}

@@ -1,0 +1,130 @@
+//! `baton restart`: restart PostgreSQL on members, one after the other.
+
+use super::list::{print, show};
+use super::{chosen, example_time, named, names, schedule};
+use crate::ask::{self, Answers};
+use crate::cli::RestartArgs;
+use crate::context::Context;
+use crate::exit_codes::Code;
+use crate::failure::{Failure, Outcome};
+use crate::rest::told;
+use crate::view::{Cluster, Member};
+use serde_json::{Map, Value, json};
+
+/// Asks, then restarts.
+pub(crate) async fn run(context: &Context, args: &RestartArgs, answers: &mut dyn Answers) -> Outcome {
+    let (_, wanted, cluster) = named(context, &args.members).await?;
+    show(&cluster);
+    let members = pick(&cluster, args, &wanted)?;
+    let filter = filter(&cluster, args, &members, answers)?;
+    let mut failed = false;
+    for member in members {
+        let reply = context.rest.order(member, "/restart", Some(&Value::Object(filter.clone()))).await;
+        let (line, well) = told("restart on member ", &member.name, &reply);
+        print(&format!("{line}\n"));
+        failed |= !well;
+    }
+    if failed { Err(Failure::said(Code::Failed)) } else { Ok(()) }
+}
+
+/// The members to restart: those that wait for it with `--pending`, one of them with `--any`.
+fn pick<'a>(cluster: &'a Cluster, args: &RestartArgs, wanted: &[String]) -> Result<Vec<&'a Member>, Failure> {
+    let mut members = chosen(cluster, wanted, args.role.unwrap_or_default())?;
+    if args.pending {
+        members.retain(|member| member.pending_restart);
+        if members.is_empty() {
+            return Err(Failure::refused("no restart is pending on these members"));
+        }
+    }
+    if args.any {
+        // A replica rather than the leader: nobody's session ends.
+        members.sort_by_key(|member| member.standing.leads());
+        members.truncate(1);
+    }
+    Ok(members)
+}
+
+/// Asks for what was not said and writes the order's body.
+fn filter(
+    cluster: &Cluster,
+    args: &RestartArgs,
+    members: &[&Member],
+    answers: &mut dyn Answers,
+) -> Result<Map<String, Value>, Failure> {
+    let when = match &args.scheduled {
+        Some(time) => time.clone(),
+        None if args.force => String::new(),
+        None => {
+            let question = format!("When should the restart take place (e.g. {}) ", example_time());
+            ask::text(answers, &question, Some("now"))?
+        }
+    };
+    let when = schedule(&when)?;
+    if when.is_some() && cluster.paused {
+        return Err(Failure::refused("Can't schedule restart in the paused state"));
+    }
+    let mut version = args.pg_version.clone();
+    if !args.force {
+        let question = format!("Are you sure you want to restart members {}?", names(members));
+        ask::confirm(answers, &question, "Aborted restart")?;
+        if version.is_none() {
+            let question = "Restart if the PostgreSQL version is less than provided (e.g. 9.5.2) ";
+            version = Some(ask::text(answers, question, Some(""))?).filter(|version| !version.is_empty());
+        }
+    }
+    let fields = [
+        ("restart_pending", args.pending.then_some(json!(true))),
+        ("postgres_version", version.map(Value::String)),
+        ("timeout", args.timeout.clone().map(Value::String)),
+        ("schedule", when.map(Value::String)),
+    ];
+    Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{filter, pick};
+    use crate::ask::tests::Script;
+    use crate::cli::{Cli, Command, RestartArgs};
+    use crate::commands::names;
+    use crate::render::tests::rich;
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    fn args(line: &str) -> RestartArgs {
+        match Cli::try_parse_from(["baton", "restart"].into_iter().chain(line.split_whitespace()))
+            .unwrap()
+            .command
+        {
+            Command::Restart(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pending_and_any_narrow_the_choice() {
+        let cluster = rich();
+        let picked = |line| names(&pick(&cluster, &args(line), &[]).unwrap());
+        assert_eq!(picked(""), "pg-1, pg-2, pg-3, pg-4");
+        assert_eq!(picked("--pending"), "pg-1");
+        assert_eq!(picked("--any"), "pg-2");
+        assert!(pick(&cluster, &args("--pending -r replica"), &[]).is_err());
+    }
+
+    #[test]
+    fn the_body_holds_only_what_was_asked() {
+        let cluster = rich();
+        let body = |line, answers: &[&'static str]| {
+            let args = args(line);
+            let members = pick(&cluster, &args, &[]).unwrap();
+            Value::Object(filter(&cluster, &args, &members, &mut Script::new(answers)).unwrap())
+        };
+        assert_eq!(body("--force", &[]), json!({}));
+        assert_eq!(body("", &["now", "y", ""]), json!({}));
+        assert_eq!(body("", &["", "y", "15.1"]), json!({"postgres_version": "15.1"}));
+        assert_eq!(
+            body("--force --pending --timeout 30 --scheduled 2030-01-01T00:00Z", &[]),
+            json!({"restart_pending": true, "timeout": "30", "schedule": "2030-01-01T00:00:00+00:00"})
+        );
+    }
+}

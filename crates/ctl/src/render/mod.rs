@@ -1,0 +1,145 @@
+//! What is printed, as pure functions from a [`crate::view::Cluster`] to text. Golden files hold every form.
+
+pub(crate) mod decisions;
+pub(crate) mod diff;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod topology;
+
+use serde_json::Value;
+
+/// In which form a table is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Pretty,
+    Tsv,
+    Json,
+    #[value(alias = "yml")]
+    Yaml,
+}
+
+/// Rows as a document: one object a row, empty cells left out.
+fn document(format: Format, headings: &[&str], rows: &[Vec<Value>]) -> String {
+    let objects: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let cells = headings.iter().zip(row).filter(|(_, cell)| !is_empty(cell));
+            Value::Object(cells.map(|(heading, cell)| ((*heading).to_owned(), cell.clone())).collect())
+        })
+        .collect();
+    match format {
+        Format::Yaml => crate::yaml::block(&Value::Array(objects)),
+        Format::Json | Format::Pretty | Format::Tsv => format!("{}\n", Value::Array(objects)),
+    }
+}
+
+/// Rows as lines of cells that tabulators separate.
+fn tsv(headings: &[&str], rows: &[Vec<Value>]) -> String {
+    let mut out = headings.join("\t");
+    out.push('\n');
+    for row in rows {
+        out.push_str(&row.iter().map(cell_text).collect::<Vec<_>>().join("\t"));
+        out.push('\n');
+    }
+    out
+}
+
+/// A cell on one line.
+fn cell_text(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::String(text) => text.replace(['\n', '\t'], " "),
+        Value::Object(map) if map.is_empty() => String::new(),
+        other => crate::yaml::inline(other),
+    }
+}
+
+fn is_empty(cell: &Value) -> bool {
+    match cell {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::view::{Cluster, Lead, Member, Position, Scheduled, Standing, Synchronous};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use types::Lsn;
+
+    fn member(name: &str, host: &str, standing: Standing, state: &str) -> Member {
+        let replica = Position::At { lsn: Lsn(67_108_960), lag: Some(0) };
+        let replay = Position::At { lsn: Lsn(63_108_960), lag: Some(4_000_000) };
+        let leads = standing.leads();
+        Member {
+            name: name.into(),
+            host: host.into(),
+            port: 5432,
+            api_url: format!("http://{host}:8008/patroni"),
+            standing,
+            state: state.into(),
+            timeline: Some(3),
+            receive: if leads { Position::NotApplicable } else { replica },
+            replay: if leads { Position::NotApplicable } else { replay },
+            pending_restart: false,
+            pending_restart_reason: Vec::new(),
+            scheduled_restart: None,
+            paused: false,
+            tags: BTreeMap::new(),
+            version: Some("4.1.5".into()),
+        }
+    }
+
+    /// Three members without anything special.
+    pub(crate) fn plain() -> Cluster {
+        Cluster {
+            name: "plain".into(),
+            system_id: Some("7391234567890123456".into()),
+            members: vec![
+                member("pg-1", "10.0.0.1", Standing::Leader, "running"),
+                member("pg-2", "10.0.0.2", Standing::QuorumStandby, "streaming"),
+                member("pg-3", "10.0.0.3", Standing::Replica, "in archive recovery"),
+            ],
+            lead: Some(Lead { name: "pg-1".into(), term: 17 }),
+            synchronous: Synchronous::Quorum,
+            paused: true,
+            scheduled_switchover: Some(Scheduled {
+                at: "2030-01-01T10:00:00+00:00".into(),
+                from: Some("pg-1".into()),
+                to: Some("pg-2".into()),
+            }),
+            ..Cluster::default()
+        }
+    }
+
+    /// Four members with everything that makes a column appear.
+    pub(crate) fn rich() -> Cluster {
+        let mut first = member("pg-1", "10.0.0.1", Standing::Leader, "running");
+        first.pending_restart = true;
+        first.pending_restart_reason = vec!["max_connections: 100->200".into()];
+        first.tags = BTreeMap::from([("clonefrom".into(), json!(true)), ("zone".into(), json!("a"))]);
+        let second = member("pg-2", "10.0.0.2", Standing::SyncStandby, "streaming");
+        let mut third = member("pg-3", "10.0.0.3", Standing::Replica, "starting");
+        third.timeline = None;
+        third.receive = Position::Unknown;
+        third.replay = Position::Unknown;
+        let mut fourth = member("pg-4", "10.0.0.4", Standing::Replica, "streaming");
+        fourth.port = 5433;
+        fourth.scheduled_restart = Some("2030-01-01T10:00:00+00:00".into());
+        fourth.tags =
+            BTreeMap::from([("nofailover".into(), json!(true)), ("replicatefrom".into(), json!("pg-2"))]);
+        Cluster {
+            name: "demo".into(),
+            system_id: Some("7391234567890123456".into()),
+            members: vec![first, second, third, fourth],
+            lead: Some(Lead { name: "pg-1".into(), term: 17 }),
+            synchronous: Synchronous::On,
+            ..Cluster::default()
+        }
+    }
+}
