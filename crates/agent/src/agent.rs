@@ -98,7 +98,6 @@ impl Agent {
             jobs: jobs.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
-            wake: wake.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
         });

@@ -67,6 +67,8 @@ pub(crate) fn write(
         As::Standby(upstream) => Some(follow(settings, effective, upstream.as_ref())?),
     };
     let mut parameters = effective.parameters.clone();
+    // A standby that finds no slot at a new leader yet tries again at once, not after PostgreSQL's 5 seconds.
+    parameters.entry("wal_retrieve_retry_interval".to_owned()).or_insert_with(|| "500ms".to_owned());
     if let Some(directory) = &settings.postgresql.unix_socket_directory {
         parameters.entry("unix_socket_directories".to_owned()).or_insert_with(|| directory.clone());
     }

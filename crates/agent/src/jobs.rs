@@ -85,7 +85,7 @@ impl Jobs {
     }
 
     pub(crate) fn progress(&self) -> Option<Progress> {
-        self.inner.state.with(|state| state.progress.clone())
+        self.inner.state.with(|state| state.progress)
     }
 
     /// What the last rewind undid.

@@ -40,11 +40,10 @@ impl Journal {
             && last.duty == duty
             && last.code == code
             && last.text == text
-            && actions.is_empty() == last.actions.is_empty()
+            && (actions.is_empty() || actions == last.actions)
         {
             last.until = now;
             last.count += 1;
-            last.actions = actions;
             return;
         }
         let steps = actions.join(", ");

@@ -7,9 +7,9 @@
 //! No call into PostgreSQL or its disk is made by the loop itself: it looks at what these tasks found.
 
 use crate::wake::{Cell, Wake};
-use ha::{Data, Running};
+use ha::Data;
 use postgres::connection::ConnectTo;
-use postgres::data_dir;
+use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
 use postgres::postmaster::{Postmaster, StartOptions, Stop};
 use postgres::probe::{Facts, Probe, Prober};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use types::{Moment, NodeName};
+use types::{Lsn, Moment, NodeName, Timeline};
 
 const STEADY: Duration = Duration::from_secs(1);
 const HOT: Duration = Duration::from_millis(20);
@@ -77,6 +77,7 @@ struct Inner {
     data: Cell<Data>,
     /// What is wrong with unusable data, for people.
     data_fault: Cell<Option<String>>,
+    segment_size: Cell<u64>,
     seen: watch::Sender<Seen>,
     poke: Wake,
     hot_until: Cell<Moment>,
@@ -100,6 +101,7 @@ impl Local {
                 life: Cell::new(Life::default()),
                 data: Cell::new(Data::Unusable),
                 data_fault: Cell::new(None),
+                segment_size: Cell::new(16 << 20),
                 seen: watch::Sender::new(Seen::default()),
                 poke: Wake::default(),
                 hot_until: Cell::new(Moment::default()),
@@ -129,10 +131,6 @@ impl Local {
 
     pub(crate) fn data(&self) -> Data {
         self.inner.data.get()
-    }
-
-    pub(crate) fn data_fault(&self) -> Option<String> {
-        self.inner.data_fault.get()
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -247,7 +245,13 @@ impl Local {
         let (data_dir, installation) = (self.inner.data_dir.clone(), self.inner.installation.clone());
         let look = tokio::task::spawn_blocking(move || data_dir::inspect_for(&data_dir, &installation));
         let (data, fault) = match tokio::time::timeout(Duration::from_secs(5), look).await {
-            Ok(Ok(Ok(found))) => crate::observe::data(found),
+            Ok(Ok(Ok(found))) => {
+                if let DataDir::Present { control, .. } = &found {
+                    let size = u64::from(control.wal_segment_size);
+                    self.inner.segment_size.with(|kept| *kept = size);
+                }
+                crate::observe::data(found)
+            }
             Ok(Ok(Err(error))) => (Data::Unusable, Some(error.to_string())),
             Ok(Err(error)) => (Data::Unusable, Some(error.to_string())),
             Err(_) => (Data::Unusable, Some("the disk of the data directory does not answer".to_owned())),
@@ -296,8 +300,11 @@ impl Local {
         let old = self.seen();
         let mut new = Seen { asked, ..old.clone() };
         match answer {
-            Probe::Running(facts) => {
+            Probe::Running(mut facts) => {
                 self.note_role(!facts.in_recovery);
+                if facts.in_recovery {
+                    facts.timeline = self.standby_timeline(&facts, &old).await;
+                }
                 new.facts = Some((Arc::from(facts), asked));
                 new.now = Answer::Running;
                 new.silent_since = None;
@@ -324,21 +331,46 @@ impl Local {
         }
     }
 
-    /// What PostgreSQL runs as, when it runs.
-    pub(crate) fn running(&self) -> Option<Running> {
-        let seen = self.seen();
-        let (facts, _) = seen.facts.filter(|_| seen.now == Answer::Running)?;
-        Some(crate::observe::running(&facts, self.life().upstream))
+    /// The timeline of a standby. What it received says it while it receives; then PostgreSQL only knows where its last restart
+    /// point was. But it never goes back, and the segment that it got to is named after the timeline.
+    async fn standby_timeline(&self, facts: &Facts, old: &Seen) -> Option<Timeline> {
+        let before = old.facts.as_ref().filter(|(facts, _)| facts.in_recovery);
+        let before = before.and_then(|(facts, _)| facts.timeline);
+        if before.is_some() || facts.receiver.is_some() {
+            return facts.timeline.max(before);
+        }
+        let reached = facts.received_lsn.max(facts.replayed_lsn)?;
+        let (data_dir, segment_size) = (self.inner.data_dir.clone(), self.inner.segment_size.get());
+        let look = tokio::task::spawn_blocking(move || newest_timeline_at(&data_dir, reached, segment_size));
+        let found = tokio::time::timeout(PROBE_WITHIN, look).await;
+        facts.timeline.max(found.ok().and_then(Result::ok).flatten())
     }
 }
 
+/// In recovery, on which timeline, streaming, and with how many standbys.
+type Shape = (Answer, Option<(bool, Option<Timeline>, bool, usize)>);
+
 /// What of an answer makes a difference to a decision.
-fn shape(seen: &Seen) -> (Answer, Option<(bool, Option<types::Timeline>, bool, usize)>) {
+fn shape(seen: &Seen) -> Shape {
     let facts = seen.facts.as_ref().map(|(facts, _)| {
         let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
         (facts.in_recovery, facts.timeline, streaming, facts.replication.len())
     });
     (seen.now, facts)
+}
+
+/// The newest timeline that a WAL segment with this position is named after.
+fn newest_timeline_at(data_dir: &std::path::Path, reached: Lsn, segment_size: u64) -> Option<Timeline> {
+    let segment = reached.0.saturating_sub(1) / segment_size.max(1);
+    let per_file = (1_u64 << 32) / segment_size.max(1);
+    let wanted = format!("{:08X}{:08X}", segment / per_file.max(1), segment % per_file.max(1));
+    let entries = std::fs::read_dir(data_dir.join("pg_wal")).ok()?;
+    let timeline = |name: std::ffi::OsString| {
+        let name = name.into_string().ok()?;
+        let named = name.len() == 24 && name.get(8..) == Some(wanted.as_str());
+        named.then(|| u32::from_str_radix(name.get(..8)?, 16).ok()).flatten()
+    };
+    entries.filter_map(|entry| timeline(entry.ok()?.file_name())).max().map(Timeline)
 }
 
 /// A path beside the data directory: `<data_dir>.<ending>`.

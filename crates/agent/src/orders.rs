@@ -16,11 +16,14 @@ pub(crate) struct Ended {
     pub text: String,
 }
 
+/// An order, and who hears how it ended.
+type Waiting = (Order, Option<oneshot::Sender<Ended>>);
+
 /// The queue; a cheap clone.
 #[derive(Clone)]
 pub(crate) struct Orders {
     wake: Wake,
-    queue: Arc<Cell<VecDeque<(Order, Option<oneshot::Sender<Ended>>)>>>,
+    queue: Arc<Cell<VecDeque<Waiting>>>,
 }
 
 impl Orders {

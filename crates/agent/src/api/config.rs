@@ -28,7 +28,7 @@ pub(super) async fn patch(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
     };
     let Some(config) = config else { return reply::bare(StatusCode::SERVICE_UNAVAILABLE) };
     let changed = settings::patch(&config.value, &change);
-    if let Err(refusal) = valid(&changed) {
+    if let Some(refusal) = refusal(&changed) {
         return refusal;
     }
     match shared.etcd.put_config(&changed, Some(config.mod_revision), by).await {
@@ -43,7 +43,7 @@ pub(super) async fn put(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
     let Some(config) = body.filter(|body| body.as_object().is_some_and(|map| !map.is_empty())) else {
         return reply::bare(StatusCode::BAD_REQUEST);
     };
-    if let Err(refusal) = valid(&config) {
+    if let Some(refusal) = refusal(&config) {
         return refusal;
     }
     let by = clock::now().after(Duration::from_secs(3));
@@ -53,9 +53,8 @@ pub(super) async fn put(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
     }
 }
 
-/// A value that every agent would refuse is not written.
-fn valid(config: &Value) -> Result<(), Reply> {
-    settings::validate_dynamic(config, false)
-        .map(drop)
-        .map_err(|problems| reply::text(StatusCode::BAD_REQUEST, problems.join("\n")))
+/// The refusal of a value that every agent would refuse; it is not written.
+fn refusal(config: &Value) -> Option<Reply> {
+    let problems = settings::validate_dynamic(config, false).err()?;
+    Some(reply::text(StatusCode::BAD_REQUEST, problems.join("\n")))
 }

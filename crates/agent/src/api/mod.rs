@@ -22,7 +22,7 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::orders::Orders;
-use crate::wake::{Cell, Wake};
+use crate::wake::Cell;
 use etcd::{Etcd, View};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,7 +50,6 @@ pub(crate) struct Shared {
     pub jobs: Jobs,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
-    pub wake: Wake,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

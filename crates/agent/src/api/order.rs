@@ -83,7 +83,7 @@ fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, S
 /// `15.2` as 150002.
 fn version(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-    Some(major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor.parse().ok()?)?)
+    major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor.parse().ok()?)
 }
 
 /// Clones the data directory anew; answers at once.
