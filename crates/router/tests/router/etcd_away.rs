@@ -1,6 +1,6 @@
 //! etcd is out of reach: what was seen last holds for a while, and then the word of the leader's agent.
 
-use crate::harness::{World, connect};
+use crate::harness::{World, connect, until};
 use router::Config;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,8 +16,9 @@ fn impatient(config: &mut Config) {
     config.hold.timeout = Duration::from_secs(60);
 }
 
-/// The REST API of the leader's agent, as far as the router asks it: `GET /primary` is answered with `status`.
-async fn agent(status: Arc<AtomicU16>) -> String {
+/// The REST API of the leader's agent, as far as the router asks it: `GET /primary` is answered with `status`, and
+/// counted.
+async fn agent(status: Arc<AtomicU16>, asked: Arc<AtomicU16>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/patroni", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -25,6 +26,7 @@ async fn agent(status: Arc<AtomicU16>) -> String {
             let mut request = vec![0; 1024];
             let count = stream.read(&mut request).await.unwrap_or(0);
             assert!(request[..count].starts_with(b"GET /primary HTTP/1.1\r\n"));
+            asked.fetch_add(1, Ordering::AcqRel);
             let status = status.load(Ordering::Acquire);
             let answer =
                 format!("HTTP/1.1 {status} So\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
@@ -59,16 +61,16 @@ async fn nobody_vouches_and_the_sessions_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_agent_vouches_and_the_sessions_live() {
-    let status = Arc::new(AtomicU16::new(200));
+    let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicU16::new(0)));
     let mut world = World::start(1, impatient).await;
-    world.api_url = agent(status.clone()).await;
+    world.api_url = agent(status.clone(), asked.clone()).await;
     world.lead(1).await;
     let session = world.connect("primary").await.unwrap();
     session.ask("select 1").await.unwrap();
     world.etcd_server.freeze();
     world.metric(LOST).await;
-    // Well beyond the patience: sessions live, and new ones are opened.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // It is asked once a second: this is well beyond the patience. Sessions live, and new ones are opened.
+    until("the questions", async || (asked.load(Ordering::Acquire) >= 5).then_some(())).await;
     assert_eq!(session.ask("select 'here'").await.unwrap(), "here");
     assert_eq!(world.reaches("primary").await, 1);
 
