@@ -1,4 +1,5 @@
 //! Clones of real servers: done, slowed down, cancelled, refused, taken up again.
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking, as tests do")]
 
 mod common;
 mod sql;

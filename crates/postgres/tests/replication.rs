@@ -1,4 +1,5 @@
 //! The replication commands against real servers, with every way to log in, and against what is no server.
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking, as tests do")]
 
 mod common;
 mod sql;

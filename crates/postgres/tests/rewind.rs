@@ -1,4 +1,9 @@
 //! Former primaries on their way back, on real servers: where their WAL ends, and how they are rewound.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of tests fails by panicking, as tests do"
+)]
 
 mod common;
 mod sql;
@@ -257,6 +262,48 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
 }
 
 #[tokio::test]
+async fn wal_that_the_target_no_longer_has_comes_from_the_archive() {
+    let pair = Pair::new("rewind-archive", &pg_bin(), &["--data-checksums"]).await;
+    let archive = pair.scratch.dir("archive");
+    let command = format!("test ! -f {0}/%f && cp %p {0}/%f", archive.display());
+    let settings = format!("archive_mode = on\narchive_command = '{command}'\nwal_keep_size = 1GB\n");
+    pair.old.append("postgresql.conf", &settings);
+    pair.old.stop("fast");
+    pair.old.start();
+    pair.old.psql("INSERT INTO rows VALUES (-20)");
+    pair.in_step().await;
+    pair.promote();
+    pair.checkpoint().await;
+    for _ in 0..3 {
+        pair.old.psql("INSERT INTO rows VALUES (-21)");
+        pair.old.psql("SELECT pg_switch_wal()");
+    }
+    pair.old.psql("CHECKPOINT");
+    pair.old.stop("fast");
+    let (control, wal) = (control::read(&pair.old.data_dir).unwrap(), pair.old.data_dir.join("pg_wal"));
+    let needed = format!("00000001{:016X}", control.redo.0 >> 24);
+    let mut removed = 0;
+    for entry in std::fs::read_dir(&wal).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.len() == 24 && name < needed {
+            assert!(archive.join(&name).exists(), "{name} was archived before the stop ended");
+            std::fs::remove_file(entry.path()).unwrap();
+            removed += 1;
+        }
+    }
+    assert!(removed >= 3, "{removed}");
+    let restore = format!("cp {}/%f '%p'", archive.display());
+    let options = RewindOptions { restore_command: Some(restore), ..RewindOptions::default() };
+    let (from, never) = (pair.rewinder(), CancellationToken::new());
+    let data_dir = &pair.old.data_dir;
+    let outcome = run(&pair.installation, data_dir, &from, &options, |_| {}, &never).await.unwrap();
+    let Outcome::Rewound(rewound) = outcome else { panic!("it was needed") };
+    assert_eq!(rewound.commits, None, "they could not be counted here");
+    assert!(!pair.scratch.join("old.baton-rewind.conf").exists());
+    pair.follow().await;
+}
+
+#[tokio::test]
 async fn an_interrupted_rewind_leaves_the_mark_and_a_clone_heals_it() {
     let pair = Pair::new("rewind-cut", &pg_bin(), &["--data-checksums"]).await;
     pair.promote();
@@ -325,7 +372,7 @@ async fn check_against_waldump(bin: &Path, data_dir: &Path) {
     let control = control::read(data_dir).unwrap();
     let found = end_of_wal(data_dir, &control).await.unwrap();
     let (records, stop) = waldump(bin, &data_dir.join("pg_wal"), control.checkpoint, control.timeline);
-    let last = records.lines().filter_map(|line| line.split_once(", lsn: ")?.1.split_once(',')).last();
+    let last = records.lines().filter_map(|line| line.split_once(", lsn: ")?.1.split_once(',')).next_back();
     let last = last.expect("a record").0.parse::<Lsn>().unwrap();
     assert_eq!(found.last_record, last, "{stop}");
     // `invalid record length at 0/2B: …`: in whatever words, the place where the next record should begin.

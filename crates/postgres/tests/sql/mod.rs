@@ -1,7 +1,8 @@
 //! What the tests of the SQL side share: the way to a test server, and users with passwords.
+#![expect(clippy::expect_used, reason = "a helper of tests fails by panicking, as tests do")]
 #![allow(dead_code, reason = "every test program uses another part of this module")]
 
-use crate::common::{SUPERUSER, Server};
+use crate::common::{SOON, SUPERUSER, Server};
 use postgres::connection::{ConnectTo, Connection, Mode};
 use postgres::probe::{Facts, Probe, Prober};
 use postgres::users::{User, Users, ensure};
@@ -43,34 +44,21 @@ pub(crate) fn lock(server: &Server, method: &str) {
     std::fs::write(server.data_dir.join("pg_hba.conf"), lines).expect("write pg_hba.conf");
 }
 
-/// Probes until `wanted` takes the answer.
-pub(crate) async fn probe_until<T>(
-    what: &str,
-    prober: &mut Prober,
-    mut wanted: impl FnMut(&Probe) -> Option<T>,
-) -> T {
-    let deadline = tokio::time::Instant::now() + crate::common::SOON;
-    loop {
-        let probe = prober.probe(Duration::from_secs(5)).await;
-        if let Some(found) = wanted(&probe) {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited for {what}, last: {probe:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Probes until it runs and `wanted` agrees.
 pub(crate) async fn facts_until(
     what: &str,
     prober: &mut Prober,
     mut wanted: impl FnMut(&Facts) -> bool,
 ) -> Facts {
-    let running = |probe: &Probe| match probe {
-        Probe::Running(facts) if wanted(facts) => Some(facts.as_ref().clone()),
-        _ => None,
-    };
-    probe_until(what, prober, running).await
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let probe = prober.probe(Duration::from_secs(5)).await;
+        match probe {
+            Probe::Running(facts) if wanted(&facts) => return *facts,
+            other => assert!(tokio::time::Instant::now() < deadline, "waited for {what}, last: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// An open SQL session of the superuser.
