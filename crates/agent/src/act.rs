@@ -55,7 +55,8 @@ impl Hands {
         let by = turn.by;
         match action {
             Action::CreateInitialize => {
-                if !self.etcd.create_initialize(by).await? {
+                // On our lease: should this agent die on the way, the claim ends and another member begins anew.
+                if !self.etcd.create_initialize(Some(self.lease()?), by).await? {
                     bail!("claim the new cluster: another member was faster");
                 }
             }

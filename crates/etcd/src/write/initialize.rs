@@ -9,15 +9,16 @@ use crate::commit::{Read, Seen, Verdict, Write};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::write::put::{Expected, Put};
-use etcd_client::{Compare, CompareOp, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use std::hash::{BuildHasher, RandomState};
-use types::{Moment, SystemId};
+use types::{LeaseId, Moment, SystemId};
 
 impl Etcd {
-    /// Claims the bootstrap of the cluster. Whether it is ours.
-    pub async fn create_initialize(&self, by: Moment) -> Result<bool, Error> {
+    /// Claims the bootstrap of the cluster. Whether it is ours. With a lease, the claim ends with the one who made it.
+    pub async fn create_initialize(&self, lease: Option<LeaseId>, by: Moment) -> Result<bool, Error> {
         let keys = self.keys();
-        let claim = Claim { initialize: keys.initialize(), mark: keys.baton_bootstrap(), nonce: nonce() };
+        let (initialize, mark) = (keys.initialize(), keys.baton_bootstrap());
+        let claim = Claim { initialize, mark, nonce: nonce(), lease };
         self.commit(&claim, by).await
     }
 
@@ -82,6 +83,7 @@ struct Claim {
     initialize: String,
     mark: String,
     nonce: String,
+    lease: Option<LeaseId>,
 }
 
 impl Write for Claim {
@@ -100,7 +102,11 @@ impl Write for Claim {
         // A claim that arrives late must not begin anew what was begun and given up since.
         let unchanged = Compare::mod_revision(self.mark.as_str(), CompareOp::Less, base.saturating_add(1));
         let puts = vec![
-            TxnOp::put(self.initialize.as_str(), "", None),
+            TxnOp::put(
+                self.initialize.as_str(),
+                "",
+                self.lease.map(|lease| PutOptions::new().with_lease(lease.0)),
+            ),
             TxnOp::put(self.mark.as_str(), self.nonce.as_str(), None),
         ];
         (vec![absent, unchanged], puts)

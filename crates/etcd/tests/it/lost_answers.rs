@@ -30,11 +30,11 @@ async fn a_write_that_hangs_happens_once() {
 
         let member = &cluster.members[0];
         assert_eq!(
-            hanging(member, etcd.create_initialize(within(20))).await,
+            hanging(member, etcd.create_initialize(None, within(20))).await,
             Ok(true),
             "the claim is recognised as ours"
         );
-        assert_eq!(cluster.etcd().create_initialize(within(20)).await, Ok(false));
+        assert_eq!(cluster.etcd().create_initialize(None, within(20)).await, Ok(false));
         let term = hanging(member, etcd.acquire_leader(&me, lease, within(20))).await.unwrap().unwrap();
         let leader = etcd.snapshot(within(20)).await.unwrap().leader.unwrap();
         assert_eq!((leader.term, leader.mod_revision), (term, term.0), "written once");
@@ -86,8 +86,12 @@ async fn what_was_executed_is_recognised() {
                 outcome
             }};
         }
-        assert_eq!(lost!(etcd, etcd.create_initialize(within(20))), Ok(true));
-        assert_eq!(lost!(etcd, etcd.create_initialize(within(20))), Ok(false), "it is somebody else's now");
+        assert_eq!(lost!(etcd, etcd.create_initialize(None, within(20))), Ok(true));
+        assert_eq!(
+            lost!(etcd, etcd.create_initialize(None, within(20))),
+            Ok(false),
+            "it is somebody else's now"
+        );
         let term = lost!(etcd, etcd.acquire_leader(&me, lease, within(20))).unwrap().unwrap();
         let leader = direct.snapshot(within(20)).await.unwrap().leader.unwrap();
         assert_eq!((leader.term, leader.mod_revision), (term, term.0), "written once");
@@ -148,12 +152,14 @@ async fn a_request_that_arrives_late_undoes_nothing() {
         };
         let arrives = || async {
             let before = proxy.lost();
-            assert!(proxy.release().await > 0, "a request was held");
+            let n = proxy.release().await;
+            eprintln!("released {n}");
+            assert!(n > 0, "a request was held");
             eventually("etcd answers it", || async { (proxy.lost() > before).then_some(()) }).await;
         };
 
         let etcd = held().await;
-        assert_eq!(etcd.create_initialize(within(20)).await, Ok(true));
+        assert_eq!(etcd.create_initialize(None, within(20)).await, Ok(true));
         direct.delete_initialize(within(20)).await.unwrap();
         arrives().await;
         assert_eq!(

@@ -1,15 +1,13 @@
 //! A network in front of one etcd server that loses answers, or delivers requests late.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use types::Moment;
 
-/// What reaches the network this long after the first held bytes is lost: the request is kept, its cancelling is not.
-const REQUEST: Duration = Duration::from_millis(150);
+/// HTTP/2 frames that cancel a request; the network keeps the request and loses them.
+const CANCELLING: [u8; 2] = [3, 7];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -24,7 +22,6 @@ type Upstream = Arc<tokio::sync::Mutex<OwnedWriteHalf>>;
 
 struct State {
     mode: Mode,
-    held_since: Option<Moment>,
     held: Vec<(Upstream, Vec<u8>)>,
     lost: usize,
 }
@@ -40,8 +37,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let target = target.trim_start_matches("http://").to_owned();
-        let state =
-            Arc::new(Mutex::new(State { mode: Mode::Pass, held_since: None, held: Vec::new(), lost: 0 }));
+        let state = Arc::new(Mutex::new(State { mode: Mode::Pass, held: Vec::new(), lost: 0 }));
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -64,8 +60,7 @@ impl Proxy {
     }
 
     pub(crate) fn hold(&self) {
-        let mut state = self.state.lock().unwrap();
-        (state.mode, state.held_since) = (Mode::Hold, None);
+        self.state.lock().unwrap().mode = Mode::Hold;
     }
 
     pub(crate) fn pass(&self) {
@@ -75,10 +70,13 @@ impl Proxy {
     /// Delivers what was held. How many bytes that was.
     pub(crate) async fn release(&self) -> usize {
         let held = std::mem::take(&mut self.state.lock().unwrap().held);
-        for (upstream, bytes) in &held {
-            upstream.lock().await.write_all(bytes).await.unwrap();
+        let mut count = 0;
+        for (upstream, bytes) in held {
+            let bytes = without_cancelling(&bytes);
+            upstream.lock().await.write_all(&bytes).await.unwrap();
+            count += bytes.len();
         }
-        held.iter().map(|(_, bytes)| bytes.len()).sum()
+        count
     }
 
     /// How many bytes of answers were lost so far.
@@ -98,9 +96,11 @@ async fn requests(mut client: OwnedReadHalf, server: Upstream, state: Arc<Mutex<
     while let Ok(count @ 1..) = client.read(&mut buffer).await {
         let pass = {
             let mut state = state.lock().unwrap();
-            let now = clock::now();
-            if state.mode == Mode::Hold && now.since(*state.held_since.get_or_insert(now)) < REQUEST {
-                state.held.push((server.clone(), buffer[..count].to_vec()));
+            if state.mode == Mode::Hold {
+                match state.held.iter_mut().find(|(upstream, _)| Arc::ptr_eq(upstream, &server)) {
+                    Some((_, bytes)) => bytes.extend_from_slice(&buffer[..count]),
+                    None => state.held.push((server.clone(), buffer[..count].to_vec())),
+                }
             }
             state.mode != Mode::Hold
         };
@@ -112,6 +112,20 @@ async fn requests(mut client: OwnedReadHalf, server: Upstream, state: Arc<Mutex<
     if state.lock().unwrap().mode == Mode::Pass {
         let _ = server.lock().await.shutdown().await;
     }
+}
+
+/// The frames of a connection that was idle before, without those that cancel.
+fn without_cancelling(mut bytes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    while let [a, b, c, kind, ..] = *bytes {
+        let length = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+        let (frame, rest) = bytes.split_at(length.min(bytes.len()));
+        if !CANCELLING.contains(&kind) {
+            kept.extend_from_slice(frame);
+        }
+        bytes = rest;
+    }
+    kept
 }
 
 async fn answers(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, state: Arc<Mutex<State>>) {

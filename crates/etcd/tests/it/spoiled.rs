@@ -48,7 +48,7 @@ async fn every_spoiled_key_is_named_and_fails_nothing() {
         // What is spoiled is not overwritten by a claim either.
         let lease = etcd.grant(30, within(20)).await.unwrap().lease;
         assert_eq!(etcd.acquire_leader(&NodeName::from("pg-a"), lease, within(20)).await, Ok(None));
-        assert_eq!(etcd.create_initialize(within(20)).await, Ok(false));
+        assert_eq!(etcd.create_initialize(None, within(20)).await, Ok(false));
         let id = types::SystemId(7_391_234_567_890_123_456);
         assert_eq!(etcd.set_initialize(id, within(20)).await, Err(Error::Conflict));
     }

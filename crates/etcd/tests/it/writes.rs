@@ -19,22 +19,22 @@ async fn the_bootstrap_is_claimed_by_one() {
     for server in servers() {
         let cluster = Cluster::start(&server, 1).await;
         let (one, two) = (cluster.etcd(), cluster.etcd());
-        assert_eq!(one.create_initialize(within(20)).await, Ok(true));
-        assert_eq!(two.create_initialize(within(20)).await, Ok(false));
-        assert_eq!(one.create_initialize(within(20)).await, Ok(false));
+        assert_eq!(one.create_initialize(None, within(20)).await, Ok(true));
+        assert_eq!(two.create_initialize(None, within(20)).await, Ok(false));
+        assert_eq!(one.create_initialize(None, within(20)).await, Ok(false));
         assert_eq!(one.snapshot(within(20)).await.unwrap().initialize, Some(Initialize::Bootstrapping));
 
         assert_eq!(one.delete_initialize(within(20)).await, Ok(()));
         assert_eq!(one.delete_initialize(within(20)).await, Ok(()));
         assert_eq!(one.snapshot(within(20)).await.unwrap().initialize, None);
-        assert_eq!(two.create_initialize(within(20)).await, Ok(true));
+        assert_eq!(two.create_initialize(None, within(20)).await, Ok(true));
 
         let (id, other) = (SystemId(7_391_234_567_890_123_456), SystemId(7_391_234_567_890_123_457));
         assert_eq!(two.set_initialize(id, within(20)).await, Ok(()));
         assert_eq!(two.set_initialize(id, within(20)).await, Ok(()));
         assert_eq!(one.set_initialize(other, within(20)).await, Err(Error::Conflict));
         assert_eq!(one.delete_initialize(within(20)).await, Err(Error::Conflict));
-        assert_eq!(one.create_initialize(within(20)).await, Ok(false));
+        assert_eq!(one.create_initialize(None, within(20)).await, Ok(false));
         assert_eq!(one.snapshot(within(20)).await.unwrap().initialize, Some(Initialize::System(id)));
 
         assert_eq!(one.remove_cluster(within(20)).await, Ok(()));
