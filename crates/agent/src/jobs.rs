@@ -7,10 +7,10 @@ use crate::configure::{self, As, Upstream};
 use crate::local::Local;
 use crate::wake::{Cell, Wake};
 use anyhow::Context;
-use ha::{Data, Finished, Work};
+use ha::{Finished, Work};
 use postgres::basebackup::Progress;
 use postgres::basebackup::{self, CloneFrom};
-use postgres::data_dir;
+use postgres::data_dir::{self, DataDir};
 use postgres::initdb::{self, InitdbOptions};
 use postgres::postmaster::{Postmaster, StartOptions, Stop};
 use postgres::probe::{Probe, Prober};
@@ -23,8 +23,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use types::Moment;
 
-/// So many directories that were moved aside are kept; older ones go once the newest copy follows its leader.
-const KEPT: usize = 2;
+/// So many whole directories that were moved aside may lie beside the data directory. They are never removed here: each may be
+/// the only copy of something. One more is refused, so that a member that is copied again and again does not fill the disk.
+const KEPT: usize = 5;
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs jobs; a cheap clone.
@@ -143,11 +144,7 @@ impl Jobs {
     async fn clone_from(&self, tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
         let source = tools.source.as_ref().context("find the leader's address in its member key")?;
         let data_dir = tools.local.data_dir().to_owned();
-        if let Data::Present(_) = tools.local.data() {
-            let kept = tokio::task::spawn_blocking(move || data_dir::move_aside(&data_dir, "before-clone"));
-            let kept = kept.await??;
-            tracing::warn!(kept = %kept.display(), "the old data directory is moved aside");
-        }
+        tokio::task::spawn_blocking(move || make_room(&data_dir)).await??;
         let login = &tools.settings.postgresql.authentication.replication;
         let connect = configure::connect_to(login, &source.host, source.port, "postgres", "baton clone");
         let from = CloneFrom { connect, slot: None };
@@ -163,12 +160,6 @@ impl Jobs {
         let note = |progress: Progress| self.note(progress);
         basebackup::run(tools.local.installation(), &from, tools.local.data_dir(), &options, note, token)
             .await?;
-        let data_dir = tools.local.data_dir().to_owned();
-        // The copy is complete and, with its mark gone, a database: the oldest directories that were kept may go.
-        let pruned = tokio::task::spawn_blocking(move || data_dir::prune_kept(&data_dir, KEPT)).await??;
-        for kept in pruned {
-            tracing::info!(removed = %kept.path.display(), "removed an old directory that was kept aside");
-        }
         Ok(())
     }
 
@@ -221,6 +212,29 @@ async fn checkpoint(tools: &Tools) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Moves aside what is in the way of a copy: a whole directory, or what a rewind or a bootstrap left unfinished.
+fn make_room(data_dir: &std::path::Path) -> anyhow::Result<()> {
+    let label = match data_dir::inspect(data_dir)? {
+        DataDir::Present { .. } => "before_clone",
+        DataDir::Incomplete { work: data_dir::Work::Rewind | data_dir::Work::Bootstrap, .. } => "unfinished",
+        DataDir::Incomplete { work: data_dir::Work::Clone, .. }
+        | DataDir::Missing
+        | DataDir::Empty
+        | DataDir::Foreign { .. } => return Ok(()),
+    };
+    let kept = data_dir::kept(data_dir)?.into_iter().filter(|kept| kept.label != "wal").count();
+    anyhow::ensure!(
+        kept < KEPT,
+        "move the data directory aside: {kept} older ones lie beside it already; remove those named \
+         {}.kept-* that nobody needs any more",
+        data_dir.display()
+    );
+    let aside = data_dir::move_aside(data_dir, label)?;
+    data_dir::clear_mark(data_dir)?;
+    tracing::warn!(kept = %aside.display(), "the old data directory is moved aside");
+    Ok(())
+}
+
 /// Creates the cluster: initdb, then its users in a PostgreSQL that listens on no address, then a clean stop.
 async fn bootstrap(tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
     let settings = &tools.settings;
@@ -232,6 +246,10 @@ async fn bootstrap(tools: &Tools, token: &CancellationToken) -> anyhow::Result<(
         keep_mark: true,
     };
     let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
+    if let DataDir::Incomplete { .. } = data_dir::inspect(data_dir)? {
+        data_dir::set_failed_aside(data_dir)?;
+        data_dir::clear_mark(data_dir)?;
+    }
     initdb::run(installation, data_dir, &options).await?;
     let outcome = populate(tools, token).await;
     match outcome {

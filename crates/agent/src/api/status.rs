@@ -61,6 +61,11 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let Contact::Live { at } | Contact::Lost { since: at, .. } = view.contact {
         map.insert("dcs_last_seen".to_owned(), json!(wall_seconds(at)));
     }
+    if is_leader(shared)
+        && let ha::Authority::Held { term, .. } = shared.keeper.authority()
+    {
+        map.insert("term".to_owned(), json!(term.0));
+    }
     let tags = tags(shared);
     if !tags.is_empty() {
         map.insert("tags".to_owned(), Value::Object(tags));
