@@ -89,12 +89,16 @@ fn steps(before: &Cluster, now: &Cluster) -> Vec<String> {
             (None, None) => String::new(),
         });
     }
-    for member in &now.members {
+    for member in now.members.iter().filter(|member| !member.standing.leads()) {
         let earlier = before.member(&member.name).map(|earlier| earlier.state.as_str());
         // Whether a member answers is asked only at the beginning.
-        if earlier.is_some_and(|earlier| earlier != member.state && earlier != "unreachable") {
-            steps.push(format!("{} is {}", member.name, member.state));
+        if earlier.is_none_or(|earlier| earlier == member.state || earlier == "unreachable") {
+            continue;
         }
+        steps.push(match member.state.as_str() {
+            "running" => format!("{} runs and does not stream yet", member.name),
+            state => format!("{} is {state}", member.name),
+        });
     }
     for member in before.members.iter().filter(|member| now.member(&member.name).is_none()) {
         steps.push(format!("{} is gone", member.name));
@@ -106,7 +110,7 @@ fn steps(before: &Cluster, now: &Cluster) -> Vec<String> {
 mod tests {
     use super::steps;
     use crate::render::tests::plain;
-    use crate::view::{Lead, Writable};
+    use crate::view::{Lead, Standing, Writable};
     use types::Lsn;
 
     #[test]
@@ -116,6 +120,8 @@ mod tests {
         let mut free = before.clone();
         free.lead = None;
         free.members[0].state = "stopping".into();
+        free.members[0].standing = Standing::Replica;
+        free.members[1].state = "running".into();
         let mut led = free.clone();
         led.lead = Some(Lead { name: "pg-2".into(), term: 40 });
         led.writable = Some(Writable { name: "pg-2".into(), term: 40, timeline: 4, lsn: Lsn(0x500_0060) });
@@ -124,6 +130,7 @@ mod tests {
         insta::assert_snapshot!(told, @r"
         pg-1 has given the lead back (term 17 is over)
         pg-1 is stopping
+        pg-2 runs and does not stream yet
         pg-2 holds the lead (term 40)
         pg-2 accepts writes from 0/5000060 on, timeline 4
         pg-1 is gone

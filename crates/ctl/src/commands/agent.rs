@@ -15,7 +15,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
     };
     let loaded = loaded.map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
     daemon::start(&loaded.settings.log, &loaded.warnings)?;
-    daemon::run(async { agent::run(loaded.settings).await.map_err(Failure::from) })
+    daemon::run(async { Box::pin(agent::run(loaded.settings)).await.map_err(Failure::from) })
 }
 
 fn configured_by_environment() -> bool {

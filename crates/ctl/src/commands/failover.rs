@@ -15,7 +15,7 @@ pub(crate) async fn run(context: &Context, args: &FailoverArgs, answers: &mut dy
     print("Current cluster topology\n");
     show(&cluster);
     let plan = plan(&cluster, args, answers)?;
-    carry_out(context, &cluster, &plan, "failover").await
+    Box::pin(carry_out(context, &cluster, &plan, "failover")).await
 }
 
 fn plan(cluster: &Cluster, args: &FailoverArgs, answers: &mut dyn Answers) -> Result<Plan, Failure> {

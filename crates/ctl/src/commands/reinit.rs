@@ -140,7 +140,7 @@ impl Watched {
         if well && (self.begun || now.since(start) >= BEGIN) {
             return Step::Done;
         }
-        let percent = status.and_then(|status| status.pointer("/baton/clone/percent")?.as_f64());
+        let percent = status.and_then(percent);
         let line = match (well, percent) {
             (true, _) => return Step::Nothing,
             (false, Some(percent)) => format!("{}, {percent:.0} %", member.state),
@@ -152,6 +152,13 @@ impl Watched {
         self.told.clone_from(&line);
         Step::Tell(line)
     }
+}
+
+/// How much of its job the member has done.
+fn percent(status: &Value) -> Option<f64> {
+    let job = status.get("baton_job")?;
+    let (done, total) = (job.get("done_bytes")?.as_f64()?, job.get("total_bytes")?.as_f64()?);
+    (total > 0.0).then(|| (done / total * 100.0).min(100.0))
 }
 
 #[cfg(test)]
@@ -197,7 +204,7 @@ mod tests {
         assert_eq!(watched.look(&member, None, Moment(500), start), Step::Nothing);
         member.state = "creating replica".into();
         assert_eq!(watched.look(&member, None, Moment(1000), start), Step::Tell("creating replica".into()));
-        let status = json!({"baton": {"clone": {"percent": 41.7}}});
+        let status = json!({"baton_job": {"done_bytes": 417, "total_bytes": 1000}});
         assert_eq!(
             watched.look(&member, Some(&status), Moment(1500), start),
             Step::Tell("creating replica, 42 %".into())

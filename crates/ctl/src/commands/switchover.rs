@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: &SwitchoverArgs, answers: &mut 
     print("Current cluster topology\n");
     show(&cluster);
     let plan = plan(&cluster, args, answers)?;
-    carry_out(context, &cluster, &plan, "switchover").await
+    Box::pin(carry_out(context, &cluster, &plan, "switchover")).await
 }
 
 /// Checks what was asked for and asks for the rest, in patronictl's order and words.
@@ -136,7 +136,7 @@ pub(super) async fn carry_out(context: &Context, cluster: &Cluster, plan: &Plan,
             let body = body(plan);
             let path = format!("/{action}");
             let order = context.rest.order(member, &path, Some(&body));
-            progress::during(context, cluster, order).await
+            Box::pin(progress::during(context, cluster, order)).await
         }
         None => Err(Trouble::Silence("no member to send it to".to_owned())),
     };

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: &WhyArgs) -> Outcome {
         print(&format!("{}\n", Value::Array(all)));
     } else {
         for (name, diary) in &diaries {
-            let read = diary.as_ref().map_err(String::clone).and_then(|answer| Diary::read(answer));
+            let read = diary.as_ref().map_err(String::clone).and_then(Diary::read);
             print(&decisions(name, &read, args.count));
         }
     }

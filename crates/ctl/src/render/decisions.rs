@@ -75,10 +75,10 @@ fn push_entry(out: &mut String, entry: &Entry, now: &str) {
         ago(&entry.at, now),
         duty(&entry.duty, &entry.reason)
     ));
-    out.push_str(&paragraph(&entry.text, 4));
+    out.push_str(&paragraph(&sentence(&entry.text), 4));
     let seen = words(&entry.seen);
     if !entry.seen.is_null() && !seen.is_empty() {
-        out.push_str(&paragraph(&format!("Seen: {}.", seen.trim_end_matches('.')), 4));
+        out.push_str(&paragraph(&sentence(&format!("Seen: {seen}")), 4));
     }
     if !entry.actions.is_empty() {
         out.push_str(&paragraph(&format!("Ordered: {}.", entry.actions.join(", then ")), 4));
@@ -113,6 +113,12 @@ fn words(value: &Value) -> String {
             pairs.collect::<Vec<_>>().join("; ")
         }
     }
+}
+
+/// A log line's fragment with its full stop. Its first letter stays: it may belong to a member's name.
+fn sentence(text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() || text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
 /// The member's time as it wrote it, without the parts of a second beyond the third.
@@ -169,21 +175,21 @@ mod tests {
         let answer = json!({
             "member": "pg-2", "now": "2026-11-23T10:00:30.5Z",
             "decisions": [
-                {"at": "2026-11-23T09:57:00Z", "duty": "follow", "reason": "streaming", "text": "Streams from pg-1.", "count": 180,
+                {"at": "2026-11-23T09:57:00Z", "duty": "follow", "reason": "streaming", "text": "pg-1 leads and this member follows", "count": 180,
                  "until": "2026-11-23T10:00:00Z"},
                 {"at": "2026-11-23T10:00:01.123456Z", "duty": "race", "reason": "leader_lost",
                  "text": "The leader key is gone: pg-1 has not renewed its lease. This member has everything that was written, \
                           so it takes the lead.",
                  "seen": {"leader": null, "own_lsn": "0/5000060", "peers": {"pg-3": "0/5000028"}, "paused": false},
                  "actions": ["create the leader key", "arm the guard", "promote"], "count": 1},
-                {"at": "2026-11-23T10:00:29Z", "duty": "lead", "reason": "holding", "text": "Leads under term 40.",
+                {"at": "2026-11-23T10:00:29Z", "duty": "lead", "reason": "holding", "text": "this member leads in term 40",
                  "seen": "the leader key is ours; PostgreSQL accepts writes"}
             ]
         });
         let read = Diary::read(&answer);
         insta::assert_snapshot!("why", decisions("pg-2", &read, 10));
         let short = decisions("pg-2", &read, 1);
-        assert!(short.contains("(2 earlier decisions") && !short.contains("Streams"), "{short}");
+        assert!(short.contains("(2 earlier decisions") && !short.contains("follows"), "{short}");
     }
 
     #[test]
