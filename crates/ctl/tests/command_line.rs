@@ -1,5 +1,7 @@
 //! The binary itself: what it prints and how it ends, alone and with a real etcd.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
