@@ -17,6 +17,9 @@ use crate::reason::Reason;
 use std::time::Duration;
 use types::{Moment, NodeName, Term};
 
+/// A signal of which nothing is seen after this time is sent again.
+pub(crate) const SIGNAL_AGAIN: Duration = Duration::from_millis(500);
+
 /// What a member does next, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Decision {
@@ -96,12 +99,14 @@ impl Turn<'_> {
     pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
         let wanted = match self.memory.stopping {
             Some((asked, since)) if asked >= mode => {
-                if self.now.since(since) < patience || asked == StopMode::Kill {
-                    return Vec::new();
-                }
+                let waited = self.now.since(since);
+                let unheard = matches!(self.seen.postgres, Postgres::Running(_)) && waited >= SIGNAL_AGAIN;
                 match asked {
-                    StopMode::Fast => StopMode::Immediate,
-                    StopMode::Immediate | StopMode::Kill => StopMode::Kill,
+                    // The action was never reached, or the signal was lost.
+                    StopMode::Fast | StopMode::Immediate | StopMode::Kill if unheard => asked,
+                    StopMode::Fast if waited >= patience => StopMode::Immediate,
+                    StopMode::Immediate if waited >= patience => StopMode::Kill,
+                    StopMode::Fast | StopMode::Immediate | StopMode::Kill => return Vec::new(),
                 }
             }
             Some(_) | None => mode,
@@ -135,7 +140,10 @@ impl Turn<'_> {
         let leads = self.leads();
         let memory = &mut self.memory;
         match &self.seen.postgres {
-            Postgres::Stopped => memory.stopping = None,
+            Postgres::Stopped => {
+                memory.stopping = None;
+                memory.promoting = None;
+            }
             Postgres::Running(running) => {
                 memory.start = Default::default();
                 match running {
@@ -195,8 +203,9 @@ impl Turn<'_> {
                 memory.created = true;
                 memory.expected_stop = true;
             }
-            (Work::Bootstrap, false) => {}
+            (Work::Bootstrap, false) => memory.bootstrap_failed = true,
             (Work::Clone(from), true) => {
+                memory.created = false;
                 memory.clone = Default::default();
                 memory.rewind = Default::default();
                 memory.must_rewind = false;
@@ -224,6 +233,9 @@ impl Turn<'_> {
             actions.insert(0, Action::DisarmGuard);
         }
         let mut wake_at = wake_at.unwrap_or(self.now.after(self.seen.rules.loop_wait));
+        if let (Some((_, asked)), Postgres::Running(_)) = (self.memory.stopping, &self.seen.postgres) {
+            wake_at = wake_at.min(asked.after(SIGNAL_AGAIN));
+        }
         if let (true, Some(stop_at)) = (self.seen.may_be_primary() && !self.seen.rules.pause, self.stop_at())
         {
             wake_at = wake_at.min(stop_at);

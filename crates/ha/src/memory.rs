@@ -50,6 +50,10 @@ pub struct Memory {
     pub history_asked: Option<Moment>,
     /// Since when the running standby gets nothing from its leader.
     pub dry_since: Option<Moment>,
+    /// When the promotion was asked for last: an action before it may have failed.
+    pub promote_sent: Option<Moment>,
+    /// Our bootstrap failed, and nothing has been done about it yet.
+    pub bootstrap_failed: bool,
     /// We created the cluster and have not led it yet.
     pub created: bool,
 }

@@ -40,6 +40,12 @@ impl Rules {
         (self.ttl / 10).clamp(Duration::from_millis(200), Duration::from_secs(2))
     }
 
+    /// How long a clean stop may take before a harder one; `primary_stop_timeout: 0` sets no limit of its own.
+    #[must_use]
+    pub fn stop_patience(&self) -> Duration {
+        if self.primary_stop_timeout.is_zero() { Duration::from_secs(60) } else { self.primary_stop_timeout }
+    }
+
     /// The rest between two renewals of the lease.
     #[must_use]
     pub fn renew_every(&self) -> Duration {

@@ -68,13 +68,14 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if let Some(refusal) = off_the_line(cluster, timeline, lsn) {
         return Some(refusal);
     }
-    if let Some(newest) = newest.filter(|newest| turn.seen.rules.check_timeline && timeline < *newest) {
+    // A person who names a member has seen how far behind it is.
+    let named = named_candidate(turn.seen, cluster.failover.as_ref());
+    let strict = turn.seen.rules.check_timeline && !named;
+    if let Some(newest) = newest.filter(|newest| strict && timeline < *newest) {
         return Some(Refusal::OldTimeline { mine: timeline, newest });
     }
     let by = cluster.optime.map_or(0, |optime| optime.bytes_since(lsn));
     let limit = turn.seen.rules.maximum_lag_on_failover;
-    // A person who names a member has seen how far behind it is.
-    let named = named_candidate(turn.seen, cluster.failover.as_ref());
     (by > limit && !named).then_some(Refusal::BehindTooFar { by, limit })
 }
 
@@ -152,7 +153,7 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
         return None;
     }
     let fit = match answer(turn, candidate)? {
-        PeerAnswer::Said(facts) => !facts.nofailover && !facts.unprotected,
+        PeerAnswer::Said(facts) => !facts.nofailover && !facts.unprotected && facts.timeline.is_some(),
         PeerAnswer::Silent => false,
     };
     fit.then(|| Refusal::GivesWayTo { candidate: candidate.clone() })

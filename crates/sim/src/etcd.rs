@@ -25,7 +25,7 @@ pub struct Keys {
     pub failover: Option<Failover>,
     pub writable: Option<Writable>,
     pub last: Option<Last>,
-    /// The highest timeline number that a leader has claimed: claimed with the leader key, so no number is used twice.
+    /// The highest timeline number that a leader has claimed: claimed before each promotion, so no number is used twice.
     pub claimed: Timeline,
     pub history: BTreeMap<Timeline, Lsn>,
     pub paused: bool,
@@ -57,7 +57,8 @@ pub enum Write {
     CreateInitialize { lease: u64 },
     ConfirmInitialize(SystemId),
     RemoveInitialize,
-    Acquire { lease: u64, timeline: Timeline },
+    Acquire { lease: u64 },
+    Claim { term: Term, timeline: Timeline },
     Adopt { term: Term, lease: u64 },
     Release(Term),
     Announce { writable: Writable, guarded: bool, history: BTreeMap<Timeline, Lsn> },
@@ -215,8 +216,10 @@ impl Etcd {
             Write::RemoveInitialize if keys.initialize == Initialize::InProgress => {
                 self.keys.initialize = Initialize::Absent;
             }
-            Write::Acquire { lease, timeline } if keys.leader.is_none() && self.lives(*lease) => {
+            Write::Claim { term, timeline } if self.is_term(*term) => {
                 self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
+            }
+            Write::Acquire { lease } if keys.leader.is_none() && self.lives(*lease) => {
                 self.keys.leader = Some(Leader { node: from, term: Term(next), lease: *lease });
             }
             Write::Adopt { term, lease } if self.is_term(*term) && self.lives(*lease) => {
@@ -229,7 +232,7 @@ impl Etcd {
                 self.keys.writable = Some(writable.clone());
                 self.keys.history.clone_from(history);
             }
-            Write::Withdraw(term) if keys.writable.as_ref().is_some_and(|w| w.term == *term) => {
+            Write::Withdraw(term) if self.is_term(*term) => {
                 self.keys.writable = None;
             }
             Write::ClearFailover(revision)
@@ -247,6 +250,7 @@ impl Etcd {
             | Write::ConfirmInitialize(_)
             | Write::RemoveInitialize
             | Write::Acquire { .. }
+            | Write::Claim { .. }
             | Write::Adopt { .. }
             | Write::Release(_)
             | Write::Announce { .. }

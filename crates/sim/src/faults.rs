@@ -238,10 +238,18 @@ impl World {
         }
     }
 
-    /// The host comes back with the disk of another cluster.
+    /// The host comes back with the disk of another cluster. What is lost with its own disk must be on healthy others: the laws
+    /// promise nothing when nobody has the data.
     fn foreign_disk(&mut self, node: NodeNo) {
-        let sound = (0..self.nodes.len()).filter(|no| !self.nodes[*no].foreign && *no != node);
-        if sound.count() < 2 {
+        let leader = self.etcd.keys.leader.map(|leader| leader.node);
+        let well = |no: &NodeNo| {
+            let host = &self.nodes[*no];
+            let fed = matches!(host.postgres.proc, Proc::Standby { streaming: true, .. });
+            *no != node
+                && !host.foreign
+                && (host.postgres.accepts_writes() || (fed && !host.tags.nofailover()))
+        };
+        if leader == Some(node) || (0..self.nodes.len()).filter(well).count() < 2 {
             return;
         }
         self.node_dies(node);

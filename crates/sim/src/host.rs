@@ -1,7 +1,6 @@
 //! What happens to the PostgreSQL of a node: started, promoted, stopped, crashed, fed by its upstream.
 
 use crate::clock::{SECOND, Time};
-use crate::config::Without;
 use crate::event::{Event, ForAgent};
 use crate::note;
 use crate::postgres::{Disk, Proc};
@@ -149,17 +148,11 @@ impl World {
 
     fn has_promoted(&mut self, node: NodeNo) {
         let branch = self.branch();
-        let claims = self.config.without != Some(Without::Claims);
-        let claimed = self
-            .etcd
-            .keys
-            .leader
-            .filter(|leader| leader.node == node && claims)
-            .map(|_| self.etcd.keys.claimed);
         let postgres = &mut self.nodes[node].postgres;
         postgres.proc = Proc::Primary;
+        let claimed = postgres.claimed;
         if let Some(database) = postgres.disk.database_mut() {
-            let next = Timeline(database.wal.timeline().0 + 1).max(claimed.unwrap_or(Timeline(1)));
+            let next = Timeline(database.wal.timeline().0 + 1).max(claimed);
             database.wal.fork(branch, next);
             database.standby = false;
             database.checkpoint = database.wal.end();

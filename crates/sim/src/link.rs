@@ -52,8 +52,10 @@ impl World {
 
     /// A transaction that the laws want to know of.
     fn written(&mut self, node: NodeNo, write: &Write) {
-        if let Write::Announce { .. } = write {
-            self.announced(node);
+        match write {
+            Write::Announce { .. } => self.announced(node),
+            Write::Claim { .. } => self.nodes[node].postgres.claimed = self.etcd.keys.claimed,
+            _ => {}
         }
     }
 

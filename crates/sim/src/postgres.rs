@@ -4,7 +4,7 @@ use crate::clock::Time;
 use crate::wal::Wal;
 use crate::world::NodeNo;
 use ha::{Control, Data, StopMode};
-use types::{Lsn, Moment, SystemId};
+use types::{Lsn, Moment, SystemId, Timeline};
 
 /// A complete data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub struct Database {
     /// What the control file knows to be reached.
     pub reached: Lsn,
     pub rewindable: bool,
+    /// The mark of an unfinished directory, which a bootstrap leaves until `/initialize` says that this is the cluster.
+    pub newborn: bool,
 }
 
 /// The data directory.
@@ -88,6 +90,8 @@ pub struct Postgres {
     pub checkpointed: Time,
     /// It gets nothing until then, however well it is connected.
     pub lags_until: Time,
+    /// The timeline number that the next promotion takes.
+    pub claimed: Timeline,
     /// How often it was started, by way of a life number.
     pub starts: u32,
 }
@@ -103,6 +107,7 @@ impl Postgres {
             token: 0,
             checkpointed: 0,
             lags_until: 0,
+            claimed: Timeline(1),
             starts: 0,
         }
     }

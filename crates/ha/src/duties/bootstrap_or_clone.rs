@@ -41,7 +41,7 @@ impl fmt::Display for Why {
 }
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
-    if turn.seen.finished.as_ref().is_some_and(|done| done.work == Work::Bootstrap && !done.ok) {
+    if turn.memory.bootstrap_failed {
         let answer = Answer::because(Why::BootstrapFailed).act(Action::RemoveInitialize);
         return Some(answer.act(Action::Exit(ExitWhy::BootstrapFailed)));
     }

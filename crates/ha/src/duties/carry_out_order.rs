@@ -81,7 +81,7 @@ fn restart(turn: &mut Turn<'_>) -> Option<Answer> {
             if let Some(term) = turn.leads().filter(|_| turn.memory.stopping.is_none()) {
                 answer = answer.act(Action::WithdrawWritable(term));
             }
-            let patience = turn.seen.rules.primary_stop_timeout;
+            let patience = turn.seen.rules.stop_patience();
             Some(answer.act_all(turn.stop(StopMode::Fast, patience)))
         }
         Stage::Stopped => None,
@@ -148,7 +148,7 @@ fn shutdown(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.seen.postgres == Postgres::Stopped {
         return Some(Answer::because(Why::ShutdownDone).act(Action::Exit(ExitWhy::Stopped)));
     }
-    let patience = turn.seen.rules.primary_stop_timeout;
+    let patience = turn.seen.rules.stop_patience();
     let actions = turn.stop(StopMode::Fast, patience);
     Some(Answer::because(Why::ShutdownOrdered).act_all(actions))
 }

@@ -9,7 +9,11 @@ use crate::action::{Action, StopMode};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
 use std::fmt;
+use std::time::Duration;
 use types::{Lsn, Moment, SystemId, Term, Timeline};
+
+/// A promotion of which nothing is seen after this time is asked for again.
+const PROMOTE_AGAIN: Duration = Duration::from_secs(3);
 
 /// What the leader does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -55,17 +59,19 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     Some(match turn.seen.postgres.clone() {
         Postgres::Stopped => return None,
         Postgres::Stopping { .. } => Answer::because(Why::WaitsForStop),
-        Postgres::Starting { since } => starting(turn, since),
+        Postgres::Starting { since } => starting(turn, &cluster, since),
         Postgres::Unresponsive { since, .. } => unresponsive(turn, &cluster, since),
         Postgres::Running(Running::Standby { timeline, lsn, .. }) => promote(turn, term, timeline, lsn),
         Postgres::Running(Running::Primary { timeline, lsn }) => lead(turn, &cluster, term, timeline, lsn),
     })
 }
 
-fn starting(turn: &mut Turn<'_>, since: Moment) -> Answer {
+fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     let limit = turn.seen.rules.primary_start_timeout;
     let down_since = *turn.memory.down_since.get_or_insert(since);
-    if limit.is_zero() || turn.now.since(down_since) < limit {
+    let another = super::another_could_lead(&turn.seen.me, cluster);
+    // Without another member to lead, ending a recovery that takes long only makes it begin anew.
+    if limit.is_zero() || turn.now.since(down_since) < limit || !another {
         return Answer::because(Why::WaitsForStart { since });
     }
     let patience = turn.seen.rules.stop_budget();
@@ -93,7 +99,7 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
         Some((promoted, since)) if promoted == term => {
             let limit = turn.seen.rules.primary_start_timeout.max(turn.seen.rules.ttl);
             if turn.now.since(since) < limit {
-                return Answer::because(Why::WaitsForPromotion { term });
+                return wait_for_promotion(turn, term);
             }
             turn.memory.down_since = Some(since);
             turn.memory.start.failures = turn.memory.start.failures.max(1);
@@ -103,11 +109,24 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
         }
         Some(_) | None => {
             turn.memory.promoting = Some((term, turn.now));
+            turn.memory.promote_sent = Some(turn.now);
             Answer::because(Why::Promotes { term, timeline, lsn })
                 .act(Action::ArmGuard(term))
                 .act(Action::Promote(term))
         }
     }
+}
+
+/// The promotion was asked for. When nothing is seen of it for a while it is asked for again: the list of actions may have
+/// ended before it, and PostgreSQL takes no harm from a second word.
+fn wait_for_promotion(turn: &mut Turn<'_>, term: Term) -> Answer {
+    let answer = Answer::because(Why::WaitsForPromotion { term });
+    let sent = turn.memory.promote_sent.unwrap_or(turn.now);
+    if turn.now.since(sent) < PROMOTE_AGAIN {
+        return answer.wake_at(sent.after(PROMOTE_AGAIN));
+    }
+    turn.memory.promote_sent = Some(turn.now);
+    answer.act(Action::ArmGuard(term)).act(Action::Promote(term))
 }
 
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {

@@ -92,6 +92,11 @@ fn reclaim(turn: &mut Turn<'_>, cluster: &Cluster, timeline: Timeline) -> Option
 
 fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, lsn: Lsn) -> Answer {
     let pause = turn.seen.rules.race_pause();
+    if turn.memory.created
+        && let Some(answer) = super::recover::claim_running(turn, cluster)
+    {
+        return answer;
+    }
     if let Some(refusal) = standing::own_refusal(turn, cluster) {
         let answer = Answer::because(Why::Refuses(refusal));
         return answer.wake_at(turn.now.after(pause));

@@ -1,15 +1,16 @@
 //! A data directory of another cluster never takes part in this one.
 
-use crate::action::{Action, ExitWhy};
+use crate::action::{Action, ExitWhy, StopMode, Work};
 use crate::decision::{Answer, Turn};
-use crate::observation::{Data, Initialize};
+use crate::observation::{Data, Initialize, Postgres};
 use std::fmt;
-use types::SystemId;
+use types::{NodeName, SystemId};
 
 /// Whose data they are.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
     ForeignData { ours: SystemId, cluster: SystemId },
+    NewbornTooLate { ours: SystemId, cluster: SystemId },
     InitializeChangedUnderUs { ours: SystemId, cluster: SystemId },
 }
 
@@ -19,6 +20,10 @@ impl fmt::Display for Why {
             Why::ForeignData { ours, cluster } => write!(
                 f,
                 "the data directory has the system identifier {ours} and the cluster has {cluster}: it belongs to another cluster and takes no part here; check scope and data_dir, or move the directory away to have the leader copied"
+            ),
+            Why::NewbornTooLate { ours, cluster } => write!(
+                f,
+                "the cluster was created here with the system identifier {ours}, but another member was faster with {cluster}: what was created here is moved aside and the leader is copied"
             ),
             Why::InitializeChangedUnderUs { ours, cluster } => write!(
                 f,
@@ -34,6 +39,9 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         turn.memory.matched = true;
         return None;
     }
+    if turn.memory.created {
+        return Some(newborn(turn, ours, cluster));
+    }
     if turn.memory.matched {
         // Our data matched before: it is the key that somebody changed. Acting on it would be rash: what runs goes on, nothing new begins.
         return Some(Answer::because(Why::InitializeChangedUnderUs { ours, cluster }));
@@ -43,6 +51,23 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         answer = answer.act(Action::ReleaseLeader(term));
     }
     Some(answer.act(Action::Exit(ExitWhy::ForeignData)))
+}
+
+/// We created a cluster, never led it, and another member's became the cluster: nothing of value is in ours.
+fn newborn(turn: &mut Turn<'_>, ours: SystemId, cluster: SystemId) -> Answer {
+    let answer = Answer::because(Why::NewbornTooLate { ours, cluster });
+    if turn.seen.postgres != Postgres::Stopped {
+        let patience = turn.seen.rules.stop_budget();
+        return answer.act_all(turn.stop(StopMode::Immediate, patience)).wake_at(turn.now.after(patience));
+    }
+    let leader = turn.seen.other_leader().cloned();
+    let ready = |name: &NodeName| {
+        turn.seen.cluster().is_some_and(|cluster| super::primary_timeline(cluster, name).is_some())
+    };
+    match leader.filter(ready) {
+        Some(leader) if turn.memory.clone.due(turn.now) => answer.act(Action::Begin(Work::Clone(leader))),
+        Some(_) | None => answer,
+    }
 }
 
 /// Whether our data belong to this cluster; `None` when that cannot be told.

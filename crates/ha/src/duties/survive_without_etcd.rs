@@ -48,7 +48,7 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
         | Postgres::Stopping { .. }
         | Postgres::Unresponsive { .. } => Answer::because(Why::FollowsWithoutEtcd { since }),
         Postgres::Stopped => match &turn.seen.data {
-            Data::Present(_) if turn.memory.start.due(turn.now) && turn.memory.ordered.is_none() => {
+            Data::Present(_) if may_start(turn) => {
                 turn.memory.start = turn.memory.start.failed(turn.now);
                 let upstream = turn.seen.other_leader().cloned();
                 let answer = Answer::because(Why::StartsStandbyWithoutEtcd);
@@ -59,4 +59,9 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
             }
         },
     }
+}
+
+/// A cluster that was just created here is not started before it is known to have become the cluster.
+fn may_start(turn: &Turn<'_>) -> bool {
+    turn.memory.start.due(turn.now) && turn.memory.ordered.is_none() && !turn.memory.created
 }

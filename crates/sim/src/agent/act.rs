@@ -84,6 +84,8 @@ impl World {
                 self.nodes[node].guard.armed = None;
                 Came::Done
             }
+            // First a timeline number that nobody has used, then the door.
+            Action::Promote(_) if self.config.without != Some(Without::Claims) => self.write(node, action),
             Action::StartPrimary | Action::Promote(_) => self.to_the_door(node, action),
             Action::StartStandby(upstream) => {
                 let upstream = upstream.as_ref().and_then(|name| self.number(name));
@@ -187,9 +189,10 @@ impl World {
             Action::CreateInitialize => Write::CreateInitialize { lease },
             Action::ConfirmInitialize(id) => Write::ConfirmInitialize(*id),
             Action::RemoveInitialize => Write::RemoveInitialize,
-            Action::AcquireLeader => {
+            Action::AcquireLeader => Write::Acquire { lease },
+            Action::Promote(term) => {
                 let timeline = self.nodes[node].postgres.disk.database().map(|d| d.wal.timeline());
-                Write::Acquire { lease, timeline: timeline.unwrap_or(Timeline(1)) }
+                Write::Claim { term: *term, timeline: timeline.unwrap_or(Timeline(1)) }
             }
             Action::AdoptLeader(term) => Write::Adopt { term: *term, lease },
             Action::ReleaseLeader(term) => Write::Release(*term),
@@ -217,6 +220,13 @@ impl World {
         if !ok {
             note!(self, Some(node), "  refused by etcd: {action:?}");
             self.act_failed(node);
+            return;
+        }
+        if let Action::Promote(_) = action {
+            match self.to_the_door(node, action) {
+                Came::Waits => {}
+                Came::Done | Came::Failed => self.act_failed(node),
+            }
             return;
         }
         let deadline = self.deadline(node);

@@ -104,8 +104,16 @@ impl World {
         let (checkpoint, reached) = (wal.end(), wal.end());
         let system_id = SystemId(7_000_000_000_000_000_000 + u64::from(branch));
         let rewindable = self.rng.chance(900);
-        let database =
-            Database { system_id, wal, standby: false, clean: true, checkpoint, reached, rewindable };
+        let database = Database {
+            system_id,
+            wal,
+            standby: false,
+            clean: true,
+            checkpoint,
+            reached,
+            rewindable,
+            newborn: true,
+        };
         self.nodes[node].postgres.disk = Disk::Present(database);
     }
 
@@ -115,7 +123,7 @@ impl World {
         let source = &self.nodes[from].postgres;
         let database = source.disk.database().filter(|_| source.serves() && self.nodes[from].up)?;
         let reached = database.wal.end();
-        Some(Database { standby: true, clean: false, reached, ..database.clone() })
+        Some(Database { standby: true, clean: false, newborn: false, reached, ..database.clone() })
     }
 
     /// The job's processes are gone before it was done.

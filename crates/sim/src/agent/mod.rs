@@ -198,7 +198,8 @@ impl World {
         agent.last_turn = now;
         agent.seen.etcd = Etcd::Never { since: now };
         let ttl = agent.seen.rules.ttl;
-        if let Some(legacy) = host.legacy.filter(|legacy| now < legacy.sent.after(ttl)) {
+        let held = |legacy: &crate::world::Legacy| legacy.authority != Authority::None;
+        if let Some(legacy) = host.legacy.filter(|legacy| held(legacy) && now < legacy.sent.after(ttl)) {
             agent.lease = Some(legacy.lease);
             agent.renewed = legacy.sent;
             agent.seen.authority = legacy.authority;

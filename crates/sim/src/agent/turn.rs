@@ -6,7 +6,7 @@ use crate::config::Without;
 use crate::etcd::{Keys, Request, Write};
 use crate::event::ForAgent;
 use crate::world::{NodeNo, World};
-use ha::{Cluster, Contact, Etcd, LeaderKey, PeerAnswer};
+use ha::{Cluster, Contact, Data, Etcd, Initialize, LeaderKey, PeerAnswer};
 use types::Lsn;
 
 impl World {
@@ -70,9 +70,27 @@ impl World {
         self.publish(node);
     }
 
+    /// A directory that a bootstrap left marked as unfinished counts as complete for the agent that created it, and for
+    /// everybody once `/initialize` says that it is the cluster.
+    fn see_disk(&mut self, node: NodeNo) -> Data {
+        let host = &mut self.nodes[node];
+        let created = host.agent.memory.created || host.agent.seen.finished.is_some();
+        let cluster = host.agent.view.as_ref().map(|keys| keys.initialize);
+        let Some(database) = host.postgres.disk.database_mut().filter(|database| database.newborn) else {
+            return host.postgres.disk.seen();
+        };
+        if cluster == Some(Initialize::Done(database.system_id)) {
+            database.newborn = false;
+        } else if !created {
+            return Data::Incomplete;
+        }
+        host.postgres.disk.seen()
+    }
+
     fn observe(&mut self, node: NodeNo) {
+        let data = self.see_disk(node);
         let host = &self.nodes[node];
-        let (data, postgres) = (host.postgres.disk.seen(), host.postgres.seen(&self.names));
+        let postgres = host.postgres.seen(&self.names);
         let guard = host.guard.seen();
         let cluster = match (&host.agent.view, host.agent.stale) {
             (Some(keys), true) => Some(self.cluster(keys, host.agent.lease)),

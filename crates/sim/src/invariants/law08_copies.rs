@@ -9,7 +9,9 @@ impl World {
     /// Right before a data directory makes room for a copy.
     pub fn law_of_wipe(&mut self, node: NodeNo) {
         self.laws.looked(8);
-        let Some(mine) = self.nodes[node].postgres.disk.database().map(|database| database.system_id) else {
+        let mine = self.nodes[node].postgres.disk.database();
+        // What a bootstrap left that came too late is nobody's data.
+        let Some(mine) = mine.filter(|database| !database.newborn).map(|database| database.system_id) else {
             return;
         };
         let others = self.nodes.iter().enumerate().filter(|(no, _)| *no != node);
