@@ -36,6 +36,11 @@ pub(crate) struct Turn {
     pub by: Moment,
 }
 
+/// Another member was faster: that is what a race is for, and no fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}: another member was faster")]
+pub(crate) struct Faster(&'static str);
+
 /// What the loop itself has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -57,7 +62,7 @@ impl Hands {
             Action::CreateInitialize => {
                 // On our lease: should this agent die on the way, the claim ends and another member begins anew.
                 if !self.etcd.create_initialize(Some(self.lease()?), by).await? {
-                    bail!("claim the new cluster: another member was faster");
+                    bail!(Faster("claim the new cluster"));
                 }
             }
             Action::ConfirmInitialize(id) => self.etcd.set_initialize(*id, by).await?,
@@ -122,7 +127,7 @@ impl Hands {
     async fn acquire(&self, by: Moment) -> anyhow::Result<()> {
         let lease = self.lease()?;
         let Some(term) = self.etcd.acquire_leader(&self.settings.name, lease, by).await? else {
-            bail!("take the lead: another member was faster");
+            bail!(Faster("take the lead"));
         };
         self.keeper.took_lead(lease, term);
         Ok(())

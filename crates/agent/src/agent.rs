@@ -8,7 +8,7 @@
 //! The loop itself waits for nothing slow: the lease, the probes, the watch, the jobs, the peers and the REST API are tasks beside
 //! it, and an action on etcd ends with its deadline.
 
-use crate::act::{Hands, Outcome, Turn};
+use crate::act::{Faster, Hands, Outcome, Turn};
 use crate::api::{self, Shared};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
@@ -190,7 +190,11 @@ impl Agent {
                     self.orders.finish(done, &text);
                 }
                 Err(error) => {
-                    tracing::warn!(action = ?action, "failed to {error:#}");
+                    if error.is::<Faster>() {
+                        tracing::info!("{error}");
+                    } else {
+                        tracing::warn!(action = ?action, "failed to {error:#}");
+                    }
                     failed = true;
                     break;
                 }
