@@ -23,6 +23,8 @@ type Upstream = Arc<tokio::sync::Mutex<OwnedWriteHalf>>;
 struct State {
     mode: Mode,
     held: Vec<(Upstream, Vec<u8>)>,
+    /// Dropping one would close it, and cancel what was sent on it.
+    open: Vec<Upstream>,
     lost: usize,
 }
 
@@ -37,7 +39,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let target = target.trim_start_matches("http://").to_owned();
-        let state = Arc::new(Mutex::new(State { mode: Mode::Pass, held: Vec::new(), lost: 0 }));
+        let state =
+            Arc::new(Mutex::new(State { mode: Mode::Pass, held: Vec::new(), open: Vec::new(), lost: 0 }));
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -75,6 +78,7 @@ impl Proxy {
             let bytes = without_cancelling(&bytes);
             upstream.lock().await.write_all(&bytes).await.unwrap();
             count += bytes.len();
+            self.state.lock().unwrap().open.push(upstream);
         }
         count
     }
