@@ -70,6 +70,7 @@ pub struct Facts {
     pub replication: Vec<Standby>,
     pub slots: Vec<Slot>,
     /// Names of settings that take effect at the next restart only.
+    /// Without the targets of a recovery: they leave the file with a promotion and mean nothing to a primary.
     pub pending_restart: Vec<String>,
     pub synchronous_standby_names: String,
 }

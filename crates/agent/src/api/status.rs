@@ -81,6 +81,7 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         "patroni".to_owned(),
         json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
     );
+    map.insert("baton".to_owned(), json!({"version": env!("CARGO_PKG_VERSION")}));
     if let Some(progress) = shared.jobs.progress() {
         let job = json!({"done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes, "bytes_per_second": progress.rate});
         map.insert("baton_job".to_owned(), job);

@@ -34,7 +34,8 @@ SELECT row_to_json(facts)::text FROM (
       coalesce((to_jsonb(p)->>'failover')::bool, false) AS failover,
       coalesce((to_jsonb(p)->>'synced')::bool, false) AS synced
     FROM pg_replication_slots p ORDER BY slot_name LIMIT 1000) s) AS slots,
-  (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart) AS pending_restart,
+  (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
+     WHERE pending_restart AND name NOT LIKE 'recovery_target%') AS pending_restart,
   current_setting('synchronous_standby_names') AS synchronous_standby_names
  FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once
 ) facts";
