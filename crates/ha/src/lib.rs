@@ -15,7 +15,12 @@
 //! 1. perform the actions in their order and stop at the first that fails: the order is part of the proof;
 //! 2. call again after every event, after every finished action, and at `wake_at` at the latest;
 //! 3. keep the returned memory and hand it back, unchanged;
-//! 4. read the clock again right before `Promote` and `StartPrimary` and refuse them when the authority has run out.
+//! 4. give the authority up before `ReleaseLeader` is sent, whether an answer comes or not, and let it delete only the leader key
+//!    that was seen: one that was adopted since stays;
+//! 5. take a timeline number for each promotion that no member has used before;
+//! 6. keep the mark of an unfinished directory after a bootstrap until `/initialize` names its system identifier, and let the
+//!    empty `/initialize` vanish with the lease of the agent that wrote it;
+//! 7. read the clock again right before `Promote` and `StartPrimary` and refuse them when the authority has run out.
 
 mod action;
 mod decision;

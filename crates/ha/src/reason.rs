@@ -110,7 +110,7 @@ impl fmt::Display for Refusal {
             Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
             Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
             Refusal::BehindTooFar { by, limit } => write!(f, "it is {by} bytes behind the last known position of the leader; maximum_lag_on_failover allows {limit}"),
-            Refusal::OldTimeline { mine, newest } => write!(f, "it is on timeline {mine} and the cluster was on {newest}; check_timeline asks for the newest"),
+            Refusal::OldTimeline { mine, newest } => write!(f, "it is on timeline {mine} and the cluster is on {newest}, which check_timeline or a switchover asks for"),
             Refusal::Diverged { timeline, lsn, end } => write!(f, "it has WAL of timeline {timeline} up to {lsn}, but the cluster left that timeline at {end}: its data have diverged"),
             Refusal::DeadTimeline { mine, newest } => write!(f, "its timeline {mine} is not among the ancestors of {newest}, on which the cluster was last: its data have diverged"),
             Refusal::UnguardedPrimary { peer } => write!(f, "{peer} was left running as a primary in pause, where no guard ends it, and it does not say that it has stopped: bring {peer} back, or make sure that it is off and delete the key baton/last"),

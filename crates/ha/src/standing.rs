@@ -185,6 +185,16 @@ pub(crate) fn successor_refusal(
     if facts.unprotected {
         return Some(Refusal::Unprotected);
     }
+    // Only what streams from us is on our timeline; anything else may have gone another way.
+    let ours = position(seen).map(|(timeline, _)| timeline);
+    if let (Some(newest), Some(theirs)) = (ours, facts.timeline)
+        && newest != theirs
+    {
+        return Some(Refusal::OldTimeline { mine: theirs, newest });
+    }
+    if facts.timeline.is_none() {
+        return Some(Refusal::NotRunning);
+    }
     let by = lsn.bytes_since(facts.lsn);
     let limit = seen.rules.maximum_lag_on_failover;
     (by > limit).then_some(Refusal::BehindTooFar { by, limit })

@@ -37,6 +37,8 @@ pub struct Leader {
     pub node: NodeNo,
     pub term: Term,
     pub lease: u64,
+    /// The revision of its last change: an adoption makes a release void that was sent before.
+    pub modified: i64,
 }
 
 /// What is asked of it.
@@ -60,7 +62,7 @@ pub enum Write {
     Acquire { lease: u64 },
     Claim { term: Term, timeline: Timeline },
     Adopt { term: Term, lease: u64 },
-    Release(Term),
+    Release { term: Term, modified: i64 },
     Announce { writable: Writable, guarded: bool, history: BTreeMap<Timeline, Lsn> },
     Withdraw(Term),
     ClearFailover(i64),
@@ -220,12 +222,18 @@ impl Etcd {
                 self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
             }
             Write::Acquire { lease } if keys.leader.is_none() && self.lives(*lease) => {
-                self.keys.leader = Some(Leader { node: from, term: Term(next), lease: *lease });
+                self.keys.leader =
+                    Some(Leader { node: from, term: Term(next), lease: *lease, modified: next });
             }
             Write::Adopt { term, lease } if self.is_term(*term) && self.lives(*lease) => {
-                self.keys.leader = Some(Leader { node: from, term: *term, lease: *lease });
+                self.keys.leader = Some(Leader { node: from, term: *term, lease: *lease, modified: next });
             }
-            Write::Release(term) if self.is_term(*term) => self.keys.leader = None,
+            Write::Release { term, modified }
+                if self.is_term(*term)
+                    && (self.blind || keys.leader.is_some_and(|l| l.modified == *modified)) =>
+            {
+                self.keys.leader = None;
+            }
             Write::Announce { writable, guarded, history } if self.is_term(writable.term) => {
                 let Writable { name, term, timeline } = writable.clone();
                 self.keys.last = Some(Last { name, term, timeline, guarded: *guarded });
@@ -252,7 +260,7 @@ impl Etcd {
             | Write::Acquire { .. }
             | Write::Claim { .. }
             | Write::Adopt { .. }
-            | Write::Release(_)
+            | Write::Release { .. }
             | Write::Announce { .. }
             | Write::Withdraw(_)
             | Write::ClearFailover(_)

@@ -4,7 +4,7 @@ use crate::clock::{SECOND, Time};
 use crate::event::Event;
 use crate::net::Trouble;
 use crate::note;
-use crate::postgres::{Disk, Proc};
+use crate::postgres::{Disk, FOREIGN, Proc};
 use crate::world::{NodeNo, World};
 use ha::Order;
 use std::collections::BTreeMap;
@@ -246,7 +246,7 @@ impl World {
             let host = &self.nodes[*no];
             let fed = matches!(host.postgres.proc, Proc::Standby { streaming: true, .. });
             *no != node
-                && !host.foreign
+                && !host.postgres.disk.is_foreign()
                 && (host.postgres.accepts_writes() || (fed && !host.tags.nofailover()))
         };
         if leader == Some(node) || (0..self.nodes.len()).filter(well).count() < 2 {
@@ -254,10 +254,9 @@ impl World {
         }
         self.node_dies(node);
         let branch = self.branch();
-        self.nodes[node].foreign = true;
         let standby = self.rng.chance(300);
         if let Disk::Present(database) = &mut self.nodes[node].postgres.disk {
-            database.system_id = SystemId(6_000_000_000_000_000_000 + u64::from(branch));
+            database.system_id = SystemId(FOREIGN + u64::from(branch));
             database.standby = standby;
             database.clean = true;
         }
@@ -352,10 +351,9 @@ impl World {
         self.nodes[node].postgres.lags_until = 0;
         self.undo(Undo::Unhang(node), 0);
         self.undo(Undo::Thaw(node), 0);
-        if self.nodes[node].foreign {
+        if self.nodes[node].postgres.disk.is_foreign() {
             // A person takes the foreign disk out again.
             self.node_dies(node);
-            self.nodes[node].foreign = false;
             self.nodes[node].postgres.disk = Disk::Empty;
         }
         let orders = &mut self.nodes[node].agent.orders;

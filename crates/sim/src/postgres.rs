@@ -22,6 +22,11 @@ pub struct Database {
     pub newborn: bool,
 }
 
+/// System identifiers from here to `OURS` belong to other clusters.
+pub const FOREIGN: u64 = 6_000_000_000_000_000_000;
+/// System identifiers from here on belong to clusters that were born in this world.
+pub const OURS: u64 = 7_000_000_000_000_000_000;
+
 /// The data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Disk {
@@ -38,6 +43,12 @@ impl Disk {
             Disk::Present(database) => Some(database),
             Disk::Empty | Disk::Incomplete => None,
         }
+    }
+
+    /// Whether it is the disk of another cluster.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.database().is_some_and(|database| database.system_id.0 < OURS)
     }
 
     /// The same, to be changed.

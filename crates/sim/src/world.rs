@@ -46,8 +46,6 @@ pub struct Node {
     pub tags: Tags,
     /// Its agent is started again with this token; an older one is void.
     pub supervisor: u64,
-    /// A disk of another cluster was put in.
-    pub foreign: bool,
 }
 
 /// Everything there is.
@@ -111,7 +109,6 @@ impl World {
                     agent: Agent::new(name.clone(), tags.clone(), config.rules.clone()),
                     tags,
                     supervisor: 0,
-                    foreign: false,
                 }
             })
             .collect::<Vec<_>>();

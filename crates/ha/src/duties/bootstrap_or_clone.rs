@@ -42,7 +42,9 @@ impl fmt::Display for Why {
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.memory.bootstrap_failed {
-        let answer = Answer::because(Why::BootstrapFailed).act(Action::RemoveInitialize);
+        let claimed = turn.seen.cluster().is_some_and(|cluster| cluster.initialize == Initialize::InProgress);
+        let remove = claimed.then_some(Action::RemoveInitialize).into_iter().collect();
+        let answer = Answer::because(Why::BootstrapFailed).act_all(remove);
         return Some(answer.act(Action::Exit(ExitWhy::BootstrapFailed)));
     }
     match &turn.seen.data {

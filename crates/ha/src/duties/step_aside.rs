@@ -193,7 +193,10 @@ fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
         Some(until) if turn.now < until => answer.wake_at(until),
         Some(_) | None => {
             turn.memory.step_aside = None;
-            Answer::because(Why::InVain).wake_at(turn.now)
+            // The wish is not tried again and again: the person who had it hears that it came to nothing.
+            let wish = turn.seen.cluster().and_then(|cluster| cluster.failover.as_ref());
+            let clear = wish.map(|failover| Action::ClearFailover(failover.revision));
+            Answer::because(Why::InVain).act_all(clear.into_iter().collect()).wake_at(turn.now)
         }
     }
 }

@@ -181,6 +181,11 @@ impl World {
     }
 
     fn write(&mut self, node: NodeNo, action: Action) -> Came {
+        if let Action::ReleaseLeader(_) = action {
+            // From here on it is somebody else's, whether an answer comes or not.
+            self.nodes[node].agent.seen.authority = Authority::None;
+            self.bequeath(node);
+        }
         let agent = &self.nodes[node].agent;
         let Some(lease) = agent.lease else {
             return Came::Failed;
@@ -195,7 +200,10 @@ impl World {
                 Write::Claim { term: *term, timeline: timeline.unwrap_or(Timeline(1)) }
             }
             Action::AdoptLeader(term) => Write::Adopt { term: *term, lease },
-            Action::ReleaseLeader(term) => Write::Release(*term),
+            Action::ReleaseLeader(term) => {
+                let leader = agent.view.as_ref().and_then(|keys| keys.leader);
+                Write::Release { term: *term, modified: leader.map_or(0, |leader| leader.modified) }
+            }
             Action::WithdrawWritable(term) => Write::Withdraw(*term),
             Action::ClearFailover(revision) => Write::ClearFailover(*revision),
             Action::AnnounceWritable { term, timeline, guarded, .. } => {
@@ -236,7 +244,6 @@ impl World {
                 agent.seen.authority = Authority::Held { term: Term(revision), deadline }
             }
             Action::AdoptLeader(term) => agent.seen.authority = Authority::Held { term, deadline },
-            Action::ReleaseLeader(_) => agent.seen.authority = Authority::None,
             _ => {}
         }
         self.bequeath(node);

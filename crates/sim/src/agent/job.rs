@@ -3,7 +3,7 @@
 use crate::clock::SECOND;
 use crate::event::ForAgent;
 use crate::note;
-use crate::postgres::{Database, Disk, Proc};
+use crate::postgres::{Database, Disk, OURS, Proc};
 use crate::wal::Wal;
 use crate::world::{NodeNo, World};
 use ha::{Finished, Job, Work};
@@ -102,7 +102,7 @@ impl World {
         let branch = self.branch();
         let wal = Wal::born(branch);
         let (checkpoint, reached) = (wal.end(), wal.end());
-        let system_id = SystemId(7_000_000_000_000_000_000 + u64::from(branch));
+        let system_id = SystemId(OURS + u64::from(branch));
         let rewindable = self.rng.chance(900);
         let database = Database {
             system_id,

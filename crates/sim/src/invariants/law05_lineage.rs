@@ -7,14 +7,14 @@ use crate::note;
 use crate::wal::Wal;
 use crate::world::{NodeNo, World};
 use ha::Initialize;
-use types::SystemId;
 
 /// What is known of the cluster's own data.
 #[derive(Debug, Default)]
 pub struct Lineage {
     /// The WAL of the last member that announced it accepts writes, as far as it has come.
     pub main: Option<(NodeNo, Wal)>,
-    pub system_id: Option<SystemId>,
+    /// Since then: those that became primaries and were ended before anybody could hear of it. Nothing was lost with them.
+    unheard: Vec<Wal>,
 }
 
 impl World {
@@ -36,16 +36,20 @@ impl World {
             self.laws.breaks(5, what);
             return;
         }
-        let Some((last, main)) = &self.laws.lineage.main else {
+        let wal = database.wal.clone();
+        let lineage = &mut self.laws.lineage;
+        let Some((last, main)) = &lineage.main else {
             return;
         };
-        let (last, common, end) = (*last, database.wal.common(main), main.end());
-        let began = database.wal.last_write().1;
+        let (last, common, end) = (*last, wal.common(main), main.end());
+        // The newest branch is empty yet: where it begins must lie on the main line, or on one that nobody heard of.
+        let began = wal.last_write().1;
+        let continues = |line: &Wal| wal.common(line) >= began.min(line.end());
+        let heir = continues(main) || lineage.unheard.iter().any(continues);
+        lineage.unheard.push(wal.clone());
         note!(self, Some(node), "shares WAL up to {common} with the last primary, which ended at {end}");
-        // The newest branch is empty yet: where it begins must lie on the main line.
-        if common < began && common < end {
-            let last = &self.names[last];
-            let name = &self.names[node];
+        if !heir {
+            let (name, last) = (&self.names[node], &self.names[last]);
             let what = format!("{name} leads from {began}, but its WAL left that of {last} at {common}");
             self.laws.breaks(5, what);
         }
@@ -55,7 +59,7 @@ impl World {
     pub fn announced(&mut self, node: NodeNo) {
         if let Some(database) = self.nodes[node].postgres.disk.database() {
             self.laws.lineage.main = Some((node, database.wal.clone()));
-            self.laws.lineage.system_id = Some(database.system_id);
+            self.laws.lineage.unheard.clear();
         }
     }
 }

@@ -16,7 +16,8 @@ impl World {
         };
         let others = self.nodes.iter().enumerate().filter(|(no, _)| *no != node);
         let mut copies = others.filter_map(|(_, other)| other.postgres.disk.database());
-        if !self.nodes[node].foreign && !copies.any(|database| database.system_id == mine) {
+        if !self.nodes[node].postgres.disk.is_foreign() && !copies.any(|database| database.system_id == mine)
+        {
             let what = format!("{} gives up the only complete copy", self.names[node]);
             self.laws.breaks(8, what);
         }
