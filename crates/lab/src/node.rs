@@ -164,6 +164,17 @@ impl Node {
         }
     }
 
+    /// SIGUSR2 to the agent, as an upgrade does: it ends and leaves PostgreSQL and the guard as they are.
+    pub async fn detach_agent(&mut self, grace: Duration) -> bool {
+        let Some(mut daemon) = self.daemon.take() else { return true };
+        daemon.signal(Signal::USR2);
+        let end = clock::now().after(grace);
+        while daemon.running() && clock::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        !daemon.running()
+    }
+
     /// SIGSTOP to the agent alone.
     pub fn freeze_agent(&mut self) {
         if let Some(daemon) = &mut self.daemon {

@@ -86,6 +86,7 @@ async fn a_data_directory_of_another_cluster_is_refused_and_not_touched() {
     assert_eq!(code, 7, "{log}");
     assert!(log.contains("system identifier"), "{log}");
     assert_eq!(fs::read(data.join("global/pg_control")).unwrap(), control, "nothing in it was touched");
+    story.expect("belongs to another cluster");
     story.expect("system identifier");
     story.end().await;
 }

@@ -6,7 +6,8 @@ use std::fs;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_is_made_anew_and_a_leader_refuses() {
-    let story = Story::begin("reinit", |_| {}).await;
+    let mut story = Story::begin("reinit", |_| {}).await;
+    story.expect("the old data directory is moved aside");
     let (primary, replica) = (story.primary().await, story.a_replica().await);
     let refused = story.send(&primary, "POST", "/reinitialize", &json!({ "force": true })).await;
     assert_eq!(refused.status, 503, "{}", refused.body);

@@ -9,26 +9,26 @@ use std::path::{Path, PathBuf};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diverged_primary_is_rewound_and_its_tail_is_kept() {
     let mut story = Story::begin("rejoin", |_| {}).await;
-    story.expect("diverge");
+    story.expect("the lease is gone");
+    story.expect("undone and kept");
     let old = story.primary().await;
     let target = story.lab.target();
     target.run("CREATE TABLE tail (word text)", SPAN).await.unwrap();
     story.healthy().await;
 
-    // The replicas stop receiving; what the primary commits now is on the primary alone.
-    let receivers: Vec<i32> = story
+    // The primary stops sending; what it commits now is on the primary alone.
+    let senders: Vec<i32> = story
         .lab
         .nodes
         .iter()
         .flat_map(lab::Node::processes)
-        .filter(|process| process.command.contains("walreceiver"))
+        .filter(|process| process.command.contains("walsender"))
         .map(|process| process.pid)
         .collect();
-    assert_eq!(receivers.len(), 2);
-    receivers.iter().for_each(|pid| processes::signal(*pid, Signal::STOP));
+    assert_eq!(senders.len(), 2);
+    senders.iter().for_each(|pid| processes::signal(*pid, Signal::STOP));
     target.run("INSERT INTO tail VALUES ('only the old primary has this')", SPAN).await.unwrap();
     story.lab.node(&old).unwrap().kill_host();
-    receivers.iter().for_each(|pid| processes::signal(*pid, Signal::CONT));
 
     story.another_primary(&old).await;
     story.lab.await_writable(SPAN).await.unwrap();
