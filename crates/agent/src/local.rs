@@ -11,7 +11,7 @@ use ha::Data;
 use postgres::connection::ConnectTo;
 use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
-use postgres::postmaster::{Postmaster, StartOptions, Stop};
+use postgres::postmaster::{Postmaster, StartOptions, Stop, last_log_lines};
 use postgres::probe::{Facts, Probe, Prober};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -194,6 +194,11 @@ impl Local {
     async fn watch(self, postmaster: Arc<Postmaster>) {
         postmaster.exited().await;
         tracing::info!(pid = postmaster.pid, "PostgreSQL has ended");
+        if self.seen().facts.is_none() && self.life().stopping.is_none() {
+            let words = last_log_lines(&self.inner.log_file, 3).join(" | ");
+            let log = self.inner.log_file.display();
+            tracing::warn!(%log, words, "PostgreSQL ended before it took connections; the last lines of its log say why");
+        }
         if let Err(error) = postgres::postmaster::kill_leftovers(&self.inner.data_dir).await {
             tracing::error!(%error, "failed to end what the postmaster left behind");
         }
