@@ -153,7 +153,7 @@ impl Endpoints {
         Fut: Future<Output = Result<T, Failure>>,
     {
         let end = Instant::now() + turn.allowance;
-        let connection = match timeout_at(end, self.connection(turn.slot)).await {
+        let connection = match timeout_at(end, Box::pin(self.connection(turn.slot))).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(failure)) => {
                 self.failed(turn, None, &failure);
@@ -166,7 +166,8 @@ impl Endpoints {
                 return Err(failure);
             }
         };
-        match timeout_at(end, op(connection.clone())).await {
+        // On the heap: the client library's futures are large, and every caller's would contain them.
+        match timeout_at(end, Box::pin(op(connection.clone()))).await {
             Ok(Ok(done)) => {
                 self.pinned.store(turn.slot, Ordering::Relaxed);
                 if let Some(slot) = self.slots.get(turn.slot) {
