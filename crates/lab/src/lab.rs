@@ -387,7 +387,8 @@ impl Lab {
         }
         futures_util::future::join_all(self.nodes.iter_mut().map(|node| node.stop(GRACE))).await;
         futures_util::future::join_all(self.etcd.iter_mut().map(EtcdMember::stop)).await;
-        processes::remove(&processes::kill_under(&self.base));
+        processes::kill_under(&self.base);
+        processes::remove_guard_memory(&self.base);
         self.stopped = true;
         let left = processes::await_none_under(&self.base, Duration::from_secs(5));
         if !left.is_empty() {
@@ -458,7 +459,8 @@ impl Drop for Lab {
             return;
         }
         self.router = None;
-        processes::remove(&processes::kill_under(&self.base));
+        processes::kill_under(&self.base);
+        processes::remove_guard_memory(&self.base);
         self.nodes.clear();
         self.etcd.clear();
         // The directory stays: whoever dropped a running lab wants to know why.

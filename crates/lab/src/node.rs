@@ -10,7 +10,6 @@ use crate::daemon::{Daemon, Program};
 use crate::processes::{self, Process};
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -29,8 +28,6 @@ pub struct Node {
     program: Program,
     account: Account,
     daemon: Option<Daemon>,
-    /// The memory of its guards, to be removed when the lab ends.
-    guards: BTreeSet<PathBuf>,
 }
 
 /// What [`Node::create`] needs to know.
@@ -77,7 +74,6 @@ impl Node {
             program,
             account: account.clone(),
             daemon: None,
-            guards: BTreeSet::new(),
         })
     }
 
@@ -228,13 +224,12 @@ impl Node {
 
     /// All processes of this host are killed, all at once.
     pub fn kill_host(&mut self) {
-        self.guards.extend(processes::kill_under(&self.dir));
+        processes::kill_under(&self.dir);
         self.kill_agent();
     }
 
     /// Ends everything that runs on this host, PostgreSQL before it is killed by a fast shutdown.
     pub async fn stop(&mut self, grace: Duration) {
-        self.guards.extend(processes::guard_memory(&self.dir));
         self.stop_agent(grace).await;
         if let Some(postmaster) = self.postmaster() {
             processes::signal(postmaster.pid, Signal::CONT);
@@ -245,13 +240,6 @@ impl Node {
             }
         }
         self.kill_host();
-        processes::remove(&self.guards);
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        processes::remove(&self.guards);
     }
 }
 

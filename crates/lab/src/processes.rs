@@ -7,7 +7,9 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The programs that a lab and its agents start; a shell or an editor that a person opened in the directory is not one
@@ -101,9 +103,9 @@ pub fn signal(pid: i32, signal: Signal) {
 }
 
 /// Kills everything under `dir` at once, as a power cut would: stopped first, so that nobody starts a new process or
-/// writes a farewell while the others go. Returns the memory of the guards, which outlives them on purpose.
-pub fn kill_under(dir: &Path) -> BTreeSet<PathBuf> {
-    let (mut shared, mut guards) = (BTreeSet::new(), BTreeSet::new());
+/// writes a farewell while the others go.
+pub fn kill_under(dir: &Path) {
+    let (mut shared, mut killed) = (BTreeSet::new(), BTreeSet::new());
     for _round in 0..100 {
         let processes = under(dir);
         if processes.is_empty() {
@@ -113,8 +115,7 @@ pub fn kill_under(dir: &Path) -> BTreeSet<PathBuf> {
             signal(process.pid, Signal::STOP);
             if process.is_postgres() {
                 shared.extend(mapped(process, "/dev/shm/PostgreSQL."));
-            } else {
-                guards.extend(mapped(process, "/dev/shm/baton-guard"));
+                killed.insert(process.pid);
             }
         }
         for process in &processes {
@@ -123,21 +124,38 @@ pub fn kill_under(dir: &Path) -> BTreeSet<PathBuf> {
         pause();
     }
     // A killed PostgreSQL leaves its shared memory behind; when it is started again it makes a new one.
-    remove(&shared);
-    guards
-}
-
-/// The memory of the guards under `dir`.
-#[must_use]
-pub fn guard_memory(dir: &Path) -> BTreeSet<PathBuf> {
-    let ours = under(dir).into_iter().filter(|process| process.is_baton(dir));
-    ours.flat_map(|process| mapped(&process, "/dev/shm/baton-guard")).collect()
-}
-
-/// Removes files of shared memory; one that is gone already is no error.
-pub fn remove(shared: &BTreeSet<PathBuf>) {
     for path in shared {
         let _ = fs::remove_file(path);
+    }
+    remove_segments(&killed);
+}
+
+/// Removes the System V segments that killed postmasters made and nobody uses any more.
+fn remove_segments(killed: &BTreeSet<i32>) {
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    for line in table.lines().skip(1) {
+        // key shmid perms size cpid lpid nattch …
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, id, _, _, creator, _, "0", ..] = fields.as_slice() else { continue };
+        if creator.parse().is_ok_and(|creator| killed.contains(&creator)) {
+            // What cannot be removed stays, as after any crash.
+            let _ =
+                Command::new("ipcrm").args(["-m", id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Removes the memory of the guards of the data directories under `dir`; it outlives agents and guards on purpose.
+pub fn remove_guard_memory(dir: &Path) {
+    for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let ours = entry.file_name().as_bytes().starts_with(b"baton-guard") && {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            let inside = [dir.as_os_str().as_bytes(), b"/"].concat();
+            content.windows(inside.len()).any(|window| window == inside)
+        };
+        if ours {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

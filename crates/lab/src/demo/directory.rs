@@ -48,7 +48,8 @@ fn clear_leftover(directory: &Path) -> Result<bool> {
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
     }
-    processes::remove(&processes::kill_under(directory));
+    processes::kill_under(directory);
+    processes::remove_guard_memory(directory);
     fs::remove_dir_all(directory).with_context(|| format!("remove the old {}", directory.display()))?;
     Ok(true)
 }

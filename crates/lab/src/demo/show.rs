@@ -81,7 +81,12 @@ fn events(view: &View) -> View {
 /// The path relative to the current directory where that is shorter.
 fn shortest(path: &Path) -> PathBuf {
     let here = env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).map_or_else(|_| path.to_owned(), Path::to_owned)
+    match path.strip_prefix(&here) {
+        // A bare name would be looked for in PATH.
+        Ok(short) if short.components().count() == 1 => Path::new(".").join(short),
+        Ok(short) => short.to_owned(),
+        Err(_) => path.to_owned(),
+    }
 }
 
 /// Starts what has ended again.
