@@ -65,7 +65,10 @@ impl Hands {
                     bail!(Faster("claim the new cluster"));
                 }
             }
-            Action::ConfirmInitialize(id) => self.etcd.set_initialize(*id, by).await?,
+            Action::ConfirmInitialize(id) => {
+                self.etcd.set_initialize(*id, by).await?;
+                self.local.is_known().await?;
+            }
             Action::RemoveInitialize => self.etcd.delete_initialize(by).await?,
             Action::AcquireLeader => self.acquire(by).await?,
             Action::AdoptLeader(term) => self.adopt(*term, by).await?,

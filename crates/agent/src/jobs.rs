@@ -253,7 +253,11 @@ async fn bootstrap(tools: &Tools, token: &CancellationToken) -> anyhow::Result<(
     initdb::run(installation, data_dir, &options).await?;
     let outcome = populate(tools, token).await;
     match outcome {
-        Ok(()) => Ok(data_dir::clear_mark(data_dir)?),
+        // The mark stays until /initialize names this cluster: should the agent die before, these are nobody's data.
+        Ok(()) => {
+            tools.local.newborn(true);
+            Ok(())
+        }
         Err(error) => {
             if let Some(postmaster) = Postmaster::adopt(data_dir)? {
                 postmaster.kill_all()?;

@@ -78,6 +78,8 @@ struct Inner {
     /// What is wrong with unusable data, for people.
     data_fault: Cell<Option<String>>,
     segment_size: Cell<u64>,
+    /// The cluster in the data directory is complete and not yet known to etcd: it still bears the mark of unfinished work.
+    newborn: Cell<bool>,
     seen: watch::Sender<Seen>,
     poke: Wake,
     hot_until: Cell<Moment>,
@@ -102,6 +104,7 @@ impl Local {
                 data: Cell::new(Data::Unusable),
                 data_fault: Cell::new(None),
                 segment_size: Cell::new(16 << 20),
+                newborn: Cell::new(false),
                 seen: watch::Sender::new(Seen::default()),
                 poke: Wake::default(),
                 hot_until: Cell::new(Moment::default()),
@@ -245,10 +248,27 @@ impl Local {
         self.inner.life.with(|life| life.upstream = upstream);
     }
 
+    /// Notes that the data are those of a cluster that was created here and that etcd does not know yet.
+    pub(crate) fn newborn(&self, newborn: bool) {
+        self.inner.newborn.with(|kept| *kept = newborn);
+    }
+
+    /// etcd knows the cluster: its data are no longer unfinished.
+    pub(crate) async fn is_known(&self) -> Result<(), postgres::Error> {
+        if self.inner.newborn.get() {
+            let data_dir = self.inner.data_dir.clone();
+            let clear = tokio::task::spawn_blocking(move || data_dir::clear_mark(&data_dir));
+            clear.await.map_err(|error| postgres::Error::Refused(format!("clear the mark: {error}")))??;
+            self.newborn(false);
+        }
+        Ok(())
+    }
+
     /// Looks at the files of the data directory, beside the loop: a disk that hangs must not hang the agent.
     pub(crate) async fn look_at_data(&self) {
         let (data_dir, installation) = (self.inner.data_dir.clone(), self.inner.installation.clone());
-        let look = tokio::task::spawn_blocking(move || data_dir::inspect_for(&data_dir, &installation));
+        let newborn = self.inner.newborn.get();
+        let look = tokio::task::spawn_blocking(move || inspect(&data_dir, &installation, newborn));
         let (data, fault) = match tokio::time::timeout(Duration::from_secs(5), look).await {
             Ok(Ok(Ok(found))) => {
                 if let DataDir::Present { control, .. } = &found {
@@ -362,6 +382,24 @@ fn shape(seen: &Seen) -> Shape {
         (facts.in_recovery, facts.timeline, streaming, facts.replication.len())
     });
     (seen.now, facts)
+}
+
+/// What the data directory is; a cluster that was just created here counts as present although it is marked.
+fn inspect(
+    data_dir: &std::path::Path,
+    installation: &Installation,
+    newborn: bool,
+) -> Result<DataDir, postgres::Error> {
+    match data_dir::inspect_for(data_dir, installation)? {
+        DataDir::Incomplete { work: data_dir::Work::Bootstrap, .. } if newborn => Ok(DataDir::Present {
+            control: postgres::control::read(data_dir)?,
+            standby_signal: false,
+            recovery_signal: false,
+            backup_label: false,
+            major: installation.version.major,
+        }),
+        found => Ok(found),
+    }
 }
 
 /// The newest timeline that a WAL segment with this position is named after.

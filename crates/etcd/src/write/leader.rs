@@ -97,10 +97,12 @@ impl Write for Release<'_> {
         vec![Read::Key(self.leader.clone())]
     }
 
-    fn transaction(&self, _base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
+    fn transaction(&self, base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
         let leader = self.leader.as_str();
         let compares = vec![
             Compare::create_revision(leader, CompareOp::Equal, self.term.0),
+            // A release that arrives late must not end a lead that was attached to a new lease since.
+            Compare::mod_revision(leader, CompareOp::Less, base.saturating_add(1)),
             Compare::value(leader, CompareOp::Equal, self.me),
         ];
         (compares, vec![TxnOp::delete(leader, None), TxnOp::delete(self.writable.as_str(), None)])
@@ -110,10 +112,10 @@ impl Write for Release<'_> {
         true
     }
 
-    fn judge(&self, seen: &Seen, _base: i64, lost: bool) -> Verdict<bool> {
+    fn judge(&self, seen: &Seen, base: i64, lost: bool) -> Verdict<bool> {
         match seen.get(&self.leader) {
             Some(kv) if kv.create_revision() == self.term.0 && kv.value() == self.me.as_bytes() => {
-                Verdict::Resend
+                if kv.mod_revision() <= base { Verdict::Resend } else { Verdict::Rebase }
             }
             // After a lost answer the lead of this term has ended, by this call or with the lease.
             Some(_) | None => Verdict::Done(lost),
