@@ -40,21 +40,24 @@ impl Write for Adopt<'_> {
         vec![Read::Key(self.leader.clone())]
     }
 
-    fn transaction(&self, _base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
+    fn transaction(&self, base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
         let same_term = Compare::create_revision(self.leader.as_str(), CompareOp::Equal, self.term.0);
+        // One that arrives late must not put the key back on an old lease.
+        let unchanged = Compare::mod_revision(self.leader.as_str(), CompareOp::Less, base.saturating_add(1));
         let options = PutOptions::new().with_lease(self.lease.0);
-        (vec![same_term], vec![TxnOp::put(self.leader.as_str(), self.me, Some(options))])
+        (vec![same_term, unchanged], vec![TxnOp::put(self.leader.as_str(), self.me, Some(options))])
     }
 
     fn executed(&self, _revision: i64) -> bool {
         true
     }
 
-    fn judge(&self, seen: &Seen, _base: i64, _lost: bool) -> Verdict<bool> {
+    fn judge(&self, seen: &Seen, base: i64, _lost: bool) -> Verdict<bool> {
         match seen.get(&self.leader) {
             Some(kv) if kv.create_revision() != self.term.0 => Verdict::Done(false),
             Some(kv) if kv.value() == self.me.as_bytes() && kv.lease() == self.lease.0 => Verdict::Done(true),
-            Some(_) => Verdict::Resend,
+            Some(kv) if kv.mod_revision() <= base => Verdict::Resend,
+            Some(_) => Verdict::Rebase,
             None => Verdict::Done(false),
         }
     }
