@@ -181,7 +181,10 @@ impl Writer {
         let sent = clock::now();
         let (state, text) = match timeout(self.plan.statement_limit, client.execute(insert, &[&id])).await {
             Ok(Ok(_)) => return self.acknowledge(Ack { id, sent, at: clock::now() }),
-            Ok(Err(error)) => (error.code().map(|state| state.code().to_owned()), format!("{error}")),
+            Ok(Err(error)) => {
+                let said = error.as_db_error().map(|said| said.message().to_owned());
+                (error.code().map(|state| state.code().to_owned()), said.unwrap_or_else(|| error.to_string()))
+            }
             Err(_) => (None, format!("no answer within {:?}", self.plan.statement_limit)),
         };
         self.fail(FailureKind::Statement, state, text);
