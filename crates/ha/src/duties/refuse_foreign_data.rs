@@ -47,7 +47,8 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         return Some(Answer::because(Why::InitializeChangedUnderUs { ours, cluster }));
     }
     let mut answer = Answer::because(Why::ForeignData { ours, cluster });
-    if let Some(term) = turn.leads() {
+    // What runs is left to its deadline: the lead is not given away over a primary.
+    if let Some(term) = turn.leads().filter(|_| !turn.seen.may_be_primary()) {
         answer = answer.act(Action::ReleaseLeader(term));
     }
     Some(answer.act(Action::Exit(ExitWhy::ForeignData)))

@@ -186,6 +186,9 @@ impl World {
             self.nodes[node].agent.seen.authority = Authority::None;
             self.bequeath(node);
         }
+        if action == Action::AcquireLeader {
+            self.law_of_race(node);
+        }
         let agent = &self.nodes[node].agent;
         let Some(lease) = agent.lease else {
             return Came::Failed;

@@ -65,6 +65,8 @@ pub struct Agent {
     pub backlog: Vec<ForAgent>,
     pub orders: VecDeque<Order>,
     pub round: Option<Round>,
+    /// What the peers said in the last round, as they said it.
+    pub told: BTreeMap<NodeName, ha::PeerFacts>,
     pub job: Option<RunningJob>,
     pub published: Option<(ha::Member, Time)>,
     pub last_turn: Moment,
@@ -114,6 +116,7 @@ impl Agent {
             backlog: Vec::new(),
             orders: VecDeque::new(),
             round: None,
+            told: BTreeMap::new(),
             job: None,
             published: None,
             last_turn: Moment(0),

@@ -73,6 +73,12 @@ impl World {
     pub fn peers_over(&mut self, node: NodeNo, number: u64) {
         let agent = &mut self.nodes[node].agent;
         if let Some(round) = agent.round.take_if(|round| round.number == number) {
+            agent.told.clear();
+            for (name, answer) in &round.answers {
+                if let PeerAnswer::Said(facts) = answer {
+                    agent.told.insert(name.clone(), facts.clone());
+                }
+            }
             agent.seen.peers = Peers { asked: Some(round.asked), answers: round.answers };
             self.turn_soon(node);
         }

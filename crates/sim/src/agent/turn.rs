@@ -6,7 +6,7 @@ use crate::config::Without;
 use crate::etcd::{Keys, Request, Write};
 use crate::event::ForAgent;
 use crate::world::{NodeNo, World};
-use ha::{Cluster, Contact, Data, Etcd, Initialize, LeaderKey, PeerAnswer};
+use ha::{Cluster, Contact, Data, Etcd, Initialize, LeaderKey, PeerAnswer, Work};
 use types::Lsn;
 
 impl World {
@@ -74,7 +74,8 @@ impl World {
     /// everybody once `/initialize` says that it is the cluster.
     fn see_disk(&mut self, node: NodeNo) -> Data {
         let host = &mut self.nodes[node];
-        let created = host.agent.memory.created || host.agent.seen.finished.is_some();
+        let created = host.agent.memory.created
+            || host.agent.seen.finished.as_ref().is_some_and(|done| done.work == Work::Bootstrap);
         let cluster = host.agent.view.as_ref().map(|keys| keys.initialize);
         let Some(database) = host.postgres.disk.database_mut().filter(|database| database.newborn) else {
             return host.postgres.disk.seen();

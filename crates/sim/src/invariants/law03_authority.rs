@@ -4,7 +4,7 @@
 //! winner that did not listen to a peer with more data (a standby six days behind was once made the primary that way).
 
 use crate::world::{NodeNo, World};
-use ha::Authority;
+use ha::{Authority, PeerFacts};
 use types::Term;
 
 impl World {
@@ -34,5 +34,35 @@ impl World {
             return;
         };
         self.laws.breaks(3, what);
+    }
+
+    /// Right before the leader key is taken: nobody who answered on the same timeline had more.
+    pub fn law_of_race(&mut self, node: NodeNo) {
+        self.laws.looked(3);
+        let agent = &self.nodes[node].agent;
+        let ha::Postgres::Running(ha::Running::Standby { timeline, lsn, .. }) = &agent.seen.postgres else {
+            return;
+        };
+        let Some(cluster) = agent.seen.cluster().filter(|cluster| cluster.failover.is_none()) else {
+            return;
+        };
+        let end = cluster.history.get(timeline).copied();
+        let ahead = |facts: &PeerFacts| {
+            let sound = end.is_none_or(|end| facts.lsn <= end);
+            facts.timeline == Some(*timeline)
+                && facts.lsn > *lsn
+                && sound
+                && !facts.nofailover
+                && !facts.unprotected
+        };
+        let passed_over =
+            agent.told.iter().find(|(name, facts)| cluster.members.contains_key(*name) && ahead(facts));
+        if let Some((peer, facts)) = passed_over {
+            let what = format!(
+                "{} takes the lead at {lsn} although {peer} said that it has {}",
+                self.names[node], facts.lsn
+            );
+            self.laws.breaks(3, what);
+        }
     }
 }

@@ -1,0 +1,109 @@
+//! What holds in every single turn.
+
+use crate::world::NOW;
+use ha::{Action, Authority, Data, Decision, Guard, LeaderKey, Memory, Observation, Postgres, Running, Work};
+
+/// The law that this decision breaks.
+pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
+    if decision.wake_at <= NOW {
+        return Some("the next turn lies in the future");
+    }
+    writes(seen, decision)
+        .or_else(|| paused(seen, memory, decision))
+        .or_else(|| ends_without_authority(seen, decision))
+        .or_else(|| jobs(seen, decision))
+        .or_else(|| leader_key(seen, decision))
+}
+
+fn has(decision: &Decision, wanted: impl Fn(&Action) -> bool) -> bool {
+    decision.actions.iter().any(wanted)
+}
+
+fn writes(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let mut armed = seen.guard == Guard::Armed;
+    for action in &decision.actions {
+        match action {
+            Action::ArmGuard(_) => armed = true,
+            Action::DisarmGuard => armed = false,
+            Action::Promote(term) if seen.leads(NOW) != Some(*term) => {
+                return Some("a promotion needs the lead in this term");
+            }
+            Action::StartPrimary if seen.leads(NOW).is_none() => {
+                return Some("a primary start needs the lead");
+            }
+            Action::Promote(_) | Action::StartPrimary if !armed => return Some("the guard is armed first"),
+            _ => {}
+        }
+    }
+    if !seen.rules.pause && seen.may_be_primary() && has(decision, |action| *action == Action::DisarmGuard) {
+        return Some("the guard of what may be a primary stays armed");
+    }
+    let unconfessed =
+        seen.cluster().and_then(|cluster| cluster.last.as_ref()).is_none_or(|last| last.guarded);
+    if seen.may_be_primary() && unconfessed && has(decision, |action| *action == Action::DisarmGuard) {
+        return Some("nobody is left unguarded in secret");
+    }
+    None
+}
+
+fn paused(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
+    let wished = seen.cluster().is_some_and(|cluster| cluster.failover.is_some());
+    let begun = memory.step_aside.is_some() || memory.promoting.is_some() || memory.ordered.is_some();
+    let touches = |action: &Action| {
+        matches!(
+            action,
+            Action::StartPrimary
+                | Action::StartStandby(_)
+                | Action::Stop(_)
+                | Action::Promote(_)
+                | Action::Begin(_)
+        )
+    };
+    let alone = seen.rules.pause && !wished && !begun && seen.order.is_none();
+    (alone && has(decision, touches)).then_some("in pause nothing is done by itself")
+}
+
+fn ends_without_authority(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let primary = matches!(seen.postgres, Postgres::Running(Running::Primary { .. }));
+    if seen.rules.pause || !primary {
+        return None;
+    }
+    let near = match seen.authority {
+        Authority::Held { deadline, .. } => NOW >= deadline.before(seen.rules.stop_budget()),
+        Authority::None => false,
+    };
+    let replaced = seen.other_leader().is_some() && seen.leads(NOW).is_none();
+    let stops = decision.memory.stopping.is_some();
+    ((near || replaced) && !stops).then_some("a primary without authority is stopped")
+}
+
+fn jobs(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let begins: Vec<&Work> = decision
+        .actions
+        .iter()
+        .filter_map(|action| if let Action::Begin(work) = action { Some(work) } else { None })
+        .collect();
+    if begins.len() > 1 || (!begins.is_empty() && seen.job != ha::Job::Idle) {
+        return Some("one job at a time");
+    }
+    let writes_data = begins.iter().any(|work| **work != Work::Checkpoint);
+    (writes_data && seen.postgres != Postgres::Stopped).then_some("no job writes under a running PostgreSQL")
+}
+
+fn leader_key(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let releases = has(decision, |action| matches!(action, Action::ReleaseLeader(_)));
+    if releases && seen.may_be_primary() {
+        return Some("the lead is not given away while PostgreSQL may be a primary");
+    }
+    let free = seen.cluster().is_some_and(|cluster| cluster.leader == LeaderKey::Free);
+    if !free && has(decision, |action| *action == Action::AcquireLeader) {
+        return Some("only a free lead is taken");
+    }
+    let foreign = match (&seen.data, seen.cluster().map(|cluster| cluster.initialize)) {
+        (Data::Present(control), Some(ha::Initialize::Done(cluster))) => control.system_id != cluster,
+        (Data::Present(_) | Data::Empty | Data::Incomplete | Data::Unusable, _) => false,
+    };
+    let leads =
+        |action: &Action| matches!(action, Action::AcquireLeader | Action::Promote(_) | Action::StartPrimary);
+    (foreign && has(decision, leads)).then_some("data of another cluster never lead")
+}

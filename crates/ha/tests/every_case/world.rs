@@ -1,0 +1,355 @@
+//! The domains: a few values of everything a turn starts from.
+
+use crate::chooser::Chooser;
+use ha::{
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
+    LeaderHistory, LeaderKey, Member, Memory, Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers,
+    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Work, Writable,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
+
+/// The moment of every turn.
+pub(crate) const NOW: Moment = Moment(1_000_000);
+const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
+const TERM: Term = Term(10);
+
+/// Which dimensions are walked beside the ones that always are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slice {
+    /// What a member does by itself.
+    Alone,
+    /// With wishes in `/failover` and what the peers say.
+    Wishes,
+    /// With orders to this agent.
+    Orders,
+    /// With jobs, running and done.
+    Jobs,
+    /// With retries, histories and the odd setting.
+    Rejoin,
+}
+
+impl Slice {
+    pub(crate) const ALL: [Slice; 5] =
+        [Slice::Alone, Slice::Wishes, Slice::Orders, Slice::Jobs, Slice::Rejoin];
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::from(text)
+}
+
+fn ago(millis: u64) -> Moment {
+    NOW.before(Duration::from_millis(millis))
+}
+
+/// One case.
+pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory) {
+    let postgres = postgres(chooser);
+    let data = data(chooser, slice, &postgres);
+    let cluster_etcd = etcd(chooser, slice);
+    let far = NOW.after(Duration::from_secs(3));
+    let near = NOW.after(Duration::from_millis(100));
+    let held = |deadline| Authority::Held { term: TERM, deadline };
+    let authority = chooser.pick(&[Authority::None, held(far), held(near), held(ago(1))]);
+    let guard = chooser.pick_if(
+        matches!(slice, Slice::Alone | Slice::Wishes),
+        &[Guard::Armed, Guard::Disarmed, Guard::Absent],
+    );
+    let pause = chooser.pick_if(!matches!(slice, Slice::Rejoin | Slice::Jobs), &[false, true]);
+    let (job, finished) = job(chooser, slice, &postgres);
+    let memory = memory(chooser, slice);
+    let peers = peers(chooser, slice);
+    let order = chooser.pick_if(
+        slice == Slice::Orders,
+        &[None, Some(Order::Restart), Some(Order::Reinitialize), Some(Order::Shutdown)],
+    );
+    let leader_history = history(chooser, slice);
+    let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
+    let zero = chooser.pick_if(slice == Slice::Rejoin, &[300, 1]);
+    let seen = Observation {
+        me: name("a"),
+        tags: Tags::default(),
+        rules: rules(pause, may_bootstrap, zero),
+        etcd: cluster_etcd,
+        authority,
+        data,
+        postgres,
+        job,
+        finished,
+        guard,
+        peers,
+        leader_history,
+        order,
+    };
+    (seen, memory)
+}
+
+fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
+    Rules {
+        ttl: Duration::from_secs(5),
+        loop_wait: Duration::from_secs(1),
+        retry_timeout: Duration::from_secs(2),
+        maximum_lag_on_failover: 1 << 20,
+        pause,
+        check_timeline: false,
+        primary_start_timeout: Duration::from_secs(start_timeout),
+        primary_stop_timeout: Duration::from_secs(5),
+        may_bootstrap,
+        may_rewind: may_bootstrap,
+    }
+}
+
+fn postgres(chooser: &mut Chooser) -> Postgres {
+    let (timeline, lsn) = (Timeline(2), Lsn(5000));
+    let standby = |streaming, upstream: Option<&str>| {
+        Postgres::Running(Running::Standby { timeline, lsn, streaming, upstream: upstream.map(name) })
+    };
+    chooser.pick(&[
+        Postgres::Stopped,
+        Postgres::Starting { since: ago(20_000) },
+        Postgres::Running(Running::Primary { timeline, lsn }),
+        standby(true, Some("b")),
+        standby(false, Some("b")),
+        standby(false, None),
+        Postgres::Stopping { since: ago(100) },
+        Postgres::Unresponsive { since: ago(60_000), primary: true },
+        Postgres::Unresponsive { since: ago(100), primary: false },
+    ])
+}
+
+fn data(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> Data {
+    let control = |standby, clean, system_id| {
+        let (checkpoint, reached) = (Lsn(4000), Lsn(5000));
+        Data::Present(Control {
+            system_id,
+            timeline: Timeline(2),
+            checkpoint,
+            reached,
+            clean,
+            standby,
+            rewindable: true,
+        })
+    };
+    let foreign = control(false, true, SystemId(6_000_000_000_000_000_001));
+    let mut all = match postgres {
+        Postgres::Running(Running::Primary { .. }) => vec![control(false, false, OURS)],
+        Postgres::Running(Running::Standby { .. }) => vec![control(true, false, OURS)],
+        Postgres::Stopped => vec![
+            control(false, false, OURS),
+            control(false, true, OURS),
+            control(true, true, OURS),
+            Data::Empty,
+            Data::Incomplete,
+            Data::Unusable,
+        ],
+        Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => {
+            vec![control(false, false, OURS), control(true, false, OURS)]
+        }
+    };
+    if matches!(slice, Slice::Orders | Slice::Jobs) {
+        all.push(foreign);
+    }
+    chooser.pick(&all)
+}
+
+fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
+    let contact = chooser.pick(&[Some(Contact::Live), Some(Contact::Lost { since: ago(3000) }), None]);
+    let Some(contact) = contact else {
+        return Etcd::Never { since: ago(3000) };
+    };
+    let us = |ours, term| LeaderKey::Held { name: name("a"), term, ours };
+    let leader = chooser.pick(&[
+        LeaderKey::Free,
+        us(true, TERM),
+        us(false, TERM),
+        LeaderKey::Held { name: name("b"), term: Term(12), ours: false },
+        LeaderKey::Spoiled { term: TERM },
+    ]);
+    let all = [Initialize::Done(OURS), Initialize::Absent, Initialize::InProgress, Initialize::Spoiled];
+    let initialize = match slice {
+        Slice::Jobs => chooser.pick(&all),
+        Slice::Rejoin => chooser.pick(&all[..2]),
+        Slice::Alone | Slice::Wishes | Slice::Orders => all[0],
+    };
+    let wish = |leader: Option<&str>, candidate: Option<&str>, waits| {
+        Some(Failover { leader: leader.map(name), candidate: candidate.map(name), waits, revision: 40 })
+    };
+    let failover = chooser.pick_if(
+        slice == Slice::Wishes,
+        &[
+            None,
+            wish(Some("a"), None, false),
+            wish(Some("a"), Some("b"), false),
+            wish(None, Some("a"), false),
+            wish(Some("b"), None, false),
+            wish(Some("a"), Some("b"), true),
+        ],
+    );
+    let b = |primary, running, timeline| Member {
+        primary,
+        running,
+        reachable: true,
+        nofailover: false,
+        timeline: Some(timeline),
+        lsn: Some(Lsn(5200)),
+    };
+    let (mut members, newer) = (BTreeMap::new(), slice == Slice::Rejoin);
+    let other = chooser.pick(&[Some(b(true, true, Timeline(3))), Some(b(false, true, Timeline(2))), None]);
+    if let Some(other) = other {
+        members.insert(name("b"), other);
+    }
+    let last = |guarded, node, timeline| Some(Last { name: name(node), term: TERM, timeline, guarded });
+    let last = chooser.pick_if(
+        slice == Slice::Alone,
+        &[
+            None,
+            last(true, "a", Timeline(2)),
+            last(false, "a", Timeline(2)),
+            last(false, "b", Timeline(2)),
+            last(true, "b", Timeline(4)),
+        ],
+    );
+    let writable = last.as_ref().filter(|last| last.name == name("a")).map(|last| Writable {
+        name: last.name.clone(),
+        term: last.term,
+        timeline: last.timeline,
+    });
+    let ended = chooser.pick_if(newer, &[None, Some((Timeline(2), Lsn(4500)))]);
+    let history = ended.into_iter().collect();
+    let cluster = Cluster {
+        revision: 50,
+        initialize,
+        leader,
+        members,
+        optime: Some(Lsn(5000)),
+        failover,
+        writable,
+        last,
+        history,
+    };
+    Etcd::Seen { cluster, contact }
+}
+
+fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option<Finished>) {
+    if slice != Slice::Jobs {
+        return (Job::Idle, None);
+    }
+    let rewind = Work::Rewind { from: name("b"), fork: None };
+    let works = match postgres {
+        Postgres::Stopped => vec![Work::Bootstrap, Work::Clone(name("b")), rewind],
+        _ => vec![Work::Checkpoint],
+    };
+    let work = chooser.pick(&works);
+    match chooser.pick(&[0, 1, 2]) {
+        0 => (Job::Running { work, since: ago(900) }, None),
+        ok => (Job::Idle, Some(Finished { work, ok: ok == 1 })),
+    }
+}
+
+fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
+    let base = Memory::default();
+    let race = |asked| Some(Race { since: ago(900), asked });
+    let aside = |checkpointed| {
+        let (since, why, candidate) = (ago(100), StepAsideWhy::Switchover, Some(name("b")));
+        Some(StepAside { since, why, candidate, checkpointed })
+    };
+    let tired = Retry { failures: 4, not_before: Some(NOW.after(Duration::from_secs(9))) };
+    let rested = Retry { failures: 4, not_before: Some(ago(5)) };
+    let mut all = vec![
+        base.clone(),
+        Memory { race: race(Some(ago(300))), ..base.clone() },
+        Memory { race: race(Some(ago(3000))), ..base.clone() },
+        Memory { stopping: Some((StopMode::Fast, ago(100))), ..base.clone() },
+        Memory { stopping: Some((StopMode::Immediate, ago(90_000))), expected_stop: true, ..base.clone() },
+    ];
+    match slice {
+        Slice::Alone | Slice::Jobs => all.extend([
+            Memory { created: true, expected_stop: true, ..base.clone() },
+            Memory { matched: true, term: Some(TERM), promoting: Some((TERM, ago(100))), ..base.clone() },
+            Memory { promoting: Some((TERM, ago(900_000))), term: Some(TERM), ..base.clone() },
+            Memory { crashes: vec![ago(9000), ago(6000), ago(3000)], ..base.clone() },
+            Memory { bootstrap_failed: true, ..base },
+        ]),
+        Slice::Wishes => all.extend([
+            Memory { step_aside: aside(false), ..base.clone() },
+            Memory {
+                step_aside: aside(true),
+                no_race_before: Some(NOW.after(Duration::from_secs(2))),
+                ..base.clone()
+            },
+            Memory { asked_for: Some((40, ago(300))), ..base.clone() },
+            Memory { asked_for: Some((40, ago(60_000))), ..base },
+        ]),
+        Slice::Orders => {
+            let done = |order, stopped| Some(Ordered { order, stopped });
+            all.extend([
+                Memory { ordered: done(Order::Restart, false), ..base.clone() },
+                Memory { ordered: done(Order::Restart, true), ..base.clone() },
+                Memory { ordered: done(Order::Reinitialize, false), ..base.clone() },
+                Memory { ordered: done(Order::Reinitialize, true), ..base.clone() },
+                Memory { ordered: done(Order::Reinitialize, true), reconciled: Some(name("b")), ..base },
+            ]);
+        }
+        Slice::Rejoin => all.extend([
+            Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
+            Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
+            Memory { rewind: tired, clone: tired, must_rewind: true, ..base.clone() },
+            Memory { rewind: Retry { failures: 1, ..tired }, must_rewind: true, ..base.clone() },
+            Memory { rewind: rested, must_rewind: true, reconciled: Some(name("b")), ..base.clone() },
+            Memory { dry_since: Some(ago(9000)), ..base.clone() },
+            Memory { dry_since: Some(ago(9000)), history_asked: Some(ago(9000)), ..base },
+        ]),
+    }
+    chooser.pick(&all)
+}
+
+fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
+    let said = |primary, lsn, asked| {
+        let facts = PeerFacts {
+            primary,
+            timeline: Some(Timeline(2)),
+            lsn: Lsn(lsn),
+            nofailover: false,
+            failover_priority: 1,
+            unprotected: false,
+        };
+        Peers { asked: Some(asked), answers: BTreeMap::from([(name("b"), PeerAnswer::Said(facts))]) }
+    };
+    let silent = Peers { asked: Some(ago(100)), answers: BTreeMap::from([(name("b"), PeerAnswer::Silent)]) };
+    let all = [
+        Peers::default(),
+        said(false, 4900, ago(100)),
+        said(false, 5900, ago(100)),
+        said(true, 1, ago(100)),
+        silent,
+        said(false, 1, ago(9000)),
+    ];
+    chooser.pick_if(slice == Slice::Wishes, &all)
+}
+
+fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {
+    let known = |lines: &[(u32, u64)]| LeaderHistory::Known {
+        leader: name("b"),
+        history: History {
+            timeline: Timeline(3),
+            lines: lines
+                .iter()
+                .map(|(timeline, end)| HistoryLine {
+                    timeline: Timeline(*timeline),
+                    end: Lsn(*end),
+                    reason: String::new(),
+                })
+                .collect(),
+        },
+    };
+    chooser.pick_if(
+        slice == Slice::Rejoin,
+        &[
+            LeaderHistory::Unknown,
+            known(&[(1, 900), (2, 5500)]),
+            known(&[(1, 900), (2, 4500)]),
+            known(&[(1, 900)]),
+        ],
+    )
+}

@@ -1,0 +1,47 @@
+//! A bounded number of seeds must be clean, and each protection that is taken away must be missed.
+
+use sim::{Without, run_seeds, story};
+
+const THREADS: usize = 2;
+
+#[test]
+fn no_seed_breaks_a_law() {
+    let report = run_seeds(1_000_000, 400, THREADS, None, 1);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!(report.seeds, 400);
+    let unlooked: Vec<u8> =
+        [1, 3, 5, 6, 7, 8, 11, 12].into_iter().filter(|law| !report.checked.contains_key(law)).collect();
+    assert!(unlooked.is_empty(), "laws nobody looked at: {unlooked:?}");
+    assert!(report.faults.len() >= 20, "faults of {} kinds only", report.faults.len());
+    assert!(report.acknowledged > 10_000, "only {} writes", report.acknowledged);
+}
+
+/// The laws that are broken first in up to so many seeds without this protection.
+fn missed(without: Without, seeds: u64) -> u8 {
+    let report = run_seeds(0, seeds, THREADS, Some(without), 1);
+    let finding = report.findings.first();
+    finding
+        .map(|finding| finding.broken.law)
+        .unwrap_or_else(|| panic!("nothing missed {without:?} in {seeds} seeds"))
+}
+
+#[test]
+fn without_the_guard_two_nodes_accept_writes() {
+    assert_eq!(missed(Without::Guard, 300), 1);
+}
+
+#[test]
+fn every_other_protection_is_missed_too() {
+    assert_eq!(missed(Without::Door, 2000), 3);
+    assert_eq!(missed(Without::Peers, 500), 3);
+    assert!([1, 3].contains(&missed(Without::Terms, 2000)));
+    assert!([5, 11].contains(&missed(Without::Claims, 500)));
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    let lines = |seed| story(seed, None).trace.lines().map(str::to_owned).collect::<Vec<_>>();
+    let first = lines(11);
+    assert!(first.len() > 100);
+    assert_eq!(first, lines(11));
+}
