@@ -114,6 +114,12 @@ impl Story {
         .unwrap()
     }
 
+    /// Ends a story whose agent was refused; what it said was read already.
+    pub(crate) async fn leave(self) {
+        self.lab.stop().await.unwrap();
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+
     /// Ends the cluster and reads its logs.
     pub(crate) async fn end(self) {
         let mut logs: Vec<PathBuf> = self.lab.nodes.iter().map(|node| node.log().to_owned()).collect();
