@@ -193,7 +193,7 @@ impl Agent {
                     if error.is::<Faster>() {
                         tracing::info!("{error}");
                     } else {
-                        tracing::warn!(action = ?action, "failed to {error:#}");
+                        tracing::warn!(%action, "failed to {error:#}");
                     }
                     failed = true;
                     break;

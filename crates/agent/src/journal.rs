@@ -35,7 +35,7 @@ impl Journal {
         let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
         let (duty, code, text) =
             (decision.reason.duty(), decision.reason.code(), decision.reason.to_string());
-        let actions: Vec<String> = decision.actions.iter().map(|action| format!("{action:?}")).collect();
+        let actions: Vec<String> = decision.actions.iter().map(ToString::to_string).collect();
         if let Some(last) = self.rows.back_mut()
             && last.duty == duty
             && last.code == code

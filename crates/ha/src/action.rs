@@ -1,6 +1,7 @@
 //! What a decision asks the agent to do. Actions are quick: they write a key, send a signal or begin a job, and what came of
 //! them is seen in the next observation.
 
+use std::fmt;
 use types::{Lsn, NodeName, SystemId, Term, Timeline};
 
 /// One thing to do.
@@ -52,6 +53,45 @@ pub enum Action {
     Exit(ExitWhy),
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::CreateInitialize => f.write_str("claim the new cluster"),
+            Action::ConfirmInitialize(id) => write!(f, "write the system identifier {id}"),
+            Action::RemoveInitialize => f.write_str("give the claim of the new cluster back"),
+            Action::AcquireLeader => f.write_str("take the leader key"),
+            Action::AdoptLeader(term) => write!(f, "attach the leader key of term {term} to our lease"),
+            Action::ReleaseLeader(term) => write!(f, "release the leader key of term {term}"),
+            Action::AnnounceWritable { term, timeline, lsn, guarded } => {
+                let guarded = if *guarded { "" } else { ", without a guard" };
+                write!(f, "announce writes in term {term} on timeline {timeline} from {lsn}{guarded}")
+            }
+            Action::WithdrawWritable(term) => write!(f, "withdraw the announcement of writes of term {term}"),
+            Action::ClearFailover(_) => f.write_str("clear the switchover in etcd"),
+            Action::AskPeers(names) => write!(f, "ask {}", listed(names)),
+            Action::ReadLeaderHistory(name) => write!(f, "read the timeline history of {name}"),
+            Action::ArmGuard(term) => write!(f, "arm the guard for term {term}"),
+            Action::DisarmGuard => f.write_str("disarm the guard"),
+            Action::StartPrimary => f.write_str("start PostgreSQL as the primary"),
+            Action::StartStandby(None) => f.write_str("start PostgreSQL as a standby of nobody"),
+            Action::StartStandby(Some(name)) => write!(f, "start PostgreSQL as a standby of {name}"),
+            Action::Follow(name) => write!(f, "follow {name}"),
+            Action::Stop(mode) => write!(f, "stop PostgreSQL ({mode:?})"),
+            Action::Promote(term) => write!(f, "promote PostgreSQL in term {term}"),
+            Action::Begin(work) => write!(f, "begin to {work}"),
+            Action::CancelJob => f.write_str("cancel the running job"),
+            Action::FinishOrder { done: true } => f.write_str("report the order as done"),
+            Action::FinishOrder { done: false } => f.write_str("report the order as refused"),
+            Action::Exit(_) => f.write_str("end the agent"),
+        }
+    }
+}
+
+fn listed(names: &[NodeName]) -> String {
+    let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
+    names.join(", ")
+}
+
 /// How PostgreSQL is stopped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum StopMode {
@@ -74,6 +114,17 @@ pub enum Work {
     Rewind { from: NodeName, fork: Option<(Timeline, Lsn)> },
     /// Write a checkpoint, so that the stop that follows is short.
     Checkpoint,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Bootstrap => f.write_str("create a new cluster"),
+            Work::Clone(from) => write!(f, "copy the data directory of {from}"),
+            Work::Rewind { from, .. } => write!(f, "rewind to the history of {from}"),
+            Work::Checkpoint => f.write_str("write a checkpoint"),
+        }
+    }
 }
 
 /// Why the agent ends itself.
