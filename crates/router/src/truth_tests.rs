@@ -1,3 +1,5 @@
+//! The truth, case by case: what is seen, what was known before, and where connections go.
+
 use super::{NoPrimary, Truth, Verdict, Vouch, follow, remember, target_of};
 use crate::config::{Config, TruthLimits};
 use crate::seen::{Member, Seen};
