@@ -99,19 +99,25 @@ impl Turn<'_> {
     pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
         let wanted = match self.memory.stopping {
             Some((asked, since)) if asked >= mode => {
-                let waited = self.now.since(since);
-                let unheard = matches!(self.seen.postgres, Postgres::Running(_)) && waited >= SIGNAL_AGAIN;
+                let late = self.now.since(since) >= patience;
+                // The list of actions ended before it, or the signal was lost.
+                let sent = self.memory.stop_sent.unwrap_or(since);
+                let unheard = matches!(self.seen.postgres, Postgres::Running(_))
+                    && self.now.since(sent) >= SIGNAL_AGAIN;
                 match asked {
-                    // The action was never reached, or the signal was lost.
-                    StopMode::Fast | StopMode::Immediate | StopMode::Kill if unheard => asked,
-                    StopMode::Fast if waited >= patience => StopMode::Immediate,
-                    StopMode::Immediate if waited >= patience => StopMode::Kill,
+                    StopMode::Fast if late => StopMode::Immediate,
+                    StopMode::Immediate if late => StopMode::Kill,
+                    StopMode::Fast | StopMode::Immediate | StopMode::Kill if unheard => {
+                        self.memory.stop_sent = Some(self.now);
+                        return vec![Action::Stop(asked)];
+                    }
                     StopMode::Fast | StopMode::Immediate | StopMode::Kill => return Vec::new(),
                 }
             }
             Some(_) | None => mode,
         };
         self.memory.stopping = Some((wanted, self.now));
+        self.memory.stop_sent = Some(self.now);
         vec![Action::Stop(wanted)]
     }
 
@@ -233,8 +239,10 @@ impl Turn<'_> {
             actions.insert(0, Action::DisarmGuard);
         }
         let mut wake_at = wake_at.unwrap_or(self.now.after(self.seen.rules.loop_wait));
-        if let (Some((_, asked)), Postgres::Running(_)) = (self.memory.stopping, &self.seen.postgres) {
-            wake_at = wake_at.min(asked.after(SIGNAL_AGAIN));
+        if let (Some(_), Some(sent), Postgres::Running(_)) =
+            (self.memory.stopping, self.memory.stop_sent, &self.seen.postgres)
+        {
+            wake_at = wake_at.min(sent.after(SIGNAL_AGAIN));
         }
         if let (true, Some(stop_at)) = (self.seen.may_be_primary() && !self.seen.rules.pause, self.stop_at())
         {

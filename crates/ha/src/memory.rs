@@ -18,6 +18,8 @@ pub struct Memory {
     pub promoting: Option<(Term, Moment)>,
     /// The stop we asked for.
     pub stopping: Option<(StopMode, Moment)>,
+    /// When the signal to stop was sent last.
+    pub stop_sent: Option<Moment>,
     /// The lead is being handed over.
     pub step_aside: Option<StepAside>,
     /// A person's order that is being carried out.

@@ -38,7 +38,10 @@ pub struct Observation {
 
 /// What is known of the cluster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one in an observation, and it is nearly always the large one")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one in an observation, and it is nearly always the large one"
+)]
 pub enum Etcd {
     /// Nothing was read since the agent started.
     Never { since: Moment },

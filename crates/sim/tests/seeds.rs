@@ -16,26 +16,23 @@ fn no_seed_breaks_a_law() {
     assert!(report.acknowledged > 10_000, "only {} writes", report.acknowledged);
 }
 
-/// The laws that are broken first in up to so many seeds without this protection.
-fn missed(without: Without, seeds: u64) -> u8 {
+/// The law that is broken first in up to so many seeds without this protection.
+fn missed(without: Without, seeds: u64) -> Option<u8> {
     let report = run_seeds(0, seeds, THREADS, Some(without), 1);
-    let finding = report.findings.first();
-    finding
-        .map(|finding| finding.broken.law)
-        .unwrap_or_else(|| panic!("nothing missed {without:?} in {seeds} seeds"))
+    report.findings.first().map(|finding| finding.broken.law)
 }
 
 #[test]
 fn without_the_guard_two_nodes_accept_writes() {
-    assert_eq!(missed(Without::Guard, 300), 1);
+    assert_eq!(missed(Without::Guard, 300), Some(1));
 }
 
 #[test]
 fn every_other_protection_is_missed_too() {
-    assert_eq!(missed(Without::Door, 2000), 3);
-    assert_eq!(missed(Without::Peers, 500), 3);
-    assert!([1, 3].contains(&missed(Without::Terms, 2000)));
-    assert!([5, 11].contains(&missed(Without::Claims, 500)));
+    assert_eq!(missed(Without::Door, 2000), Some(3));
+    assert_eq!(missed(Without::Peers, 500), Some(3));
+    assert!(matches!(missed(Without::Terms, 2000), Some(1 | 3)));
+    assert!(matches!(missed(Without::Claims, 500), Some(5 | 11)));
 }
 
 #[test]

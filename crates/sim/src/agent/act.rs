@@ -86,7 +86,7 @@ impl World {
             }
             // First a timeline number that nobody has used, then the door.
             Action::Promote(_) if self.config.without != Some(Without::Claims) => self.write(node, action),
-            Action::StartPrimary | Action::Promote(_) => self.to_the_door(node, action),
+            Action::StartPrimary | Action::Promote(_) => self.approach_door(node, action),
             Action::StartStandby(upstream) => {
                 let upstream = upstream.as_ref().and_then(|name| self.number(name));
                 came(self.spawn_postgres(node, false, upstream))
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// A fresh look at the clock, right before the signal; what happens between the two is the guard's business.
-    fn to_the_door(&mut self, node: NodeNo, action: Action) -> Came {
+    fn approach_door(&mut self, node: NodeNo, action: Action) -> Came {
         let now = self.moment(node);
         let wanted = match action {
             Action::Promote(term) => Some(term),
@@ -234,7 +234,7 @@ impl World {
             return;
         }
         if let Action::Promote(_) = action {
-            match self.to_the_door(node, action) {
+            match self.approach_door(node, action) {
                 Came::Waits => {}
                 Came::Done | Came::Failed => self.act_failed(node),
             }

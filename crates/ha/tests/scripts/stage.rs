@@ -1,0 +1,300 @@
+//! The stage: what member `a` sees, changed line by line.
+//!
+//! ```text
+//!   wait 500                                 time passes
+//!   postgres stopped | starting | stopping | silent primary|standby | primary TL LSN | standby TL LSN [streaming] [from b]
+//!   data empty | incomplete | unusable | foreign | primary TL clean|crashed | standby TL REACHED
+//!   etcd live | lost | never                 leader free | spoiled TERM | NAME TERM [other-lease]
+//!   authority none | TERM MILLIS             guard absent | disarmed | armed
+//!   initialize absent | in-progress | done | spoiled
+//!   member NAME gone | primary|standby|down TL LSN [nofailover]
+//!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN
+//!   failover none | [from NAME] [to NAME]    pause on | off
+//!   order none | restart | reinitialize | shutdown
+//!   job clone|rewind|bootstrap|checkpoint running|done|failed
+//!   history TL TL:END…                       ended TL LSN
+//!   turn                                     decide, and say what
+//! ```
+
+use ha::{
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
+    LeaderHistory, LeaderKey, Member, Memory, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
+    Rules, Running, Work, Writable,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
+
+const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
+
+struct Stage {
+    now: Moment,
+    seen: Observation,
+    cluster: Cluster,
+    /// `None` before anything was read.
+    contact: Option<Contact>,
+    memory: Memory,
+}
+
+/// The transcript of a story: its lines, and under each turn what was decided.
+pub(crate) fn tell(story: &str) -> String {
+    let mut stage = Stage::new();
+    let mut told = String::new();
+    for line in story.lines() {
+        writeln!(told, "{line}").unwrap();
+        let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        if words == ["turn"] {
+            stage.turn(&mut told);
+        } else if let [verb, rest @ ..] = words.as_slice() {
+            stage.set(verb, rest);
+        }
+    }
+    told
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::from(text)
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("expected a number: {text:?}"))
+}
+
+fn timeline(text: &str) -> Timeline {
+    Timeline(u32::try_from(number(text)).unwrap())
+}
+
+fn term(text: &str) -> Term {
+    Term(i64::try_from(number(text)).unwrap())
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let rules = Rules {
+            ttl: Duration::from_secs(5),
+            loop_wait: Duration::from_secs(1),
+            retry_timeout: Duration::from_secs(2),
+            maximum_lag_on_failover: 1 << 20,
+            pause: false,
+            check_timeline: false,
+            primary_start_timeout: Duration::from_secs(30),
+            primary_stop_timeout: Duration::from_secs(5),
+            may_bootstrap: true,
+            may_rewind: true,
+        };
+        let cluster = Cluster {
+            revision: 100,
+            initialize: Initialize::Done(OURS),
+            leader: LeaderKey::Free,
+            members: BTreeMap::new(),
+            optime: None,
+            failover: None,
+            writable: None,
+            last: None,
+            history: BTreeMap::new(),
+        };
+        let seen = Observation {
+            me: name("a"),
+            tags: Tags::default(),
+            rules,
+            etcd: Etcd::Never { since: Moment(0) },
+            authority: Authority::None,
+            data: Data::Empty,
+            postgres: Postgres::Stopped,
+            job: Job::Idle,
+            finished: None,
+            guard: Guard::Disarmed,
+            peers: Peers::default(),
+            leader_history: LeaderHistory::Unknown,
+            order: None,
+        };
+        Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
+    }
+
+    fn turn(&mut self, told: &mut String) {
+        self.seen.etcd = match self.contact {
+            Some(contact) => Etcd::Seen { cluster: self.cluster.clone(), contact },
+            None => Etcd::Never { since: self.now },
+        };
+        let decision = ha::decide(&self.seen, &self.memory, self.now);
+        let (duty, code) = (decision.reason.duty(), decision.reason.code());
+        writeln!(told, "    {:?} [{duty}] {code}: {}", self.now, decision.reason).unwrap();
+        for action in &decision.actions {
+            writeln!(told, "        {action:?}").unwrap();
+        }
+        writeln!(told, "        next turn at {:?} at the latest", decision.wake_at).unwrap();
+        self.memory = decision.memory;
+        self.seen.finished = None;
+        self.cluster.revision += 1;
+    }
+
+    fn set(&mut self, verb: &str, words: &[&str]) {
+        match (verb, words) {
+            ("wait", [millis]) => self.now = self.now.after(Duration::from_millis(number(millis))),
+            ("postgres", words) => self.seen.postgres = self.postgres(words),
+            ("data", words) => self.seen.data = data(words),
+            ("etcd", [contact]) => {
+                self.contact = match *contact {
+                    "live" => Some(Contact::Live),
+                    "lost" => Some(Contact::Lost { since: self.now }),
+                    _ => None,
+                };
+            }
+            ("leader", words) => self.cluster.leader = leader(words),
+            ("authority", ["none"]) => self.seen.authority = Authority::None,
+            ("authority", [held, millis]) => {
+                let deadline = self.now.after(Duration::from_millis(number(millis)));
+                self.seen.authority = Authority::Held { term: term(held), deadline };
+            }
+            ("guard", [guard]) => {
+                self.seen.guard = match *guard {
+                    "absent" => Guard::Absent,
+                    "armed" => Guard::Armed,
+                    _ => Guard::Disarmed,
+                };
+            }
+            ("initialize", [word]) => {
+                self.cluster.initialize = match *word {
+                    "absent" => Initialize::Absent,
+                    "in-progress" => Initialize::InProgress,
+                    "spoiled" => Initialize::Spoiled,
+                    _ => Initialize::Done(OURS),
+                };
+            }
+            ("pause", [word]) => self.seen.rules.pause = *word == "on",
+            (verb, words) => self.set_more(verb, words),
+        }
+    }
+
+    fn set_more(&mut self, verb: &str, words: &[&str]) {
+        match (verb, words) {
+            ("member", [who, "gone"]) => drop(self.cluster.members.remove(&name(who))),
+            ("member", [who, role, tl, lsn, tags @ ..]) => {
+                let member = Member {
+                    primary: *role == "primary",
+                    running: *role != "down",
+                    reachable: true,
+                    nofailover: tags.contains(&"nofailover"),
+                    timeline: Some(timeline(tl)),
+                    lsn: Some(Lsn(number(lsn))),
+                };
+                self.cluster.members.insert(name(who), member);
+            }
+            ("said", [who, held, tl, guarded @ ..]) => {
+                let (name, term, timeline) = (name(who), term(held), timeline(tl));
+                let guarded = guarded.is_empty();
+                self.cluster.writable = Some(Writable { name: name.clone(), term, timeline });
+                self.cluster.last = Some(Last { name, term, timeline, guarded });
+            }
+            ("peer", [who, words @ ..]) => self.peer(who, words),
+            ("failover", ["none"]) => self.cluster.failover = None,
+            ("failover", words) => {
+                let after = |word: &str| {
+                    let at = words.iter().position(|known| *known == word)?;
+                    words.get(at + 1).map(|who| name(who))
+                };
+                let (leader, candidate) = (after("from"), after("to"));
+                self.cluster.failover =
+                    Some(Failover { leader, candidate, waits: false, revision: self.cluster.revision });
+            }
+            ("order", [word]) => {
+                self.seen.order = match *word {
+                    "restart" => Some(Order::Restart),
+                    "reinitialize" => Some(Order::Reinitialize),
+                    "shutdown" => Some(Order::Shutdown),
+                    _ => None,
+                };
+            }
+            ("job", [work, how]) => self.job(work, how),
+            ("history", [tl, lines @ ..]) => {
+                let line = |text: &&str| {
+                    let (tl, end) = text.split_once(':').expect("TL:END");
+                    HistoryLine { timeline: timeline(tl), end: Lsn(number(end)), reason: String::new() }
+                };
+                let history = History { timeline: timeline(tl), lines: lines.iter().map(line).collect() };
+                self.seen.leader_history = LeaderHistory::Known { leader: name("b"), history };
+            }
+            ("ended", [tl, lsn]) => drop(self.cluster.history.insert(timeline(tl), Lsn(number(lsn)))),
+            (verb, words) => panic!("what is {verb:?} {words:?}?"),
+        }
+    }
+
+    fn postgres(&self, words: &[&str]) -> Postgres {
+        let since = self.now;
+        match words {
+            ["stopped"] => Postgres::Stopped,
+            ["starting"] => Postgres::Starting { since },
+            ["stopping"] => Postgres::Stopping { since },
+            ["silent", role] => Postgres::Unresponsive { since, primary: *role == "primary" },
+            ["primary", tl, lsn] => {
+                Postgres::Running(Running::Primary { timeline: timeline(tl), lsn: Lsn(number(lsn)) })
+            }
+            ["standby", tl, lsn, rest @ ..] => Postgres::Running(Running::Standby {
+                timeline: timeline(tl),
+                lsn: Lsn(number(lsn)),
+                streaming: rest.contains(&"streaming"),
+                upstream: rest.last().filter(|_| rest.contains(&"from")).map(|who| name(who)),
+            }),
+            other => panic!("what PostgreSQL is {other:?}?"),
+        }
+    }
+
+    fn peer(&mut self, who: &str, words: &[&str]) {
+        let answer = match words {
+            ["silent"] => PeerAnswer::Silent,
+            [role, tl, lsn] => PeerAnswer::Said(PeerFacts {
+                primary: *role == "primary",
+                timeline: Some(timeline(tl)),
+                lsn: Lsn(number(lsn)),
+                nofailover: false,
+                failover_priority: 1,
+                unprotected: false,
+            }),
+            other => panic!("what peer is {other:?}?"),
+        };
+        self.seen.peers.asked = Some(self.now);
+        self.seen.peers.answers.insert(name(who), answer);
+    }
+
+    fn job(&mut self, work: &str, how: &str) {
+        let work = match work {
+            "clone" => Work::Clone(name("b")),
+            "rewind" => Work::Rewind { from: name("b"), fork: None },
+            "bootstrap" => Work::Bootstrap,
+            _ => Work::Checkpoint,
+        };
+        self.seen.job = Job::Idle;
+        match how {
+            "running" => self.seen.job = Job::Running { work, since: self.now },
+            how => self.seen.finished = Some(Finished { work, ok: how == "done" }),
+        }
+    }
+}
+
+fn leader(words: &[&str]) -> LeaderKey {
+    match words {
+        ["free"] => LeaderKey::Free,
+        ["spoiled", held] => LeaderKey::Spoiled { term: term(held) },
+        [who, held, rest @ ..] => {
+            LeaderKey::Held { name: name(who), term: term(held), ours: *who == "a" && rest.is_empty() }
+        }
+        [] | [_] => panic!("whose leader key is {words:?}?"),
+    }
+}
+
+fn data(words: &[&str]) -> Data {
+    let control = |system_id, tl: &str, reached, clean, standby| {
+        let (timeline, checkpoint, reached) = (timeline(tl), Lsn(reached), Lsn(reached));
+        Data::Present(Control { system_id, timeline, checkpoint, reached, clean, standby, rewindable: true })
+    };
+    match words {
+        ["empty"] => Data::Empty,
+        ["incomplete"] => Data::Incomplete,
+        ["unusable"] => Data::Unusable,
+        ["foreign"] => control(SystemId(6_000_000_000_000_000_001), "1", 900, true, false),
+        ["primary", tl, how] => control(OURS, tl, 900, *how == "clean", false),
+        ["standby", tl, reached] => control(OURS, tl, number(reached), true, true),
+        other => panic!("what data are {other:?}?"),
+    }
+}
