@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::{LeaseId, Moment, NodeName, Term};
 
+/// A guard is in its place within this time.
+const GUARD_WITHIN: Duration = Duration::from_millis(500);
+
 /// The hands of the agent.
 pub(crate) struct Hands {
     pub etcd: Etcd,
@@ -40,6 +43,11 @@ pub(crate) struct Turn {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}: another member was faster")]
 pub(crate) struct Faster(&'static str);
+
+/// There is no lease at the moment; the keeper gets a new one and the action is asked for again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("use the lease: there is none at the moment")]
+pub(crate) struct NoLease;
 
 /// What the loop itself has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +110,7 @@ impl Hands {
             Action::ClearFailover(revision) => self.etcd.clear_failover(*revision, by).await?,
             Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
             Action::ReadLeaderHistory(name) => self.read_history(name, turn)?,
-            Action::ArmGuard(term) => self.arm(*term)?,
+            Action::ArmGuard(term) => self.arm(*term).await?,
             Action::DisarmGuard => self.warden.disarm(),
             Action::StartPrimary => self.start(As::Primary, turn).await?,
             Action::StartStandby(name) => {
@@ -124,7 +132,7 @@ impl Hands {
     }
 
     fn lease(&self) -> anyhow::Result<LeaseId> {
-        self.keeper.lease().id.context("use the lease: there is none at the moment")
+        Ok(self.keeper.lease().id.ok_or(NoLease)?)
     }
 
     async fn acquire(&self, by: Moment) -> anyhow::Result<()> {
@@ -145,11 +153,16 @@ impl Hands {
         Ok(())
     }
 
-    fn arm(&self, term: Term) -> anyhow::Result<()> {
+    async fn arm(&self, term: Term) -> anyhow::Result<()> {
         self.warden.ensure()?;
+        // A guard that was started a moment ago has not taken its place yet.
+        let began = clock::now();
+        while self.warden.state() == ha::Guard::Absent && clock::now().since(began) < GUARD_WITHIN {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let deadline = self.check_authority(term)?;
         if !self.warden.arm(term, deadline) {
-            bail!("arm the guard: its process does not run yet");
+            bail!("arm the guard: its process does not run");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! The loop itself waits for nothing slow: the lease, the probes, the watch, the jobs, the peers and the REST API are tasks beside
 //! it, and an action on etcd ends with its deadline.
 
-use crate::act::{Faster, Hands, Outcome, Turn};
+use crate::act::{Faster, Hands, NoLease, Outcome, Turn};
 use crate::api::{self, Shared};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
@@ -58,6 +58,8 @@ struct Agent {
     /// The configuration as last understood, and the revision of the key it came from.
     config: Value,
     config_revision: i64,
+    /// The keys that cannot be understood, as last reported.
+    spoiled: Vec<etcd::Spoiled>,
     /// The role and configuration that PostgreSQL's files were last written for while it runs.
     configured: Option<(As, i64)>,
     began: Moment,
@@ -110,6 +112,7 @@ impl Agent {
         }
         let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
         wait_for_etcd(view.clone(), &settings.name, &settings, &keeper).await?;
+        keeper.turned(&observe::rules(&dynamic, settings.bootstrap.present, true));
         keeper.first_beat(Duration::from_secs(2)).await;
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
@@ -130,6 +133,7 @@ impl Agent {
             dynamic,
             config,
             config_revision,
+            spoiled: Vec::new(),
             configured: None,
             began: clock::now(),
             shared,
@@ -192,6 +196,8 @@ impl Agent {
                 Err(error) => {
                     if error.is::<Faster>() {
                         tracing::info!("{error}");
+                    } else if error.is::<NoLease>() {
+                        tracing::debug!("{error}");
                     } else {
                         tracing::warn!(%action, "failed to {error:#}");
                     }
@@ -267,9 +273,24 @@ impl Agent {
         local.follows(found.map(|(name, _)| name.clone()));
     }
 
+    /// Says once which keys cannot be understood, and what to do about each.
+    fn report_spoiled(&mut self, snapshot: &Snapshot) {
+        for found in snapshot.spoiled.iter().filter(|found| !self.spoiled.contains(found)) {
+            tracing::warn!(
+                key = found.key,
+                "a key in etcd cannot be understood, what was known before stays in effect: {}",
+                found.why
+            );
+        }
+        if self.spoiled != snapshot.spoiled {
+            self.spoiled.clone_from(&snapshot.spoiled);
+        }
+    }
+
     /// Takes up the dynamic configuration when its key has changed.
     fn take_config(&mut self, view: &View) {
         let Some(snapshot) = &view.snapshot else { return };
+        self.report_spoiled(snapshot);
         let Some(config) = snapshot.config.as_ref().filter(|key| key.mod_revision != self.config_revision)
         else {
             return;
@@ -428,10 +449,32 @@ fn check_data_dir(data_dir: &std::path::Path, installation: &Installation) -> Re
     let unusable = |why: String| Error::DataDirectory { path: data_dir.to_owned(), why };
     match data_dir::inspect_for(data_dir, installation) {
         Ok(DataDir::Foreign { why }) => Err(unusable(why)),
-        Ok(DataDir::Missing | DataDir::Empty | DataDir::Incomplete { .. } | DataDir::Present { .. }) => {
-            Ok(())
-        }
+        Ok(DataDir::Missing | DataDir::Empty) => may_create(data_dir).map_err(unusable),
+        Ok(DataDir::Incomplete { .. } | DataDir::Present { .. }) => Ok(()),
         Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+/// Whether a data directory can be made here by this user.
+fn may_create(data_dir: &std::path::Path) -> Result<(), String> {
+    use rustix::fs::Access;
+    use std::os::unix::fs::MetadataExt;
+    let me = rustix::process::geteuid().as_raw();
+    if let Ok(found) = std::fs::metadata(data_dir)
+        && found.uid() != me
+    {
+        let owner = found.uid();
+        return Err(format!(
+            "it belongs to the user with the id {owner}, and the agent runs as {me}; change its owner"
+        ));
+    }
+    let parent = data_dir.parent().unwrap_or(data_dir);
+    match rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => {
+            Err(format!("the directory above it, {}, cannot be written: {error}", parent.display()))
+        }
     }
 }
 

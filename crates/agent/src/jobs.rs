@@ -14,7 +14,7 @@ use postgres::data_dir::{self, DataDir};
 use postgres::initdb::{self, InitdbOptions};
 use postgres::postmaster::{Postmaster, StartOptions, Stop};
 use postgres::probe::{Probe, Prober};
-use postgres::rewind::{self, Outcome, RewindOptions};
+use postgres::rewind::{self, Outcome, RewindError, RewindOptions};
 use postgres::users::{self, User, Users};
 use postgres::{Secret, control};
 use settings::{Dynamic, Login, Settings};
@@ -26,6 +26,8 @@ use types::Moment;
 /// So many whole directories that were moved aside may lie beside the data directory. They are never removed here: each may be
 /// the only copy of something. One more is refused, so that a member that is copied again and again does not fill the disk.
 const KEPT: usize = 5;
+/// A new leader has written its first checkpoint within this time, or the rewind is tried again later.
+const SOURCE_READY_WITHIN: Duration = Duration::from_secs(120);
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs jobs; a cheap clone.
@@ -177,9 +179,20 @@ impl Jobs {
             options: Vec::new(),
         };
         let note = |progress: Progress| self.note(progress);
-        let outcome =
-            rewind::run(tools.local.installation(), tools.local.data_dir(), &connect, &options, note, token)
-                .await?;
+        let began = clock::now();
+        let outcome = loop {
+            let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
+            match rewind::run(installation, data_dir, &connect, &options, note, token).await {
+                Err(RewindError::SourceNotReady(why)) if clock::now().since(began) < SOURCE_READY_WITHIN => {
+                    if self.progress().is_none() {
+                        tracing::info!(why, "the rewind waits for the new leader's first checkpoint");
+                        self.note(Progress { done_bytes: 0, total_bytes: None, rate: 0 });
+                    }
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                ended => break ended?,
+            }
+        };
         if let Outcome::Rewound(rewound) = outcome {
             let lost = Lost {
                 timeline: rewound.fork.timeline,

@@ -211,9 +211,10 @@ impl Keeper {
         let holding = asked.term.map(|term| (&self.inner.me, term));
         let renewed = self.inner.etcd.renew(id, holding, by).await;
         let mut rest = rules.renew_every();
+        let mut stale = false;
         self.change(|kept| {
             if kept.generation != asked.generation {
-                rest = Duration::ZERO; // the question was about another lease or term: ask again
+                stale = true; // the question was about another lease or term: ask again
                 return;
             }
             match &renewed {
@@ -239,6 +240,9 @@ impl Keeper {
                 Err(_) => rest = Duration::from_millis(100),
             }
         });
+        if stale {
+            return Duration::ZERO;
+        }
         match &renewed {
             Ok(Renewed::LeadLost) => tracing::warn!("the leader key is no longer ours"),
             Ok(Renewed::Gone) => tracing::warn!(lease = %id, "the lease is gone; a new one is granted"),
