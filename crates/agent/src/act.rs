@@ -44,10 +44,10 @@ pub(crate) struct Turn {
 #[error("{0}: another member was faster")]
 pub(crate) struct Faster(&'static str);
 
-/// There is no lease at the moment; the keeper gets a new one and the action is asked for again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("use the lease: there is none at the moment")]
-pub(crate) struct NoLease;
+/// Something that an action needs is not there for a moment, as after a lease was lost; the action is asked for again.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotYet(String);
 
 /// What the loop itself has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +132,11 @@ impl Hands {
     }
 
     fn lease(&self) -> anyhow::Result<LeaseId> {
-        Ok(self.keeper.lease().id.ok_or(NoLease)?)
+        Ok(self
+            .keeper
+            .lease()
+            .id
+            .ok_or_else(|| NotYet("use the lease: there is none at the moment".to_owned()))?)
     }
 
     async fn acquire(&self, by: Moment) -> anyhow::Result<()> {
@@ -208,7 +212,7 @@ impl Hands {
 
     async fn follow(&self, name: &NodeName, turn: &Turn) -> anyhow::Result<()> {
         let upstream = upstream(name, turn)
-            .with_context(|| format!("follow {name}: its member key holds no address"))?;
+            .ok_or_else(|| NotYet(format!("follow {name}: its member key holds no address at the moment")))?;
         self.configure(As::Standby(Some(upstream)), turn).await?;
         self.local.reload(Some(name.clone()))?;
         Ok(())
@@ -229,8 +233,9 @@ impl Hands {
     }
 
     fn read_history(&self, leader: &NodeName, turn: &Turn) -> anyhow::Result<()> {
-        let source = upstream(leader, turn)
-            .with_context(|| format!("ask {leader} for its history: its member key holds no address"))?;
+        let source = upstream(leader, turn).ok_or_else(|| {
+            NotYet(format!("ask {leader} for its history: its member key holds no address at the moment"))
+        })?;
         let login = &self.settings.postgresql.authentication.replication;
         let connect = configure::connect_to(login, &source.host, source.port, "postgres", "baton history");
         self.peers.read_history(leader.clone(), connect);

@@ -8,7 +8,7 @@
 //! The loop itself waits for nothing slow: the lease, the probes, the watch, the jobs, the peers and the REST API are tasks beside
 //! it, and an action on etcd ends with its deadline.
 
-use crate::act::{Faster, Hands, NoLease, Outcome, Turn};
+use crate::act::{Faster, Hands, NotYet, Outcome, Turn};
 use crate::api::{self, Shared};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
@@ -194,13 +194,7 @@ impl Agent {
                     self.orders.finish(done, &text);
                 }
                 Err(error) => {
-                    if error.is::<Faster>() {
-                        tracing::info!("{error}");
-                    } else if error.is::<NoLease>() {
-                        tracing::debug!("{error}");
-                    } else {
-                        tracing::warn!(%action, "failed to {error:#}");
-                    }
+                    report(action, &error);
                     failed = true;
                     break;
                 }
@@ -442,6 +436,17 @@ impl Agent {
             ExitWhy::ForeignData => Err(Error::ForeignData),
             ExitWhy::BootstrapFailed => Err(Error::BootstrapFailed),
         }
+    }
+}
+
+/// Logs why an action failed: news, a passing lack, or a fault.
+fn report(action: &ha::Action, error: &anyhow::Error) {
+    match error.downcast_ref::<etcd::Error>() {
+        Some(etcd::Error::Conflict) => tracing::info!(%action, "failed to {error}"),
+        Some(etcd::Error::LeaseGone) => tracing::debug!(%action, "failed to {error}"),
+        Some(_) | None if error.is::<Faster>() => tracing::info!("{error}"),
+        Some(_) | None if error.is::<NotYet>() => tracing::debug!(%action, "failed to {error}"),
+        Some(_) | None => tracing::warn!(%action, "failed to {error:#}"),
     }
 }
 

@@ -95,6 +95,14 @@ impl Turn<'_> {
         }
     }
 
+    /// The end of the authority, when a primary would be stopped for it by now.
+    pub(crate) fn authority_ends(&self) -> Option<Moment> {
+        match (self.seen.authority, self.stop_at()) {
+            (Authority::Held { deadline, .. }, Some(stop_at)) if self.now >= stop_at => Some(deadline),
+            (Authority::Held { .. } | Authority::None, _) => None,
+        }
+    }
+
     /// The actions that stop PostgreSQL: the signal once, and a harder one when it takes longer than `patience`.
     pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
         let wanted = match self.memory.stopping {

@@ -34,6 +34,7 @@ pub enum Why {
     GivesLeadAwayAfterCrashes { crashes: usize },
     GivesLeadAwayAfterFailedStarts { down: Duration },
     StartRetryLater { failures: u32, at: Moment },
+    AuthorityEnds { term: Term },
     StartsToBePromoted,
     StartsStandbyToRace,
     WaitsForLeaderToBePrimary { leader: NodeName },
@@ -58,6 +59,7 @@ impl fmt::Display for Why {
             Why::GivesLeadAwayAfterCrashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes: the lead is given to another member"),
             Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout): the lead is given to another member"),
             Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
+            Why::AuthorityEnds { term } => write!(f, "the lease of term {term} could not be renewed and its authority ends in a moment: PostgreSQL stays stopped until that is decided"),
             Why::StartsToBePromoted => f.write_str("this member leads and its PostgreSQL was a standby: it is started to be promoted"),
             Why::StartsStandbyToRace => f.write_str("PostgreSQL is stopped and nobody leads: it is started as a standby, to take part in the race with all it has"),
             Why::WaitsForLeaderToBePrimary { leader } => write!(f, "{leader} holds the lead but is not a primary yet; this former primary waits to compare histories"),
@@ -92,6 +94,10 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         return Some(Answer::because(Why::StartRetryLater { failures, at }).wake_at(at));
     }
     if let Some(term) = turn.leads() {
+        // What would be started now would have to be stopped at once.
+        if let Some(deadline) = turn.authority_ends() {
+            return Some(Answer::because(Why::AuthorityEnds { term }).wake_at(deadline));
+        }
         return Some(lead(turn, &cluster, &control, term));
     }
     Some(match &cluster.leader {
