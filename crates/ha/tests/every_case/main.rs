@@ -1,5 +1,6 @@
 //! Every combination of small domains, one turn each, against the laws that hold in any single turn; and every reason that a duty
 //! can give must come up.
+#![expect(clippy::expect_used, reason = "helpers of a test")]
 
 mod chooser;
 mod laws;

@@ -1,6 +1,7 @@
 //! Every interleaving of a small cluster: turns, time, crashes, freezes, deaths and cuts, exhaustively, by a model checker.
 //!
 //! With the guard no state has two primaries. Without it the checker must find them, and prints the shortest way there.
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "helpers of a test")]
 
 mod cluster;
 mod turn;

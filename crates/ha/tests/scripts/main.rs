@@ -1,5 +1,6 @@
 //! Stories: a few lines in, the whole transcript of decisions out. `stories/NAME.txt` is the story, `stories/NAME.golden` the
 //! transcript; `UPDATE=1 cargo test -p baton-ha --test scripts` writes the transcripts anew, to be reviewed as a diff.
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
 mod stage;
 
