@@ -7,13 +7,14 @@ use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::publish;
+use crate::timelines;
 use anyhow::{Context, bail};
 use etcd::{Etcd, Snapshot, Writable};
 use ha::{Action, Authority, ExitWhy, Work};
 use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{LeaseId, Moment, NodeName, Term};
+use types::{LeaseId, Moment, NodeName, Term, Timeline};
 
 /// A guard is in its place within this time.
 const GUARD_WITHIN: Duration = Duration::from_millis(500);
@@ -119,10 +120,7 @@ impl Hands {
             }
             Action::Follow(name) => self.follow(name, turn).await?,
             Action::Stop(mode) => self.local.stop(*mode)?,
-            Action::Promote(term) => {
-                self.check_authority(*term)?;
-                self.local.promote()?;
-            }
+            Action::Promote(term) => self.promote(*term, turn).await?,
             Action::Begin(work) => self.begin(work, turn),
             Action::CancelJob => self.jobs.cancel(),
             Action::FinishOrder { done } => return Ok(Outcome::OrderFinished { done: *done }),
@@ -183,9 +181,28 @@ impl Hands {
         }
     }
 
+    /// Promotes, with a timeline number that no member has used: PostgreSQL alone only knows the numbers of its own past.
+    async fn promote(&self, term: Term, turn: &Turn) -> anyhow::Result<()> {
+        let snapshot = turn.snapshot.as_deref().context("promote: the cluster was not read yet")?;
+        let own = self.local.timeline().context("promote: the own timeline is not known yet")?;
+        let next = Timeline(timelines::newest(snapshot).max(own).0.saturating_add(1));
+        self.etcd.put_timeline(next, term, turn.by).await?;
+        let data_dir = self.local.data_dir().to_owned();
+        let taken = tokio::task::spawn_blocking(move || timelines::skip_to(&data_dir, own, next));
+        tokio::time::timeout(Duration::from_secs(5), taken)
+            .await
+            .context("promote: the disk does not answer")???;
+        self.check_authority(term)?;
+        self.local.promote()?;
+        Ok(())
+    }
+
     async fn configure(&self, role: As, turn: &Turn) -> anyhow::Result<Vec<(String, String)>> {
         let (settings, dynamic, local) = (self.settings.clone(), turn.dynamic.clone(), self.local.clone());
         let write = tokio::task::spawn_blocking(move || {
+            if matches!(role, As::Standby(_)) {
+                timelines::forget_skipped(local.data_dir());
+            }
             let effective = configure::effective(&settings, &dynamic, &local);
             configure::write(&settings, &effective, &local, &role).map(|_| effective.command_line)
         });

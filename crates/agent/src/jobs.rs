@@ -14,6 +14,7 @@ use postgres::data_dir::{self, DataDir};
 use postgres::initdb::{self, InitdbOptions};
 use postgres::postmaster::{Postmaster, StartOptions, Stop};
 use postgres::probe::{Probe, Prober};
+use postgres::replication;
 use postgres::rewind::{self, Outcome, RewindError, RewindOptions};
 use postgres::users::{self, User, Users};
 use postgres::{Secret, control};
@@ -28,6 +29,7 @@ use types::Moment;
 const KEPT: usize = 5;
 /// A new leader has written its first checkpoint within this time, or the rewind is tried again later.
 const SOURCE_READY_WITHIN: Duration = Duration::from_secs(120);
+const SOURCE_WITHIN: Duration = Duration::from_secs(10);
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs jobs; a cheap clone.
@@ -146,9 +148,11 @@ impl Jobs {
     async fn clone_from(&self, tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
         let source = tools.source.as_ref().context("find the leader's address in its member key")?;
         let data_dir = tools.local.data_dir().to_owned();
-        tokio::task::spawn_blocking(move || make_room(&data_dir)).await??;
         let login = &tools.settings.postgresql.authentication.replication;
         let connect = configure::connect_to(login, &source.host, source.port, "postgres", "baton clone");
+        // Before anything is touched here: is the source there, and does it let us in?
+        replication::identify_system(&connect, SOURCE_WITHIN).await?;
+        tokio::task::spawn_blocking(move || make_room(&data_dir)).await??;
         let from = CloneFrom { connect, slot: None };
         let effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
         let options: Vec<String> = effective

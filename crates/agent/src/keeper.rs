@@ -61,7 +61,9 @@ struct Pace {
 impl Keeper {
     /// A keeper that takes up what an earlier agent left.
     pub(crate) fn new(etcd: Etcd, me: NodeName, warden: Arc<Warden>, wake: Wake, rules: Rules) -> Keeper {
-        let lease = warden.resumed().map_or_else(Lease::default, |resumed| Lease {
+        // Only what a leader left: another lease may hold a claim to bootstrap that ended with the agent that made it.
+        let left = warden.resumed().filter(|resumed| resumed.term.is_some());
+        let lease = left.map_or_else(Lease::default, |resumed| Lease {
             id: Some(resumed.lease),
             ttl_seconds: resumed.ttl_seconds,
             asked_ttl: resumed.ttl_seconds,

@@ -22,6 +22,7 @@ mod orders;
 mod peers;
 mod publish;
 mod signals;
+mod timelines;
 mod wake;
 
 pub use agent::{CONTRACT_VERSION, run};

@@ -140,6 +140,11 @@ impl Local {
         self.inner.seen.borrow().clone()
     }
 
+    /// The timeline of the running PostgreSQL.
+    pub(crate) fn timeline(&self) -> Option<Timeline> {
+        self.seen().facts.and_then(|(facts, _)| facts.timeline)
+    }
+
     /// What it says of itself, asked after now; the last answer when that takes longer than `within`.
     pub(crate) async fn fresh(&self, within: Duration) -> Seen {
         let asked = clock::now();

@@ -24,6 +24,8 @@ pub enum Key {
     Writable,
     /// Who accepted writes last.
     Last,
+    /// The newest timeline number taken.
+    Timeline,
 }
 
 impl Keys {
@@ -113,6 +115,12 @@ impl Keys {
         self.at("baton/last")
     }
 
+    /// The newest timeline number that a promotion was begun with.
+    #[must_use]
+    pub fn baton_timeline(&self) -> String {
+        self.at("baton/timeline")
+    }
+
     /// Who created the empty `initialize`, which has no name in it.
     #[must_use]
     pub fn baton_bootstrap(&self) -> String {
@@ -140,6 +148,7 @@ impl Keys {
             "failsafe" => Key::Failsafe,
             "baton/writable" => Key::Writable,
             "baton/last" => Key::Last,
+            "baton/timeline" => Key::Timeline,
             other => match other.strip_prefix("members/") {
                 Some(name) if !name.is_empty() && !name.contains('/') => Key::Member(NodeName::from(name)),
                 Some(_) | None => return None,
@@ -184,6 +193,7 @@ mod tests {
             (keys.failsafe(), Key::Failsafe),
             (keys.baton_writable(), Key::Writable),
             (keys.baton_last(), Key::Last),
+            (keys.baton_timeline(), Key::Timeline),
         ] {
             assert_eq!(keys.parse(&text), Some(key), "{text}");
         }

@@ -14,7 +14,7 @@ use crate::records::{
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
-use types::{LeaseId, Lsn, NodeName, Term};
+use types::{LeaseId, Lsn, NodeName, Term, Timeline};
 
 /// How much is read.
 pub struct Limits;
@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub writable: Option<Writable>,
     /// What the last `writable` said; it outlives that member's lease.
     pub last: Option<Writable>,
+    /// The newest timeline number that a promotion was begun with.
+    pub claimed: Option<Timeline>,
     /// Keys whose values cannot be understood; what was known before is kept.
     pub spoiled: Vec<Spoiled>,
 }
@@ -109,6 +111,7 @@ impl Snapshot {
             Key::Failsafe => self.failsafe = None,
             Key::Writable => self.writable = None,
             Key::Last => self.last = None,
+            Key::Timeline => self.claimed = None,
         }
     }
 
@@ -156,6 +159,10 @@ impl Snapshot {
             Key::Failsafe => self.failsafe = Some(parse_failsafe(value)?),
             Key::Writable => self.writable = Some(Writable { lease: lease(kv), ..Writable::parse(value)? }),
             Key::Last => self.last = Some(Writable::parse(value)?),
+            Key::Timeline => {
+                let number = value.trim().parse().map_err(|_| "expected a timeline number".to_owned())?;
+                self.claimed = Some(Timeline(number));
+            }
         }
         Ok(())
     }
@@ -199,6 +206,7 @@ impl Snapshot {
             Key::Failsafe => self.failsafe.clone_from(&previous.failsafe),
             Key::Writable => self.writable.clone_from(&previous.writable),
             Key::Last => self.last.clone_from(&previous.last),
+            Key::Timeline => self.claimed = previous.claimed,
         }
     }
 }
@@ -223,9 +231,13 @@ fn remedy(key: &Key) -> &'static str {
         Key::Member(_) => {
             "delete the key, and remove members that no longer exist; a running one writes its own again"
         }
-        Key::Status | Key::OptimeLeader | Key::History | Key::Failsafe | Key::Writable | Key::Last => {
-            "delete the key; the leader writes it again"
-        }
+        Key::Status
+        | Key::OptimeLeader
+        | Key::History
+        | Key::Failsafe
+        | Key::Writable
+        | Key::Last
+        | Key::Timeline => "delete the key; the leader writes it again",
         Key::Failover => "delete the key, and order the switchover again",
         Key::Sync => "delete the key only when the leader runs; it writes it again",
     }

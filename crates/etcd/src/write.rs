@@ -13,7 +13,7 @@ use crate::records::{Failover, HistoryRow, Member, Status, Sync, Writable, fails
 use put::{Expected, Put};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use types::{LeaseId, Moment, NodeName, Term};
+use types::{LeaseId, Moment, NodeName, Term, Timeline};
 
 impl Etcd {
     /// Publishes this member, with its own lease. [`Error::LeaseGone`] when that has expired.
@@ -75,6 +75,12 @@ impl Etcd {
         let also = Some(self.keys().baton_last());
         let leader = Some((self.keys().leader(), term));
         self.commit(&Put { lease: Some(lease), also, leader, ..put }, by).await.map(drop)
+    }
+
+    /// Takes a timeline number for the promotion that is about to begin.
+    pub async fn put_timeline(&self, timeline: Timeline, term: Term, by: Moment) -> Result<(), Error> {
+        let (what, key) = ("take a timeline number", self.keys().baton_timeline());
+        self.put_as_leader(what, key, timeline.0.to_string(), term, by).await
     }
 
     /// Withdraws that this primary accepts writes.
