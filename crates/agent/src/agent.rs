@@ -296,6 +296,16 @@ impl Agent {
         for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
             tracing::warn!("dynamic configuration: {warning}");
         }
+        if dynamic.synchronous_mode != settings::SynchronousMode::Off {
+            tracing::warn!(
+                "dynamic configuration: synchronous_mode is not managed yet; commits wait for standbys only if you set synchronous_standby_names yourself"
+            );
+        }
+        if dynamic.failsafe_mode {
+            tracing::warn!(
+                "dynamic configuration: failsafe_mode is not there yet; a primary stops when its lease ends"
+            );
+        }
         if *self.dynamic != dynamic {
             tracing::info!(revision = config.mod_revision, "took up the dynamic configuration");
         }

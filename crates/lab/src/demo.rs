@@ -95,7 +95,9 @@ fn spec(options: &Options) -> Result<Spec> {
     let mut spec = Spec::usual(base, Binaries::find(me)?);
     spec.ttl = options.ttl;
     if options.synchronous {
-        spec.dynamic = json!({ "synchronous_mode": true });
+        // Of two standbys the one that has more takes over: it has every commit that one of them confirmed.
+        spec.dynamic =
+            json!({ "postgresql": { "parameters": { "synchronous_standby_names": "ANY 1 (*)" } } });
     }
     Ok(spec)
 }
