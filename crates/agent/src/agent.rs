@@ -85,7 +85,7 @@ impl Agent {
         let (view, watcher) = etcd::watch(etcd.clone());
         let (config, config_revision) = (initial_config(&settings, local.data_dir()), 0);
         let dynamic = Arc::new(settings::dynamic(&config, false).0);
-        let rules = observe::rules(&dynamic, settings.bootstrap.present, true);
+        let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
         let publisher = Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone());
         let orders = Orders::new(wake.clone());
@@ -112,7 +112,7 @@ impl Agent {
         }
         let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
         wait_for_etcd(view.clone(), &settings.name, &settings, &keeper).await?;
-        keeper.turned(&observe::rules(&dynamic, settings.bootstrap.present, true));
+        keeper.turned(&rules(&settings, &dynamic));
         keeper.first_beat(Duration::from_secs(2)).await;
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
@@ -245,7 +245,7 @@ impl Agent {
     }
 
     fn rules(&self) -> Rules {
-        observe::rules(&self.dynamic, self.settings.bootstrap.present, true)
+        rules(&self.settings, &self.dynamic)
     }
 
     /// A standby that was taken up: find out whom it follows.
@@ -447,6 +447,11 @@ impl Agent {
             ExitWhy::BootstrapFailed => Err(Error::BootstrapFailed),
         }
     }
+}
+
+fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
+    let may_rewind = settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind);
+    observe::rules(dynamic, settings.bootstrap.present, may_rewind)
 }
 
 /// Logs why an action failed: news, a passing lack, or a fault.
