@@ -112,7 +112,7 @@ impl Agent {
         }
         let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
         wait_for_etcd(view.clone(), &settings.name, &settings, &keeper).await?;
-        keeper.turned(&rules(&settings, &dynamic));
+        keeper.turned(&self::rules(&settings, &dynamic));
         keeper.first_beat(Duration::from_secs(2)).await;
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
