@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const BATON: &str = env!("CARGO_BIN_EXE_baton");
@@ -40,8 +41,17 @@ impl Drop for Etcd {
     }
 }
 
+/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
+/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 22_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn etcd_binary() -> PathBuf {

@@ -15,7 +15,7 @@ use postgres::installation::{Installation, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -74,10 +74,17 @@ pub fn run_as() -> Option<(u32, u32)> {
     Some((fields.next().expect("a uid"), fields.next().expect("a gid")))
 }
 
-/// A port of `127.0.0.1` that nobody uses now.
+/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
+/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).expect("bind");
-    listener.local_addr().expect("an address").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 22_000).expect("below 22,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until `ready` answers with something; fails the test when that takes longer than [`SOON`].
