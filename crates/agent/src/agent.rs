@@ -92,7 +92,7 @@ impl Agent {
         let journal = Arc::new(Cell::new(Journal::default()));
         let jobs = Jobs::new(wake.clone());
         let shared = Arc::new(Shared {
-            settings: settings.clone(),
+            current: Cell::new(settings.clone()),
             etcd: etcd.clone(),
             view: view.clone(),
             local: local.clone(),

@@ -2,7 +2,6 @@
 
 use crate::local::Local;
 use ha::Data;
-use postgres::Secret;
 use postgres::config_files::{self, Follow, PgPass, Wanted, Written};
 use postgres::connection::ConnectTo;
 use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums};
@@ -103,7 +102,7 @@ fn follow(
             port: upstream.port.to_string(),
             database: "*".to_owned(),
             user: login.username.clone(),
-            password: Secret::new(password.reveal()),
+            password: password.clone(),
         };
         config_files::write_pgpass(&passfile, &[entry])?;
     }
@@ -144,7 +143,7 @@ pub(crate) fn connect_to(login: &Login, host: &str, port: u16, dbname: &str, app
         host: host.to_owned(),
         port,
         user: login.username.clone(),
-        password: login.password.as_ref().map(|password| Secret::new(password.reveal())),
+        password: login.password.clone(),
         dbname: dbname.to_owned(),
         application_name: application.to_owned(),
         tls,

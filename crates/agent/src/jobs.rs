@@ -10,6 +10,7 @@ use anyhow::Context;
 use ha::{Finished, Work};
 use postgres::basebackup::Progress;
 use postgres::basebackup::{self, CloneFrom};
+use postgres::control;
 use postgres::data_dir::{self, DataDir};
 use postgres::initdb::{self, InitdbOptions};
 use postgres::postmaster::{Postmaster, StartOptions, Stop};
@@ -17,7 +18,6 @@ use postgres::probe::{Probe, Prober};
 use postgres::replication;
 use postgres::rewind::{self, Outcome, RewindError, RewindOptions};
 use postgres::users::{self, User, Users};
-use postgres::{Secret, control};
 use settings::{Dynamic, Login, Settings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,7 +259,7 @@ async fn bootstrap(tools: &Tools, token: &CancellationToken) -> anyhow::Result<(
     let options = InitdbOptions {
         options: settings.bootstrap.initdb.clone(),
         superuser: superuser.username.clone(),
-        superuser_password: superuser.password.as_ref().map(|password| Secret::new(password.reveal())),
+        superuser_password: superuser.password.clone(),
         keep_mark: true,
     };
     let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
@@ -369,10 +369,7 @@ async fn ready(
 }
 
 fn users(settings: &Settings) -> Users {
-    let user = |login: &Login| User {
-        name: login.username.clone(),
-        password: login.password.as_ref().map(|password| Secret::new(password.reveal())),
-    };
+    let user = |login: &Login| User { name: login.username.clone(), password: login.password.clone() };
     let authentication = &settings.postgresql.authentication;
     Users {
         superuser: user(&authentication.superuser),

@@ -11,7 +11,6 @@
 //! socket at once, also when the server hangs.
 
 use crate::config_files::conninfo;
-use crate::secret::Secret;
 use crate::wire::{self, Wire};
 use postgres_protocol::message::backend::Message;
 use std::collections::BTreeMap;
@@ -19,6 +18,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use types::Secret;
 
 /// More than this in one answer is refused, so that a hostile or broken server cannot fill our memory.
 const ANSWER_LIMIT: usize = 8 << 20;

@@ -4,10 +4,10 @@ use crate::data_dir::{self, DataDir, Work};
 use crate::error::Error;
 use crate::files;
 use crate::installation::Installation;
-use crate::secret::Secret;
 use std::env;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
+use types::Secret;
 
 /// How to make it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -23,11 +23,10 @@ pub mod postmaster;
 pub mod probe;
 pub mod replication;
 pub mod rewind;
-pub mod secret;
 pub mod slots;
 pub mod users;
 mod wal;
 mod wire;
 
 pub use error::Error;
-pub use secret::Secret;
+pub use types::Secret;

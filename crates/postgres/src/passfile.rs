@@ -4,8 +4,8 @@
 use crate::config_files::{PgPass, write_pgpass};
 use crate::error::Error;
 use crate::files;
-use crate::secret::Secret;
 use std::path::{Path, PathBuf};
+use types::Secret;
 
 /// A libpq password file; removed when dropped.
 pub(crate) struct PassFile {

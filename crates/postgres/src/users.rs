@@ -4,12 +4,12 @@
 //! is worth hiding too, everything that would write these statements to a log is switched off in the session.
 
 use crate::connection::{ConnectTo, Connection, Mode, SqlError};
-use crate::secret::Secret;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::Secret;
 
 /// A user and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]

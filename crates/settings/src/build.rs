@@ -2,6 +2,8 @@
 
 use crate::address;
 use crate::etcd::{self, Etcd};
+use crate::log_format::LogFormat;
+use crate::methods::BootstrapMethod;
 use crate::node::{Content, Node, Scalar};
 use crate::postgresql;
 use crate::problem::{Findings, Place};
@@ -9,7 +11,7 @@ use crate::router;
 use crate::secret::Credentials;
 use crate::settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    Watchdog, WatchdogMode,
+    Watchdog, WatchdogDriver, WatchdogMode,
 };
 use crate::values::Values;
 use serde_json::{Map, Value};
@@ -46,10 +48,10 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
         restapi: restapi?,
         ctl: ctl_section(values),
         etcd: etcd?,
-        bootstrap: bootstrap(raw),
+        bootstrap: bootstrap(raw, findings),
         postgresql: postgresql?,
         tags,
-        log: log(values),
+        log: log(raw, findings),
         watchdog: watchdog(values),
         router,
     })
@@ -69,7 +71,7 @@ pub(crate) fn router(raw: &Raw<'_>, findings: &mut Findings) -> Option<RouterSet
         namespace: namespace(values),
         etcd: etcd?,
         router,
-        log: log(values),
+        log: log(raw, findings),
         ctl: ctl_section(values),
     })
 }
@@ -216,8 +218,9 @@ fn ctl_section(values: &Values) -> Ctl {
     }
 }
 
-fn bootstrap(raw: &Raw<'_>) -> Bootstrap {
+fn bootstrap(raw: &Raw<'_>, findings: &mut Findings) -> Bootstrap {
     let values = raw.local;
+    let method = values.text("bootstrap.method").unwrap_or_default();
     let dcs = raw.root.get("bootstrap").and_then(|section| section.get("dcs")).map(Node::to_json);
     Bootstrap {
         present: raw.root.get("bootstrap").is_some_and(|section| !section.is_null()),
@@ -225,8 +228,26 @@ fn bootstrap(raw: &Raw<'_>) -> Bootstrap {
         initdb: values.pairs("bootstrap.initdb"),
         pg_hba: values.texts("bootstrap.pg_hba").unwrap_or_default(),
         post_bootstrap: values.text("bootstrap.post_bootstrap"),
-        method: values.text("bootstrap.method").unwrap_or_default(),
+        custom: (method != "initdb").then(|| custom(raw, &method, findings)).flatten(),
+        method,
     }
+}
+
+/// The section of a method that is not initdb; one that cannot run is an error.
+fn custom(raw: &Raw<'_>, name: &str, findings: &mut Findings) -> Option<BootstrapMethod> {
+    let key = format!("bootstrap.{name}");
+    match raw.root.get("bootstrap").and_then(|section| section.entry(name)) {
+        Some((written, node)) => match BootstrapMethod::read(name, &node.to_json()) {
+            Ok(method) => return Some(method),
+            Err(why) => findings.error(&written.place, &key, format!("{key} {why}")),
+        },
+        None => {
+            let what =
+                format!("bootstrap.method is {name}, but there is no section {key}: add it with a command");
+            findings.error(&raw.local.place("bootstrap.method"), "bootstrap.method", what);
+        }
+    }
+    None
 }
 
 /// Tags keep the types they were written with, because they are published so.
@@ -284,14 +305,26 @@ fn conflict(tags: &Tags, flag: &str, priority: &str, root: &Node, findings: &mut
     }
 }
 
-fn log(values: &Values) -> Log {
+fn log(raw: &Raw<'_>, findings: &mut Findings) -> Log {
+    let values = raw.local;
+    let json = values.text("log.type").as_deref() == Some("json");
+    if !json && matches!(values.json("log.format"), Some(Value::Array(_))) {
+        let what = "log.format is a list, which only log.type json takes: write it as a text, or set log.type";
+        findings.error(&values.place("log.format"), "log.format", what);
+    }
     Log {
         level: values.text("log.level").unwrap_or_default(),
         traceback_level: values.text("log.traceback_level").unwrap_or_default(),
-        json: values.text("log.type").as_deref() == Some("json"),
-        format: values.text("log.format"),
+        json,
+        format: match values.json("log.format").as_ref().and_then(LogFormat::read) {
+            Some(format) => format,
+            None => LogFormat::standard(),
+        },
         dateformat: values.text("log.dateformat"),
-        static_fields: values.text_map("log.static_fields"),
+        static_fields: match raw.root.get("log").and_then(|log| log.get("static_fields")).map(Node::to_json) {
+            Some(Value::Object(fields)) => fields,
+            Some(_) | None => Map::new(),
+        },
         max_queue_size: values.number("log.max_queue_size"),
         dir: values.path("log.dir"),
         mode: values.int("log.mode").and_then(|mode| u32::try_from(mode).ok()),
@@ -311,6 +344,10 @@ fn watchdog(values: &Values) -> Watchdog {
     Watchdog {
         mode,
         device: values.path("watchdog.device").unwrap_or_default(),
+        driver: match values.text("watchdog.driver").as_deref() {
+            Some("testing") => WatchdogDriver::Testing,
+            _ => WatchdogDriver::Default,
+        },
         safety_margin: values.int("watchdog.safety_margin").unwrap_or_default(),
     }
 }

@@ -3,11 +3,15 @@
 //! A spoiled or unknown value never stops a running cluster: its default counts, and a warning names it. Timings are
 //! clamped in memory only; the key is left as it was written.
 
+use crate::callbacks::Callbacks;
 use crate::check::Check;
 use crate::kind::Value as Meant;
+use crate::methods::ReplicaMethod;
 use crate::node::Node;
 use crate::origin::Origin;
 use crate::problem::{Findings, Place};
+use crate::slots::{self, PermanentSlot, SlotMatcher};
+use crate::standby_cluster::{self, StandbyCluster};
 use crate::table;
 use crate::values::Values;
 use serde_json::{Map, Value};
@@ -49,11 +53,17 @@ pub struct Dynamic {
     pub pg_ident: Option<Vec<String>>,
     pub recovery_conf: BTreeMap<String, String>,
     pub basebackup: Vec<(String, Option<String>)>,
-    /// As written: `slots`, or one of its old names.
-    pub slots: Option<Value>,
-    pub ignore_slots: Option<Value>,
-    /// As written; its presence makes this a standby cluster.
-    pub standby_cluster: Option<Value>,
+    /// `slots`, or one of its old names.
+    pub slots: BTreeMap<String, PermanentSlot>,
+    pub ignore_slots: Vec<SlotMatcher>,
+    /// Its presence makes this a standby cluster.
+    pub standby_cluster: Option<StandbyCluster>,
+    /// The next four may be overridden by a node's file; `effective` has the result.
+    pub callbacks: Callbacks,
+    pub create_replica_methods: Option<Vec<String>>,
+    pub replica_methods: BTreeMap<String, ReplicaMethod>,
+    pub pre_promote: Option<String>,
+    pub before_stop: Option<String>,
 }
 
 /// `synchronous_mode`
@@ -80,7 +90,7 @@ pub fn dynamic(value: &Value, patroni_member_present: bool) -> (Dynamic, Vec<Str
     let (values, findings) = checked(value);
     let mut warnings: Vec<String> =
         findings.errors.iter().chain(&findings.warnings).map(|problem| problem.what.clone()).collect();
-    let mut dynamic = meant(&values);
+    let mut dynamic = meant(&values, value, &mut warnings);
     clamp(&mut dynamic, patroni_member_present, &mut warnings);
     (dynamic, warnings)
 }
@@ -126,7 +136,7 @@ pub fn validate_dynamic(value: &Value, patroni_member_present: bool) -> Result<V
     let texts =
         |problems: &[crate::problem::Problem]| problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>();
     let mut warnings = texts(&findings.warnings);
-    clamp(&mut meant(&values), patroni_member_present, &mut warnings);
+    clamp(&mut meant(&values, value, &mut warnings), patroni_member_present, &mut warnings);
     if findings.errors.is_empty() { Ok(warnings) } else { Err(texts(&findings.errors)) }
 }
 
@@ -144,7 +154,7 @@ fn checked(value: &Value) -> (Values, Findings) {
     (values, findings)
 }
 
-fn meant(values: &Values) -> Dynamic {
+fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dynamic {
     let written = |key: &str| match values.get(key) {
         Some(Meant::Texts(lines)) => Some(lines),
         _ => None,
@@ -183,10 +193,39 @@ fn meant(values: &Values) -> Dynamic {
         pg_ident: written("postgresql.pg_ident"),
         recovery_conf: values.text_map("postgresql.recovery_conf"),
         basebackup: values.pairs("postgresql.basebackup"),
-        slots: values.json("slots"),
-        ignore_slots: values.json("ignore_slots"),
-        standby_cluster: values.json("standby_cluster"),
+        slots: slots::permanent(values.json("slots"), warnings),
+        ignore_slots: slots::matchers(values.json("ignore_slots"), warnings),
+        standby_cluster: standby_cluster::build(values),
+        callbacks: Callbacks::build(values).unwrap_or_default(),
+        create_replica_methods: written("postgresql.create_replica_methods"),
+        replica_methods: replica_methods(values, written_as, warnings),
+        pre_promote: values.text("postgresql.pre_promote"),
+        before_stop: values.text("postgresql.before_stop"),
     }
+}
+
+/// The sections of replica methods; those that cannot run are named when they are listed.
+fn replica_methods(
+    values: &Values,
+    config: &Value,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, ReplicaMethod> {
+    let listed = values.texts("postgresql.create_replica_methods").unwrap_or_default();
+    let mut found = BTreeMap::new();
+    let Some(Value::Object(section)) = config.get("postgresql") else { return found };
+    for (name, entry) in section.iter().filter(|(_, entry)| entry.is_object()) {
+        if values.is_known(&format!("postgresql.{name}")) {
+            continue;
+        }
+        match ReplicaMethod::read(name, entry) {
+            Ok(method) => drop(found.insert(name.clone(), method)),
+            Err(why) if listed.contains(name) => {
+                warnings.push(format!("postgresql.{name} has no effect: it {why}"));
+            }
+            Err(_) => {}
+        }
+    }
+    found
 }
 
 /// Raises the timings to their floors; then lowers loop_wait, and if need be retry_timeout, until a leader that loses

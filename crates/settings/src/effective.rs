@@ -4,8 +4,10 @@
 //! have less of the five shared-memory parameters than its primary had, or it will not start: the control file's values
 //! are used then, and the difference is a reason for a restart later.
 
+use crate::callbacks::Callbacks;
 use crate::dynamic::Dynamic;
 use crate::guc::{self, CONTROLLED, Controlled, Rule};
+use crate::methods::{self, ReplicaMethod};
 use crate::settings::Settings;
 use std::collections::BTreeMap;
 
@@ -37,6 +39,13 @@ pub struct Effective {
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
     pub pg_ctl_timeout: u32,
+    pub callbacks: Callbacks,
+    /// How replicas are made, in order of preference.
+    pub create_replica_methods: Vec<String>,
+    /// The sections of those that have one.
+    pub replica_methods: BTreeMap<String, ReplicaMethod>,
+    pub pre_promote: Option<String>,
+    pub before_stop: Option<String>,
     /// Dynamic values that could not be used.
     pub warnings: Vec<String>,
 }
@@ -102,6 +111,19 @@ pub fn effective(
             .remove_data_directory_on_diverged_timelines
             .unwrap_or(dynamic.remove_data_directory_on_diverged_timelines),
         pg_ctl_timeout: local.pg_ctl_timeout.unwrap_or(dynamic.pg_ctl_timeout),
+        callbacks: local.callbacks.clone().unwrap_or_else(|| dynamic.callbacks.clone()),
+        create_replica_methods: local
+            .create_replica_methods
+            .clone()
+            .or_else(|| dynamic.create_replica_methods.clone())
+            .unwrap_or_else(|| vec![methods::BASEBACKUP.to_owned()]),
+        replica_methods: {
+            let mut sections = dynamic.replica_methods.clone();
+            sections.extend(local.replica_methods.clone());
+            sections
+        },
+        pre_promote: local.pre_promote.clone().or_else(|| dynamic.pre_promote.clone()),
+        before_stop: local.before_stop.clone().or_else(|| dynamic.before_stop.clone()),
         warnings,
     }
 }

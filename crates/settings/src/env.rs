@@ -74,10 +74,10 @@ fn value_node(row: &Row, name: &str, place: &Place, value: String, findings: &mu
         | Kind::Duration
         | Kind::Bytes(..)
         | Kind::Choice(_) => Some(Node::text(place.clone(), value, true)),
-        Kind::Texts | Kind::Lines | Kind::Options | Kind::TextMap | Kind::Json => {
+        Kind::Texts | Kind::Lines | Kind::Options | Kind::TextMap | Kind::Json | Kind::LogFormat => {
             let trimmed = value.trim();
             let flow = trimmed.starts_with(['[', '{']) || trimmed.starts_with("- ");
-            if !flow && matches!(row.kind, Kind::Texts | Kind::Lines) {
+            if !flow && matches!(row.kind, Kind::Texts | Kind::Lines | Kind::LogFormat) {
                 return Some(Node::text(place.clone(), value, false));
             }
             let node = yaml::parse(name, &value, findings)?;

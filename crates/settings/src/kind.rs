@@ -1,6 +1,7 @@
 //! What a setting holds: kinds of values and how text becomes one.
 
 use crate::address;
+use crate::log_format::LogFormat;
 use crate::node::{Content, Node, Scalar};
 use crate::secret::Secret;
 use serde_json::Value as Json;
@@ -40,6 +41,8 @@ pub enum Kind {
     TextMap,
     /// Any mapping or list, kept as it is.
     Json,
+    /// Python's format of log lines, or a list of its fields.
+    LogFormat,
 }
 
 /// A value of one of these kinds.
@@ -82,6 +85,10 @@ impl Kind {
             Kind::Options => "a list of options like [data-checksums, {encoding: UTF8}]".to_owned(),
             Kind::TextMap => "a mapping of names to values".to_owned(),
             Kind::Json => "a mapping or list".to_owned(),
+            Kind::LogFormat => {
+                "a format of Python's logging like \"%(asctime)s %(levelname)s: %(message)s\", or a list of its fields"
+                    .to_owned()
+            }
         }
     }
 
@@ -116,6 +123,13 @@ impl Kind {
             Kind::Options => options(node).map(Value::Pairs),
             Kind::TextMap => pairs(node).map(Value::Pairs),
             Kind::Json => json(node).map(Value::Json),
+            Kind::LogFormat => {
+                let given = match node.raw() {
+                    Some(text) => Json::String(text.to_owned()),
+                    None => node.to_json(),
+                };
+                LogFormat::read(&given).map(|_| Value::Json(given))
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod address;
 mod build;
+mod callbacks;
 mod check;
 mod dynamic;
 mod effective;
@@ -19,7 +20,9 @@ mod etcd;
 mod guc;
 mod kind;
 mod load;
+mod log_format;
 mod merge;
+mod methods;
 mod nearest;
 mod node;
 mod origin;
@@ -28,10 +31,13 @@ mod problem;
 mod router;
 mod secret;
 mod settings;
+mod slots;
+mod standby_cluster;
 mod table;
 mod values;
 mod yaml;
 
+pub use callbacks::Callbacks;
 pub use dynamic::{Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};
 pub use effective::{Effective, Raised, ShmemMinimums, effective};
 pub use env::{CONFIGURATION, Env, ProcessEnv};
@@ -39,7 +45,9 @@ pub use etcd::{BadEndpoint, Etcd, endpoint};
 pub use guc::is_controlled;
 pub use kind::Kind;
 pub use load::{Loaded, load, load_ctl, load_environment, load_router};
+pub use log_format::{DEFAULT_LOG_FORMAT, LogField, LogFormat, LogPiece};
 pub use merge::{born_with_baton, patch};
+pub use methods::{BootstrapMethod, ReplicaMethod};
 pub use nearest::nearest;
 pub use origin::Origin;
 pub use postgresql::{Authentication, Login, Postgresql};
@@ -48,7 +56,9 @@ pub use router::{Fallback, Router, Service, ServiceRole};
 pub use secret::{Credentials, MASK, Secret};
 pub use settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    Watchdog, WatchdogMode,
+    Watchdog, WatchdogDriver, WatchdogMode,
 };
+pub use slots::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
+pub use standby_cluster::StandbyCluster;
 pub use table::{Row, Scope, Support, rows};
 pub use yaml::to_json;

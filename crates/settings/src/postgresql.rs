@@ -2,10 +2,12 @@
 
 use crate::address;
 use crate::build::{self, Raw};
+use crate::callbacks::Callbacks;
+use crate::methods::{self, ReplicaMethod};
+use crate::node::{Content, Node};
 use crate::problem::{Findings, Place};
 use crate::secret::Secret;
 use crate::values::Values;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -41,10 +43,11 @@ pub struct Postgresql {
     /// `None` when the file has no such list: the dynamic one then counts, else the file is left alone.
     pub pg_hba: Option<Vec<String>>,
     pub pg_ident: Option<Vec<String>>,
-    pub callbacks: BTreeMap<String, String>,
-    pub create_replica_methods: Vec<String>,
-    /// The sections of those methods, as written.
-    pub replica_methods: BTreeMap<String, Value>,
+    /// `None` where the file has none: the dynamic ones then count. The same goes for the next.
+    pub callbacks: Option<Callbacks>,
+    pub create_replica_methods: Option<Vec<String>>,
+    /// The sections of the methods that have one, by name.
+    pub replica_methods: BTreeMap<String, ReplicaMethod>,
     /// Options of pg_basebackup without the dashes.
     pub basebackup: Vec<(String, Option<String>)>,
     /// `None`: the dynamic configuration decides. The same goes for the others with `Option`.
@@ -102,6 +105,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Postgresql
     let parameters = values.text_map("postgresql.parameters");
     warn_of_controlled(values, &parameters, findings);
     let optional = |key: &str| values.bool(&at(key));
+    let create_replica_methods = values.written_texts("postgresql.create_replica_methods");
     Some(Postgresql {
         unix_socket_directory: parameters
             .get("unix_socket_directories")
@@ -126,9 +130,9 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Postgresql
         parameters,
         pg_hba: values.texts("postgresql.pg_hba"),
         pg_ident: values.texts("postgresql.pg_ident"),
-        callbacks: callbacks(values),
-        create_replica_methods: values.texts("postgresql.create_replica_methods").unwrap_or_default(),
-        replica_methods: replica_methods(raw),
+        callbacks: Callbacks::build(values),
+        replica_methods: replica_methods(raw, create_replica_methods.as_deref(), findings),
+        create_replica_methods,
         basebackup: values.pairs("postgresql.basebackup"),
         use_pg_rewind: optional("use_pg_rewind"),
         remove_data_directory_on_rewind_failure: optional("remove_data_directory_on_rewind_failure"),
@@ -183,17 +187,41 @@ fn bin_names(values: &Values) -> BTreeMap<String, String> {
     programs.into_iter().filter_map(named).collect()
 }
 
-fn callbacks(values: &Values) -> BTreeMap<String, String> {
-    let events = ["on_start", "on_stop", "on_restart", "on_reload", "on_role_change"];
-    let named = |name: &str| Some((name.to_owned(), values.text(&format!("postgresql.callbacks.{name}"))?));
-    events.into_iter().filter_map(named).collect()
-}
-
-fn replica_methods(raw: &Raw<'_>) -> BTreeMap<String, Value> {
-    let Some(section) = raw.root.get("postgresql") else { return BTreeMap::new() };
-    let methods = raw.local.texts("postgresql.create_replica_methods").unwrap_or_default();
-    let custom = methods.into_iter().filter(|name| name != "basebackup");
-    custom.filter_map(|name| Some((name.clone(), section.get(&name)?.to_json()))).collect()
+/// The sections of methods, listed here or perhaps in the dynamic configuration. A listed one that cannot run is an error
+/// now, not at the next clone.
+fn replica_methods(
+    raw: &Raw<'_>,
+    listed: Option<&[String]>,
+    findings: &mut Findings,
+) -> BTreeMap<String, ReplicaMethod> {
+    let mut found = BTreeMap::new();
+    let listed = listed.unwrap_or_default();
+    if let Some(Node { content: Content::Map(entries), .. }) = raw.root.get("postgresql") {
+        for (key, node) in entries.iter().filter(|(_, node)| matches!(node.content, Content::Map(_))) {
+            let name = &key.text;
+            if raw.local.is_known(&format!("postgresql.{name}")) {
+                continue;
+            }
+            match ReplicaMethod::read(name, &node.to_json()) {
+                Ok(method) => drop(found.insert(name.clone(), method)),
+                Err(why) if listed.contains(name) => {
+                    let what = format!("postgresql.{name} {why}");
+                    findings.error(&key.place, &format!("postgresql.{name}"), what);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    for name in listed.iter().filter(|name| *name != methods::BASEBACKUP) {
+        if raw.root.get("postgresql").is_none_or(|section| section.get(name).is_none()) {
+            let key = "postgresql.create_replica_methods";
+            let what = format!(
+                "{key} names {name}, but there is no section postgresql.{name}: add it with a command"
+            );
+            findings.error(&raw.local.place(key), key, what);
+        }
+    }
+    found
 }
 
 fn authentication(values: &Values) -> Option<Authentication> {

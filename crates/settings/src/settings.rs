@@ -1,10 +1,12 @@
 //! The settings as meant: what the YAML and the environment say, checked, with every default filled in.
 
 use crate::etcd::Etcd;
+use crate::log_format::LogFormat;
+use crate::methods::BootstrapMethod;
 use crate::postgresql::Postgresql;
 use crate::router::Router;
 use crate::secret::{Credentials, Secret};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use types::{NodeName, Tags};
@@ -133,8 +135,10 @@ pub struct Bootstrap {
     pub pg_hba: Vec<String>,
     /// `post_bootstrap`, or its old name `post_init`.
     pub post_bootstrap: Option<String>,
-    /// `initdb` unless said; others are refused for now.
+    /// `initdb` unless said.
     pub method: String,
+    /// The section of that method, when it is not `initdb`.
+    pub custom: Option<BootstrapMethod>,
 }
 
 /// `log:`
@@ -144,9 +148,10 @@ pub struct Log {
     pub level: String,
     pub traceback_level: String,
     pub json: bool,
-    pub format: Option<String>,
+    pub format: LogFormat,
+    /// For strftime; `None` is `%Y-%m-%d %H:%M:%S` with milliseconds after a comma.
     pub dateformat: Option<String>,
-    pub static_fields: BTreeMap<String, String>,
+    pub static_fields: Map<String, Value>,
     pub max_queue_size: u64,
     /// The directory of `patroni.log`; standard error when missing.
     pub dir: Option<PathBuf>,
@@ -163,8 +168,18 @@ pub struct Log {
 pub struct Watchdog {
     pub mode: WatchdogMode,
     pub device: PathBuf,
+    pub driver: WatchdogDriver,
     /// Seconds; -1 means half of the ttl.
     pub safety_margin: i64,
+}
+
+/// `watchdog.driver`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchdogDriver {
+    /// The kernel's device, by its ioctls.
+    Default,
+    /// A pipe or file that hears what the device would be told, for tests.
+    Testing,
 }
 
 /// `watchdog.mode`

@@ -111,6 +111,19 @@ impl Values {
         }
     }
 
+    /// The list as written; a default does not count.
+    pub(crate) fn written_texts(&self, key: &str) -> Option<Vec<String>> {
+        match &self.found.get(key)?.value {
+            Value::Texts(texts) => Some(texts.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the table has this key, or keys below it.
+    pub(crate) fn is_known(&self, key: &str) -> bool {
+        self.rows.iter().any(|row| table::matches(row.key, key) || row.key.starts_with(&format!("{key}.")))
+    }
+
     pub(crate) fn pairs(&self, key: &str) -> Vec<(String, Option<String>)> {
         match self.get(key) {
             Some(Value::Pairs(pairs)) => pairs,

@@ -138,16 +138,6 @@ fn what_is_not_built_is_refused_by_name() {
     patroni.yml:15:1: kubernetes is refused: Baton keeps its state in etcd only: use etcd3
     patroni.yml:17:1: citus is refused: Citus is not supported: keep this cluster on Patroni
     ");
-    insta::assert_snapshot!(with("watchdog:\n  mode: required\nbootstrap:\n  method: wal_e\n  wal_e:\n    command: x\n"), @r"
-    patroni.yml:15:3: watchdog.mode: required is refused: the watchdog device is not driven yet; the guard process ends PostgreSQL when the lease runs out
-    patroni.yml:17:3: bootstrap.method: wal_e is refused: only initdb is built; another method would lose its data
-    ");
-    insta::assert_snapshot!(with("bootstrap:\n  dcs:\n    standby_cluster:\n      host: 10.0.0.9\n"), @r"patroni.yml:16:5: bootstrap.dcs.standby_cluster is refused: standby clusters are not built yet; without it this cluster would become a primary of its own");
-    insta::assert_snapshot!(replaced("  data_dir:", "  pre_promote: fence\n  data_dir:"), @r"patroni.yml:9:3: postgresql.pre_promote is refused: it would not be run, and a promotion without its fencing is not safe");
-    insta::assert_snapshot!(replaced("restapi:", "restapi:\n  certfile: /x\n  verify_client: required"), @r"
-    patroni.yml:4:3: restapi.certfile is refused: REST over TLS is not built yet, and plain HTTP in its place would be open to all
-    patroni.yml:5:3: restapi.verify_client: required is refused: REST over TLS is not built yet, and plain HTTP in its place would be open to all
-    ");
 }
 
 #[test]
@@ -159,20 +149,14 @@ fn what_has_no_effect_is_a_warning() {
     warning: patroni.yml:20:9: unknown key "bootstrap.dcs.pg_version" has no effect: remove it
     "#);
     let local = "  parameters: {max_connections: 500, port: 1, work_mem: 4MB}
-  callbacks: {on_role_change: /bin/true}
-  create_replica_methods: [pgbackrest, basebackup]
-  pgbackrest: {command: restore, keep_data: true}
   data_dir:";
     insta::assert_snapshot!(replaced("  data_dir:", local), @r"
     warning: patroni.yml:9:16: postgresql.parameters.max_connections has no effect: it must be equal on all members, set it with `baton edit-config -p`
     warning: patroni.yml:9:38: postgresql.parameters.port has no effect: Baton sets it itself
-    warning: patroni.yml:10:15: postgresql.callbacks.on_role_change has no effect: callbacks are not run yet
-    warning: patroni.yml:11:3: postgresql.create_replica_methods: pgbackrest has no effect: only basebackup is built: replicas are made with it
     ");
-    insta::assert_snapshot!(with("watchdog: {mode: automatic}\ntags: {nofailover: true, failover_priority: 1}\netcd: {host: x}\n"), @r"
-    warning: patroni.yml:14:12: watchdog.mode: automatic has no effect: the watchdog device is not driven yet; the guard process ends PostgreSQL when the lease runs out
-    warning: patroni.yml:15:8: Conflicting configuration between nofailover: True and failover_priority: 1. Defaulting to nofailover: True
-    warning: patroni.yml:16:8: etcd has no effect because etcd3 is given as well: remove one of them
+    insta::assert_snapshot!(with("tags: {nofailover: true, failover_priority: 1}\netcd: {host: x}\n"), @r"
+    warning: patroni.yml:14:8: Conflicting configuration between nofailover: True and failover_priority: 1. Defaulting to nofailover: True
+    warning: patroni.yml:15:8: etcd has no effect because etcd3 is given as well: remove one of them
     ");
 }
 
@@ -240,4 +224,16 @@ fn a_router_needs_less() {
     router.yml:1:24: router.hold_timeout should be a time like 15s, 500ms or 2min, but is "long"
     router.yml:1:30: unknown key "router.lisetn": did you mean "listen"?
     "#);
+}
+
+#[test]
+fn a_method_that_cannot_run_is_an_error_now_and_not_at_the_next_clone() {
+    let broken = "  create_replica_methods: [pgbackrest, mine, basebackup]\n  pgbackrest: {keep_data: true}\n  data_dir:";
+    let report = replaced("  data_dir:", broken);
+    for part in [
+        "patroni.yml:10:3: postgresql.pgbackrest has no command: give it one, or take pgbackrest off the list",
+        "patroni.yml:9:3: postgresql.create_replica_methods names mine, but there is no section postgresql.mine: add it with a command",
+    ] {
+        assert!(report.contains(part), "{report}");
+    }
 }

@@ -83,6 +83,7 @@ fn sample(key: &str, kind: Kind) -> String {
         Kind::Texts => "127.0.0.3:1234,127.0.0.4:1234".to_owned(),
         Kind::Lines | Kind::Options => "[a, b]".to_owned(),
         Kind::TextMap | Kind::Json => "{a: b}".to_owned(),
+        Kind::LogFormat => "%(message)s".to_owned(),
         Kind::Text | Kind::Path | Kind::Secret if key.ends_with("url") || key.ends_with("proxy") => {
             "http://127.0.0.9:1".to_owned()
         }

@@ -5,6 +5,7 @@ mod lsn;
 mod member;
 mod moment;
 mod names;
+mod secret;
 mod tags;
 
 pub use history::{History, HistoryLine, ParseHistoryError};
@@ -12,4 +13,5 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use member::{PostgresState, Role};
 pub use moment::Moment;
 pub use names::{LeaseId, NodeName, ParseSystemIdError, SystemId, Term, Timeline, slot_name};
+pub use secret::{MASK, Secret};
 pub use tags::{TagValue, Tags};

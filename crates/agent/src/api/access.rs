@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The refusal; `None` when the request may pass.
 pub(super) fn refusal(headers: &HeaderMap, peer: SocketAddr, shared: &Shared) -> Option<Reply> {
-    let rest = &shared.settings.restapi;
+    let settings = shared.settings();
+    let rest = &settings.restapi;
     let listed = !rest.allowlist.is_empty() || rest.allowlist_include_members;
     if listed && !allowed(peer.ip(), shared) {
         return Some(reply::text(StatusCode::FORBIDDEN, "Access is denied"));
@@ -30,7 +31,8 @@ pub(super) fn refusal(headers: &HeaderMap, peer: SocketAddr, shared: &Shared) ->
 }
 
 fn allowed(peer: IpAddr, shared: &Shared) -> bool {
-    let rest = &shared.settings.restapi;
+    let settings = shared.settings();
+    let rest = &settings.restapi;
     let by_list = rest.allowlist.iter().any(|entry| covers(entry, peer));
     let snapshot = shared.view.borrow().snapshot.clone();
     let by_member = rest.allowlist_include_members

@@ -40,7 +40,7 @@ pub(super) async fn cluster(shared: &Arc<Shared>) -> Reply {
         }
         body.insert("scheduled_switchover".to_owned(), Value::Object(planned));
     }
-    body.insert("scope".to_owned(), json!(shared.settings.scope));
+    body.insert("scope".to_owned(), json!(shared.settings().scope));
     reply::json(StatusCode::OK, &Value::Object(body))
 }
 

@@ -93,7 +93,8 @@ fn look(shared: &Shared) -> Facts {
     let in_recovery = seen.facts.as_ref().map(|(facts, _)| facts.in_recovery);
     let view = shared.view.borrow().clone();
     let readable = matches!(view.contact, Contact::Live { .. });
-    let me = shared.settings.name.as_str();
+    let settings = shared.settings();
+    let me = settings.name.as_str();
     let dynamic = shared.dynamic.get();
     let listed = view
         .snapshot
@@ -110,7 +111,7 @@ fn look(shared: &Shared) -> Facts {
         readable,
         sync: listed && dynamic.synchronous_mode == SynchronousMode::On,
         quorum: listed && dynamic.synchronous_mode == SynchronousMode::Quorum,
-        no_load: shared.settings.tags.noloadbalance(),
+        no_load: settings.tags.noloadbalance(),
         lag: leader_lsn(shared).map(|leader| leader.bytes_since(replayed)),
     }
 }
@@ -166,7 +167,7 @@ fn code(ok: bool) -> StatusCode {
 }
 
 fn has_tag(shared: &Shared, name: &str, wanted: &str) -> bool {
-    match shared.settings.tags.0.get(name) {
+    match shared.settings().tags.0.get(name) {
         Some(TagValue::Text(text)) => text == wanted,
         Some(TagValue::Bool(value)) => value.to_string() == wanted.to_lowercase(),
         Some(TagValue::Int(value)) => value.to_string() == wanted,

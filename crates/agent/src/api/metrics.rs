@@ -30,7 +30,7 @@ impl Page {
 }
 
 pub(super) fn metrics(shared: &Arc<Shared>) -> Reply {
-    let settings = &shared.settings;
+    let settings = &shared.settings();
     let labels = format!("scope=\"{}\",name=\"{}\"", settings.scope, settings.name);
     let mut page = Page { labels, text: String::new() };
     page.gauge("patroni_version", "Patroni semver without periods.", version(crate::CONTRACT_VERSION));

@@ -42,7 +42,8 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the handlers look at and act through.
 pub(crate) struct Shared {
-    pub settings: Arc<Settings>,
+    /// The file as last read; [`Shared::settings`] gives it.
+    pub current: Cell<Arc<Settings>>,
     pub etcd: Etcd,
     pub view: watch::Receiver<View>,
     pub local: Local,
@@ -53,6 +54,13 @@ pub(crate) struct Shared {
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,
+}
+
+impl Shared {
+    /// The settings of this node's file as they are now: a reload replaces them.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.current.get()
+    }
 }
 
 /// Takes the address, so that a busy port is known before anything else begins.

@@ -52,7 +52,7 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
 fn why(shared: &Shared) -> Value {
     let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
     let decisions = shared.journal.with(|journal| journal.to_json());
-    json!({ "member": shared.settings.name.as_str(), "now": now.to_string(), "decisions": decisions })
+    json!({ "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions })
 }
 
 async fn change(request: Request<Incoming>, first: &str, peer: SocketAddr, shared: &Arc<Shared>) -> Reply {

@@ -76,7 +76,7 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if facts.is_some_and(|facts| !facts.pending_restart.is_empty()) {
         map.insert("pending_restart".to_owned(), json!(true));
     }
-    let settings = &shared.settings;
+    let settings = &shared.settings();
     map.insert(
         "patroni".to_owned(),
         json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
@@ -131,7 +131,7 @@ fn tags(shared: &Shared) -> Map<String, Value> {
         TagValue::Int(value) => json!(value),
         TagValue::Text(text) => json!(text),
     };
-    shared.settings.tags.0.iter().map(|(name, tag)| (name.clone(), value(tag))).collect()
+    shared.settings().tags.0.iter().map(|(name, tag)| (name.clone(), value(tag))).collect()
 }
 
 fn timestamp(micros: i64) -> Option<String> {
@@ -152,7 +152,7 @@ pub(super) fn is_leader(shared: &Shared) -> bool {
         ha::Authority::Held { deadline, .. } => clock::now() < deadline,
         ha::Authority::None => false,
     };
-    held && leader(shared).as_ref() == Some(&shared.settings.name)
+    held && leader(shared).as_ref() == Some(&shared.settings().name)
 }
 
 /// Who holds the leader key, as last seen.
@@ -166,5 +166,5 @@ pub(super) fn is_writable(shared: &Shared) -> bool {
     let view = shared.view.borrow();
     let Some(snapshot) = &view.snapshot else { return false };
     let (Some(leader), Some(writable)) = (&snapshot.leader, &snapshot.writable) else { return false };
-    leader.term == writable.term && writable.name == shared.settings.name
+    leader.term == writable.term && writable.name == shared.settings().name
 }

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::files;
-use crate::secret::Secret;
 use std::path::Path;
+use types::Secret;
 
 /// One line; `*` stands for any host, port, database or user.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -26,13 +26,21 @@ pub(super) const ROWS: &[Row] = &[
     .env(&["PATRONI_LOG_LEVEL", "PATRONI_LOGLEVEL"]),
     Row::new("log.traceback_level", Kind::Text, "The level at which Patroni shows tracebacks.")
         .default("ERROR")
-        .env(&["PATRONI_LOG_TRACEBACK_LEVEL"]),
-    Row::new("log.format", Kind::Text, "Python's format string of log lines.")
-        .env(&["PATRONI_LOG_FORMAT", "PATRONI_LOGFORMAT"])
-        .ignored("log lines keep Patroni's default form"),
-    Row::new("log.dateformat", Kind::Text, "Python's format string of the time in log lines.")
-        .env(&["PATRONI_LOG_DATEFORMAT", "PATRONI_LOG_DATEFMT"])
-        .ignored("log lines keep Patroni's default form"),
+        .env(&["PATRONI_LOG_TRACEBACK_LEVEL"])
+        .support(Support::Limited {
+            fine: &["ERROR"],
+            warned: &["*"],
+            why: "Baton has no tracebacks, the line of an error says its whole cause",
+        }),
+    Row::new(
+        "log.format",
+        Kind::LogFormat,
+        "Python's format of log lines, or with type json a list of its fields, each perhaps with a key: `{levelname: level}`.",
+    )
+    .default("'%(asctime)s %(levelname)s: %(message)s'")
+    .env(&["PATRONI_LOG_FORMAT", "PATRONI_LOGFORMAT"]),
+    Row::new("log.dateformat", Kind::Text, "The time in log lines, as strftime has it.")
+        .env(&["PATRONI_LOG_DATEFORMAT", "PATRONI_LOG_DATEFMT"]),
     Row::new("log.static_fields", Kind::TextMap, "Fields that every JSON log line gets.")
         .env(&["PATRONI_LOG_STATIC_FIELDS"]),
     Row::new("log.max_queue_size", Kind::Int(1, i64::MAX), "How many log lines may wait to be written.")
@@ -48,9 +56,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("log.file_size", Kind::Bytes(1, i64::MAX), "The size at which a new log file begins.")
         .default("25000000")
         .env(&["PATRONI_LOG_FILE_SIZE"]),
-    Row::new("log.loggers", Kind::TextMap, "Levels of single parts of the program.")
-        .env(&["PATRONI_LOG_LOGGERS"])
-        .ignored("the parts have other names than Patroni's modules"),
+    Row::new("log.loggers", Kind::TextMap, "Levels of single parts of the program: agent, etcd, postgres, router, or a module of them.")
+        .env(&["PATRONI_LOG_LOGGERS"]),
     Row::new("log.deduplicate_heartbeat_logs", Kind::Bool, "Whether a heartbeat line that repeats is left out.")
         .default("false")
         .env(&["PATRONI_LOG_DEDUPLICATE_HEARTBEAT_LOGS"]),

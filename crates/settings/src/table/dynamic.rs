@@ -1,6 +1,6 @@
 //! The dynamic configuration: `/config` in etcd, and `bootstrap.dcs` in the file of a new cluster.
 
-use super::Row;
+use super::{Row, Support};
 use crate::kind::Kind;
 
 const NO_STANDBY_CLUSTER: &str =
@@ -91,9 +91,47 @@ pub(super) const ROWS: &[Row] = &[
     )
     .dynamic()
     .ignored("Patroni has it from 4.2 on; it is not built yet"),
-    Row::new("standby_cluster", Kind::Json, "The remote node that this whole cluster follows.")
+    Row::new(
+        "standby_cluster.host",
+        Kind::Text,
+        "The remote node that this whole cluster follows; several with commas.",
+    )
+    .dynamic()
+    .refused(NO_STANDBY_CLUSTER),
+    Row::new("standby_cluster.port", Kind::Int(1, 65_535), "The port of the remote node.")
         .dynamic()
         .refused(NO_STANDBY_CLUSTER),
+    Row::new(
+        "standby_cluster.primary_slot_name",
+        Kind::Text,
+        "The replication slot to use on the remote node.",
+    )
+    .dynamic(),
+    Row::new(
+        "standby_cluster.restore_command",
+        Kind::Text,
+        "How WAL of the remote node comes from an archive.",
+    )
+    .dynamic()
+    .refused(NO_STANDBY_CLUSTER),
+    Row::new(
+        "standby_cluster.archive_cleanup_command",
+        Kind::Text,
+        "The archive_cleanup_command of the standby leader.",
+    )
+    .dynamic(),
+    Row::new(
+        "standby_cluster.recovery_min_apply_delay",
+        Kind::Text,
+        "How long the standby leader waits before it replays.",
+    )
+    .dynamic(),
+    Row::new(
+        "standby_cluster.create_replica_methods",
+        Kind::Texts,
+        "How the standby leader is made from the remote node.",
+    )
+    .dynamic(),
     Row::new("slots", Kind::Json, "Replication slots that always exist.").dynamic(),
     Row::new("permanent_slots", Kind::Json, "An old name of slots.").dynamic().alias_of("slots"),
     Row::new("permanent_replication_slots", Kind::Json, "An old name of slots.").dynamic().alias_of("slots"),
@@ -141,12 +179,43 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("postgresql.before_stop", Kind::Text, "A script that runs before PostgreSQL is stopped.")
         .dynamic()
         .ignored("it is not run yet"),
-    Row::new("postgresql.callbacks", Kind::TextMap, "Commands that run at changes.")
+    Row::new("postgresql.callbacks.on_start", Kind::Text, "A command to run when PostgreSQL was started.")
         .dynamic()
         .ignored(NO_CALLBACKS),
-    Row::new("postgresql.create_replica_methods", Kind::Texts, "How replicas are made.")
+    Row::new("postgresql.callbacks.on_stop", Kind::Text, "A command to run when PostgreSQL was stopped.")
         .dynamic()
-        .ignored("only basebackup is built: replicas are made with it"),
+        .ignored(NO_CALLBACKS),
+    Row::new(
+        "postgresql.callbacks.on_restart",
+        Kind::Text,
+        "A command to run when PostgreSQL was restarted.",
+    )
+    .dynamic()
+    .ignored(NO_CALLBACKS),
+    Row::new(
+        "postgresql.callbacks.on_reload",
+        Kind::Text,
+        "A command to run when PostgreSQL was told to reload.",
+    )
+    .dynamic()
+    .ignored(NO_CALLBACKS),
+    Row::new(
+        "postgresql.callbacks.on_role_change",
+        Kind::Text,
+        "A command to run when the role of this member changed.",
+    )
+    .dynamic()
+    .ignored(NO_CALLBACKS),
+    Row::new("postgresql.create_replica_methods", Kind::Texts, "How replicas are made.").dynamic().support(
+        Support::Limited {
+            fine: &["basebackup"],
+            warned: &["*"],
+            why: "only basebackup is built: replicas are made with it",
+        },
+    ),
+    Row::new("postgresql.create_replica_method", Kind::Texts, "An old name of create_replica_methods.")
+        .dynamic()
+        .alias_of("postgresql.create_replica_methods"),
     Row::new("postgresql.parameters_primary", Kind::TextMap, "Parameters of a primary.")
         .dynamic()
         .refused(NO_ROLES),

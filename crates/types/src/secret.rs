@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-/// A password. `Debug` shows stars, there is no `Display`, and [`Secret::reveal`] is the only way to the text, so
-/// that a search for its callers lists every place where a password leaves.
-#[derive(Clone, PartialEq, Eq)]
+/// A password or the like. `Debug` shows stars, there is no `Display`, and [`Secret::reveal`] is the only way to the text,
+/// so that a search for its callers lists every place where a password leaves.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
+
+/// What is shown in place of a secret.
+pub const MASK: &str = "********";
 
 impl Secret {
     /// Takes a text into custody.
@@ -14,7 +17,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself.
+    /// The text itself, for the place that needs it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -23,7 +26,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
