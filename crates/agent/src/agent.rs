@@ -118,7 +118,7 @@ impl Agent {
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let signals = Signals::install(wake.clone())?;
-        let peers = Peers::new(wake.clone());
+        let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers };
         Ok(Agent {
             settings,
@@ -147,7 +147,8 @@ impl Agent {
             match self.signals.take() {
                 Some(Signal::Detach) => return None,
                 Some(Signal::Reload) => {
-                    tracing::info!("asked to reload: settings of this file are read at the next start")
+                    self.hands.peers.use_client(http::Client::for_members(&self.settings.ctl));
+                    tracing::info!("asked to reload: settings of this file are read at the next start");
                 }
                 Some(Signal::Stop) => self.orders.shut_down(),
                 None => {}
@@ -538,7 +539,7 @@ async fn wait_for_etcd(
     let resumed = member.lease.is_some() && member.lease == keeper.lease().id;
     let own = format!("{}://{}/patroni", settings.restapi.protocol(), settings.restapi.connect_address);
     let Some(api_url) = member.api_url.clone().filter(|url| !resumed && *url != own) else { return Ok(()) };
-    if peers::answers(&api_url).await {
+    if peers::answers(&http::Client::for_members(&settings.ctl), &api_url).await {
         return Err(Error::NameTaken { name: me.to_string(), api_url });
     }
     Ok(())

@@ -3,22 +3,17 @@
 use crate::wake::{Cell, Wake};
 use etcd::Snapshot;
 use ha::{LeaderHistory, PeerAnswer, PeerFacts};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use http::{Client, Method, Trouble};
 use postgres::connection::ConnectTo;
 use postgres::replication;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use types::{Lsn, NodeName, Tags, Timeline};
 
 /// A peer that does not answer within this time counts as silent.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
-const ANSWER_LONGEST: usize = 1 << 20;
 
 /// Asks the peers; a cheap clone.
 #[derive(Clone)]
@@ -28,21 +23,33 @@ pub(crate) struct Peers {
 
 struct Inner {
     wake: Wake,
+    client: Cell<Client>,
     answers: Cell<ha::Peers>,
     history: Cell<LeaderHistory>,
     asking_history: Cell<bool>,
 }
 
 impl Peers {
-    pub(crate) fn new(wake: Wake) -> Peers {
+    pub(crate) fn new(client: Client, wake: Wake) -> Peers {
         Peers {
             inner: Arc::new(Inner {
                 wake,
+                client: Cell::new(client),
                 answers: Cell::new(ha::Peers::default()),
                 history: Cell::new(LeaderHistory::Unknown),
                 asking_history: Cell::new(false),
             }),
         }
+    }
+
+    /// For calls to other members.
+    pub(crate) fn client(&self) -> Client {
+        self.inner.client.get()
+    }
+
+    /// Certificates or credentials have changed.
+    pub(crate) fn use_client(&self, client: Client) {
+        self.inner.client.with(|kept| *kept = client);
     }
 
     pub(crate) fn answers(&self) -> ha::Peers {
@@ -63,14 +70,17 @@ impl Peers {
                 (name.clone(), member.and_then(|member| member.api_url.clone()))
             })
             .collect();
-        let peers = self.clone();
+        let (peers, client) = (self.clone(), self.client());
         tokio::spawn(async move {
-            let questions = targets.into_iter().map(|(name, url)| async move {
-                let answer = match url {
-                    Some(url) => ask_one(&url).await,
-                    None => PeerAnswer::Silent,
-                };
-                (name, answer)
+            let questions = targets.into_iter().map(|(name, url)| {
+                let client = client.clone();
+                async move {
+                    let answer = match url {
+                        Some(url) => ask_one(&client, &url).await,
+                        None => PeerAnswer::Silent,
+                    };
+                    (name, answer)
+                }
             });
             let answers: BTreeMap<_, _> =
                 futures_util::future::join_all(questions).await.into_iter().collect();
@@ -103,30 +113,16 @@ impl Peers {
     }
 }
 
-async fn ask_one(api_url: &str) -> PeerAnswer {
-    let answer = tokio::time::timeout(ANSWER_WITHIN, get(api_url)).await;
-    match answer {
-        Ok(Some(body)) => facts(&body).map_or(PeerAnswer::Silent, PeerAnswer::Said),
-        Ok(None) | Err(_) => PeerAnswer::Silent,
+/// The status does not matter, the body says it all.
+async fn ask_one(client: &Client, api_url: &str) -> PeerAnswer {
+    match client.call(Method::GET, api_url, "", None, ANSWER_WITHIN).await {
+        Ok(reply) => reply.json().as_ref().and_then(facts).map_or(PeerAnswer::Silent, PeerAnswer::Said),
+        Err(Trouble::Untrusted(why)) => {
+            tracing::warn!(api_url, why, "failed to ask a member how it is");
+            PeerAnswer::Silent
+        }
+        Err(Trouble::Refused(_) | Trouble::Silence(_) | Trouble::Broken(_)) => PeerAnswer::Silent,
     }
-}
-
-/// `GET` of a member's `api_url`; the status does not matter, the body says it all.
-async fn get(api_url: &str) -> Option<Value> {
-    let uri: hyper::Uri = api_url.parse().ok()?;
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let stream = TcpStream::connect((host.as_str(), uri.port_u16()?)).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let driver = tokio::spawn(connection);
-    let request = Request::get(uri.path())
-        .header(hyper::header::HOST, uri.authority()?.as_str())
-        .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    let body = Limited::new(response.into_body(), ANSWER_LONGEST).collect().await.ok()?.to_bytes();
-    driver.abort();
-    serde_json::from_slice(&body).ok()
 }
 
 /// What matters of the body of `GET /patroni`. A member without a position counts as silent.
@@ -166,18 +162,12 @@ fn tags(value: Option<&Value>) -> Tags {
 }
 
 /// Whether a living member answers under this URL: the guard against two members of one name.
-pub(crate) async fn answers(api_url: &str) -> bool {
-    let liveness = api_url.trim_end_matches("/patroni").to_owned() + "/liveness";
-    matches!(tokio::time::timeout(Duration::from_secs(3), get_any(&liveness)).await, Ok(Some(())))
-}
-
-async fn get_any(url: &str) -> Option<()> {
-    let uri: hyper::Uri = url.parse().ok()?;
-    let stream = TcpStream::connect((uri.host()?, uri.port_u16()?)).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let driver = tokio::spawn(connection);
-    let request = Request::get(uri.path()).header(hyper::header::HOST, uri.authority()?.as_str());
-    let answered = sender.send_request(request.body(Empty::<Bytes>::new()).ok()?).await.is_ok();
-    driver.abort();
-    answered.then_some(())
+pub(crate) async fn answers(client: &Client, api_url: &str) -> bool {
+    let answer = client.call(Method::GET, api_url, "/liveness", None, Duration::from_secs(3)).await;
+    match answer {
+        Ok(_) => true,
+        // Something listens there with another idea of TLS: that, too, is a member.
+        Err(Trouble::Broken(_) | Trouble::Untrusted(_)) => true,
+        Err(Trouble::Refused(_) | Trouble::Silence(_)) => false,
+    }
 }

@@ -7,11 +7,11 @@ use crate::cli::Reach;
 use crate::dcs_url;
 use crate::exit_codes::Code;
 use crate::failure::Failure;
-use crate::http::Client;
+use crate::rest::Rest;
 use crate::snapshot;
-use crate::tls::Tls;
 use crate::view::Cluster;
 use etcd::{Etcd, Keys, Snapshot};
+use http::Client;
 use settings::{CtlSettings, ProcessEnv};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Context {
     settings: CtlSettings,
     /// For the members' REST APIs.
-    pub rest: Client,
+    pub rest: Rest,
 }
 
 impl Context {
@@ -50,14 +50,7 @@ impl Context {
             etcd.authentication = url.authentication.or(etcd.authentication);
             settings.etcd = Some(etcd);
         }
-        let tls = Tls {
-            insecure: reach.insecure || settings.ctl.insecure,
-            cacert: settings.ctl.cacert.clone(),
-            certfile: settings.ctl.certfile.clone(),
-            keyfile: settings.ctl.keyfile.clone(),
-            encrypted: settings.ctl.keyfile_password.is_some(),
-        };
-        let rest = Client::new(settings.authentication.clone(), tls);
+        let rest = Rest::new(Client::for_people(&settings.ctl, reach.insecure));
         Ok(Context { settings, rest })
     }
 

@@ -11,7 +11,6 @@ mod context;
 mod dcs_url;
 mod exit_codes;
 mod failure;
-mod http;
 mod invoked;
 mod logging;
 mod progress;
@@ -19,7 +18,6 @@ mod render;
 mod rest;
 mod snapshot;
 mod table;
-mod tls;
 mod view;
 mod yaml;
 

@@ -1,8 +1,7 @@
 //! What the commands ask of members, and how the answers are told.
 
-use crate::http::{Client, Reply, Trouble};
 use crate::view::{Cluster, Heard, Member};
-use hyper::Method;
+use http::{Client, Method, Reply, Trouble};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,19 +13,28 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// How long an order may take: a switchover waits for the new leader, a restart for PostgreSQL.
 const ORDER: Duration = Duration::from_secs(600);
 
-impl Client {
+/// The members' REST APIs.
+pub(crate) struct Rest {
+    client: Client,
+}
+
+impl Rest {
+    pub(crate) fn new(client: Client) -> Rest {
+        Rest { client }
+    }
+
     /// Asks every member at once whether it is there.
     pub(crate) async fn probe(&self, cluster: &Cluster) -> BTreeMap<String, Heard> {
         let mut asked = tokio::task::JoinSet::new();
         for member in cluster.members.iter().filter(|member| !member.api_url.is_empty()) {
-            let (client, name, url) = (self.clone(), member.name.clone(), member.api_url.clone());
+            let (client, name, url) = (self.client.clone(), member.name.clone(), member.api_url.clone());
             asked.spawn(async move {
                 let heard = match client.call(Method::GET, &url, "/liveness", None, PROBE).await {
                     Ok(_) => Heard::Answer,
                     Err(Trouble::Refused(why)) => Heard::Refused(why),
                     Err(Trouble::Silence(why)) => Heard::Silence(why),
                     // Something listens there: TLS or the answer is at fault, not the member.
-                    Err(Trouble::Broken(_)) => Heard::Answer,
+                    Err(Trouble::Broken(_) | Trouble::Untrusted(_)) => Heard::Answer,
                 };
                 (name, heard)
             });
@@ -40,7 +48,7 @@ impl Client {
 
     /// Asks a member something.
     pub(crate) async fn get(&self, member: &Member, path: &str) -> Result<Reply, Trouble> {
-        self.call(Method::GET, &member.api_url, path, None, QUESTION).await
+        self.client.call(Method::GET, &member.api_url, path, None, QUESTION).await
     }
 
     /// Orders a member to do something; it answers when it is done or refused.
@@ -50,12 +58,12 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, Trouble> {
-        self.call(Method::POST, &member.api_url, path, body, ORDER).await
+        self.client.call(Method::POST, &member.api_url, path, body, ORDER).await
     }
 
     /// Changes the dynamic configuration through a member.
     pub(crate) async fn patch_config(&self, member: &Member, patch: &Value) -> Result<Reply, Trouble> {
-        self.call(Method::PATCH, &member.api_url, "/config", Some(patch), QUESTION).await
+        self.client.call(Method::PATCH, &member.api_url, "/config", Some(patch), QUESTION).await
     }
 }
 
@@ -63,8 +71,8 @@ impl Client {
 pub(crate) fn told(action: &str, member: &str, reply: &Result<Reply, Trouble>) -> (String, bool) {
     match reply {
         Ok(Reply { status: 200, .. }) => (format!("Success: {action}{member}"), true),
-        Ok(Reply { status: 202, body }) => (format!("Success: {action}{member}: {body}"), true),
-        Ok(Reply { status, body }) => (
+        Ok(Reply { status: 202, body, .. }) => (format!("Success: {action}{member}: {body}"), true),
+        Ok(Reply { status, body, .. }) => (
             format!(
                 "Failed: {}{member}, status code={status}, ({})",
                 action.replace(" on ", " for "),
@@ -79,11 +87,11 @@ pub(crate) fn told(action: &str, member: &str, reply: &Result<Reply, Trouble>) -
 #[cfg(test)]
 mod tests {
     use super::told;
-    use crate::http::{Reply, Trouble};
+    use http::{Reply, Trouble};
 
     #[test]
     fn outcomes_are_told_in_patronictl_s_words() {
-        let reply = |status, body: &str| Ok(Reply { status, body: body.into() });
+        let reply = |status, body: &str| Ok(Reply::new(status, body));
         let (line, well) = told("restart on member ", "pg-1", &reply(200, "restarted successfully"));
         assert_eq!((line.as_str(), well), ("Success: restart on member pg-1", true));
         let (line, well) = told("restart on member ", "pg-1", &reply(503, "restart failed"));

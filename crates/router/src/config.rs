@@ -1,5 +1,6 @@
 //! What a router is told: its services, its limits, its patience.
 
+use http::Client;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Where `/health`, `/metrics` and `/services` are served; `None` serves them nowhere.
     pub api: Option<SocketAddr>,
+    /// How agents are asked while etcd is away.
+    pub agents: Client,
     pub hold: Hold,
     pub handshake: Handshake,
     pub backend: Backend,
@@ -141,6 +144,7 @@ impl Config {
                 Service::new("offline", SocketAddr::new(listen, 5438), Role::Offline),
             ],
             api: None,
+            agents: Client::for_members(&settings::Ctl::default()),
             hold: Hold { timeout: Duration::from_secs(15), limit: 10_000 },
             handshake: Handshake { packet_bytes: 10_000, timeout: Duration::from_secs(10), limit: 2_000 },
             backend: Backend {

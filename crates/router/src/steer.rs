@@ -130,7 +130,8 @@ impl Steering {
     fn ask(&mut self, now: Moment) {
         let Some((term, url)) = self.known.in_force.zip(self.known.leader_api.clone()) else { return };
         self.next_question = now.after(TICK);
-        let answer = Box::pin(async move { vouch::ask(&url, term).await });
+        let client = self.shared.config.agents.clone();
+        let answer = Box::pin(async move { vouch::ask(&client, &url, term).await });
         self.question = Some(Question { term, asked: now, answer });
     }
 

@@ -3,20 +3,12 @@
 //! An agent answers 200 only while it may act as the primary: its lease still runs, or (failsafe) all other members
 //! confirmed it. So the router adds nothing to the agent's own rules; it only does not outlive them.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use http::{Client, Method};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use types::Term;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(1);
-
-/// The most of an answer that is read.
-const BODY: usize = 64 * 1024;
 
 /// Why the agent did not confirm.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,49 +20,18 @@ pub(crate) enum Doubt {
 }
 
 /// Asks the agent at `api_url` whether it is the primary of `term`.
-pub(crate) async fn ask(api_url: &str, term: Term) -> Result<(), Doubt> {
-    match timeout(ANSWER, request(api_url)).await {
-        Ok(Ok((status, body))) => {
-            judge(status, &body, term).map_err(|why| Doubt::No(format!("its agent at {api_url} {why}")))
-        }
-        Ok(Err(why)) => Err(Doubt::Silent(why)),
-        Err(_) => {
-            Err(Doubt::Silent(format!("its agent at {api_url} did not answer within {} s", ANSWER.as_secs())))
-        }
-    }
-}
-
-async fn request(api_url: &str) -> Result<(StatusCode, Bytes), String> {
-    let Some(authority) = api_url.strip_prefix("http://").and_then(|rest| rest.split('/').next()) else {
-        return Err(format!("its agent is at {api_url:?}, which the router cannot ask: http:// is needed"));
-    };
-    let failed = |error: &dyn std::fmt::Display| format!("its agent at {authority} cannot be asked: {error}");
-    let stream = TcpStream::connect(authority).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let request = Request::get("/primary")
-        .header(header::HOST, authority)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| failed(&error))?;
-    let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), BODY).collect().await.map_err(|error| failed(&error))?;
-        Ok((status, body.to_bytes()))
-    };
-    let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
-    tokio::select! {
-        answer = &mut exchange => answer,
-        // It may end in the same step in which it delivers the answer; when it broke, the exchange says how.
-        _ = &mut connection => exchange.await,
+pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<(), Doubt> {
+    match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
+        Ok(reply) => judge(reply.status, reply.body.as_bytes(), term)
+            .map_err(|why| Doubt::No(format!("its agent at {api_url} {why}"))),
+        Err(trouble) => Err(Doubt::Silent(format!("its agent at {api_url} cannot be asked: {trouble}"))),
     }
 }
 
 /// 200 is a yes, unless it says that it is for another term.
-fn judge(status: StatusCode, body: &[u8], term: Term) -> Result<(), String> {
-    if status != StatusCode::OK {
-        return Err(format!("answered {} to GET /primary", status.as_u16()));
+fn judge(status: u16, body: &[u8], term: Term) -> Result<(), String> {
+    if status != 200 {
+        return Err(format!("answered {status} to GET /primary"));
     }
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     match body.get("term").and_then(serde_json::Value::as_i64) {
@@ -81,15 +42,15 @@ fn judge(status: StatusCode, body: &[u8], term: Term) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StatusCode, Term, judge};
+    use super::{Term, judge};
 
     #[test]
     fn only_a_yes_for_this_term_counts() {
-        let ok = StatusCode::OK;
+        let ok = 200;
         assert!(judge(ok, b"", Term(5)).is_ok());
         assert!(judge(ok, br#"{"role":"primary"}"#, Term(5)).is_ok());
         assert!(judge(ok, br#"{"term":5}"#, Term(5)).is_ok());
         assert!(judge(ok, br#"{"term":6}"#, Term(5)).unwrap_err().contains("term 6"));
-        assert!(judge(StatusCode::SERVICE_UNAVAILABLE, b"", Term(5)).unwrap_err().contains("503"));
+        assert!(judge(503, b"", Term(5)).unwrap_err().contains("503"));
     }
 }

@@ -79,14 +79,11 @@ pub(crate) fn router(raw: &Raw<'_>, findings: &mut Findings) -> Option<RouterSet
 /// The settings of the command line.
 pub(crate) fn ctl(raw: &Raw<'_>, findings: &mut Findings) -> Option<CtlSettings> {
     let values = raw.local;
-    let ctl = ctl_section(values);
-    let authentication = ctl.authentication.clone().or_else(|| credentials(values, "restapi.authentication"));
     Some(CtlSettings {
         scope: scope(values, findings),
         namespace: namespace(values),
         etcd: etcd::build(values, findings),
-        ctl,
-        authentication,
+        ctl: ctl_section(values),
     })
 }
 
@@ -168,6 +165,11 @@ fn restapi(raw: &Raw<'_>, findings: &mut Findings) -> Option<RestApi> {
         Some("required") => VerifyClient::Required,
         _ => VerifyClient::None,
     };
+    if verify_client != VerifyClient::None && values.path("restapi.certfile").is_none() {
+        let what =
+            "restapi.verify_client has no effect without restapi.certfile: plain HTTP knows no certificates";
+        findings.warn(&values.place("restapi.verify_client"), "restapi.verify_client", what);
+    }
     let server_tokens = match values.text("restapi.server_tokens").as_deref() {
         Some("Minimal") => ServerTokens::Minimal,
         Some("ProductOnly") => ServerTokens::ProductOnly,
@@ -191,6 +193,7 @@ fn restapi(raw: &Raw<'_>, findings: &mut Findings) -> Option<RestApi> {
         https_extra_headers: values.text_map("restapi.https_extra_headers"),
         request_queue_size: values.number("restapi.request_queue_size"),
         server_tokens,
+        strict_primary: values.flag("baton.strict_primary"),
     })
 }
 
@@ -207,14 +210,17 @@ pub(crate) fn unreachable(connect: &str, key: &str, values: &Values, findings: &
     }
 }
 
+/// What `ctl` leaves out is taken from `restapi`: certificate, key and password as one, the authorities, the credentials.
 fn ctl_section(values: &Values) -> Ctl {
+    let section = if values.path("ctl.certfile").is_some() { "ctl" } else { "restapi" };
     Ctl {
         insecure: values.flag("ctl.insecure"),
-        cacert: values.path("ctl.cacert"),
-        certfile: values.path("ctl.certfile"),
-        keyfile: values.path("ctl.keyfile"),
-        keyfile_password: values.secret("ctl.keyfile_password"),
-        authentication: credentials(values, "ctl.authentication"),
+        cacert: values.path("ctl.cacert").or_else(|| values.path("restapi.cafile")),
+        certfile: values.path(&format!("{section}.certfile")),
+        keyfile: values.path(&format!("{section}.keyfile")),
+        keyfile_password: values.secret(&format!("{section}.keyfile_password")),
+        authentication: credentials(values, "ctl.authentication")
+            .or_else(|| credentials(values, "restapi.authentication")),
     }
 }
 

@@ -53,8 +53,6 @@ pub struct CtlSettings {
     /// Missing where the file says nothing of etcd: the command line then wants `--dcs-url`.
     pub etcd: Option<Etcd>,
     pub ctl: Ctl,
-    /// `ctl.authentication`, or `restapi.authentication` where that is missing.
-    pub authentication: Option<Credentials>,
 }
 
 /// `restapi:`
@@ -82,6 +80,8 @@ pub struct RestApi {
     pub https_extra_headers: BTreeMap<String, String>,
     pub request_queue_size: u32,
     pub server_tokens: ServerTokens,
+    /// `baton.strict_primary`: whether `/primary` means that PostgreSQL accepts writes, and not the lead alone.
+    pub strict_primary: bool,
 }
 
 impl RestApi {
@@ -111,7 +111,7 @@ pub enum ServerTokens {
     ProductOnly,
 }
 
-/// `ctl:`, also used by the agent for its calls to other members.
+/// `ctl:`, also used by agents and routers for their calls to members. What it leaves out was taken from `restapi`.
 #[derive(Clone, Debug, Default)]
 pub struct Ctl {
     /// Whether server certificates go unverified.

@@ -142,6 +142,7 @@ fn what_is_not_built_is_refused_by_name() {
 
 #[test]
 fn what_has_no_effect_is_a_warning() {
+    insta::assert_snapshot!(replaced("restapi:", "restapi:\n  verify_client: required"), @"warning: patroni.yml:4:3: restapi.verify_client has no effect without restapi.certfile: plain HTTP knows no certificates");
     insta::assert_snapshot!(with("frobnicate: {a: 1}\nlog:\n  file: /var/log/x\nwatchdog:\n  colour: red\nbootstrap:\n  dcs: {pg_version: 15}\n"), @r#"
     warning: patroni.yml:14:1: unknown key "frobnicate" has no effect: remove it
     warning: patroni.yml:16:3: unknown key "log.file" has no effect: remove it; known here are type, level, traceback_level, format, dateformat, static_fields, max_queue_size, dir, mode, file_num, file_size, loggers, deduplicate_heartbeat_logs

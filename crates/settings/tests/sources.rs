@@ -200,7 +200,7 @@ fn the_command_line_takes_the_rest_user_where_ctl_has_none() {
     let file = directory.path().join("patronictl.yaml");
     fs::write(&file, yaml).unwrap();
     let settings = load_ctl(Some(&file), &Env::new()).unwrap();
-    assert_eq!(settings.authentication.unwrap().username, "u");
+    assert_eq!(settings.ctl.authentication.unwrap().username, "u");
     assert_eq!(settings.etcd, None);
     let settings =
         load_ctl(None, &env(&[("PATRONI_ETCD3_HOST", "a:1"), ("PATRONI_NAMESPACE", "/pg/")])).unwrap();

@@ -9,9 +9,9 @@ use crate::cli::{ReinitArgs, RoleFilter};
 use crate::context::Context;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
-use crate::http::{Reply, Trouble};
 use crate::rest::told;
 use crate::view::{Cluster, Member};
+use http::{Reply, Trouble};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn order(
     let body = |force: bool| json!({"force": force, "from_leader": args.from_leader});
     let reply = context.rest.order(member, "/reinitialize", Some(&body(args.force))).await;
     match &reply {
-        Ok(Reply { status: 503, body: why }) if why.contains("already in progress") && !args.force => {
+        Ok(Reply { status: 503, body: why, .. }) if why.contains("already in progress") && !args.force => {
             print(&format!("{}: {}\n", member.name, why.trim()));
             ask::confirm(
                 answers,

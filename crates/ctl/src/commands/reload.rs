@@ -7,7 +7,7 @@ use crate::cli::ReloadArgs;
 use crate::context::Context;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
-use crate::http::Reply;
+use http::Reply;
 
 /// Asks, then reloads.
 pub(crate) async fn run(context: &Context, args: &ReloadArgs, answers: &mut dyn Answers) -> Outcome {

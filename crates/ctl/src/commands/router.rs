@@ -37,6 +37,7 @@ fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
     config.services =
         given.services.iter().map(|service| self::service(given, service)).collect::<Result<_, _>>()?;
     config.api = given.api.as_deref().map(|text| one_address("router.api", text)).transpose()?;
+    config.agents = http::Client::for_members(&settings.ctl);
     config.hold.timeout = given.hold_timeout;
     config.hold.limit = given.hold_limit as usize;
     config.truth.etcd_patience = given.etcd_patience;

@@ -10,10 +10,10 @@ use crate::cli::SwitchoverArgs;
 use crate::context::{Context, deadline};
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
-use crate::http::{Reply, Trouble};
 use crate::progress;
 use crate::view::{Cluster, Member, Standing, Synchronous};
 use etcd::Failover;
+use http::{Reply, Trouble};
 use serde_json::{Value, json};
 use types::NodeName;
 
@@ -219,9 +219,9 @@ mod tests {
     use super::{asynchronous, body, outcome, plan};
     use crate::ask::tests::Script;
     use crate::cli::{Cli, Command, SwitchoverArgs};
-    use crate::http::Reply;
     use crate::render::tests::{plain, rich};
     use clap::Parser;
+    use http::Reply;
     use serde_json::json;
 
     fn args(line: &str) -> SwitchoverArgs {
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_with_its_status() {
-        let reply = Reply { status: 412, body: "leader name does not match".into() };
+        let reply = Reply::new(412, "leader name does not match");
         let failure = outcome(&reply, "switchover").unwrap_err();
         assert_eq!(failure.message, "Switchover failed, details: 412, leader name does not match");
     }

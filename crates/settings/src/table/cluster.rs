@@ -3,8 +3,6 @@
 use super::{Row, Support};
 use crate::kind::Kind;
 
-const NO_TLS: &str = "REST over TLS is not built yet, calls to other members are plain HTTP";
-
 pub(super) const ROWS: &[Row] = &[
     Row::new("scope", Kind::Text, "The name of the cluster: the last part of the prefix of its keys in etcd.")
         .env(&["PATRONI_SCOPE"])
@@ -76,17 +74,13 @@ pub(super) const ROWS: &[Row] = &[
         .default("false")
         .env(&["PATRONI_CTL_INSECURE"]),
     Row::new("ctl.cacert", Kind::Path, "The CA that REST certificates are verified with.")
-        .env(&["PATRONI_CTL_CACERT"])
-        .ignored(NO_TLS),
+        .env(&["PATRONI_CTL_CACERT"]),
     Row::new("ctl.certfile", Kind::Path, "The client certificate for REST calls.")
-        .env(&["PATRONI_CTL_CERTFILE"])
-        .ignored(NO_TLS),
+        .env(&["PATRONI_CTL_CERTFILE"]),
     Row::new("ctl.keyfile", Kind::Path, "The key of the client certificate.")
-        .env(&["PATRONI_CTL_KEYFILE"])
-        .ignored(NO_TLS),
+        .env(&["PATRONI_CTL_KEYFILE"]),
     Row::new("ctl.keyfile_password", Kind::Secret, "The password of that key.")
-        .env(&["PATRONI_CTL_KEYFILE_PASSWORD"])
-        .ignored(NO_TLS),
+        .env(&["PATRONI_CTL_KEYFILE_PASSWORD"]),
     Row::new("ctl.authentication.username", Kind::Text, "The user of REST calls to unsafe verbs.")
         .env(&["PATRONI_CTL_USERNAME"]),
     Row::new("ctl.authentication.password", Kind::Secret, "The password of that user.").env(&["PATRONI_CTL_PASSWORD"]),

@@ -1,13 +1,16 @@
-//! A small HTTP client for the members' REST APIs: one request a connection, a deadline over all of it, a limit on the
-//! answer, basic authentication, TLS where the URL says https.
+//! The client.
 
-use crate::tls::Tls;
+use crate::basic::Credentials;
+use crate::target::Target;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, Uri, header};
+use hyper::{HeaderMap, Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tls::{ClientConfig, ServerName, TlsConnector};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,59 +18,94 @@ use tokio::time::timeout;
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// Sends requests to members.
+/// Whom to believe, and the certificate to show.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    pub trust: tls::Trust,
+    pub identity: Option<tls::Identity>,
+}
+
+/// Sends requests to members; a cheap clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
-    credentials: Option<settings::Credentials>,
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    credentials: Option<Credentials>,
     tls: Tls,
+    /// Made at the first request that needs it: who calls nobody over TLS needs no files.
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
 /// What a member answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub struct Reply {
     pub status: u16,
+    pub headers: HeaderMap,
     pub body: String,
 }
 
 impl Reply {
+    /// An answer without headers.
+    #[must_use]
+    pub fn new(status: u16, body: &str) -> Reply {
+        Reply { status, headers: HeaderMap::new(), body: body.to_owned() }
+    }
+
     /// Whether the status is in the two hundreds.
-    pub(crate) fn ok(&self) -> bool {
+    #[must_use]
+    pub fn ok(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// The body, when it is JSON.
-    pub(crate) fn json(&self) -> Option<Value> {
+    #[must_use]
+    pub fn json(&self) -> Option<Value> {
         serde_json::from_str(&self.body).ok()
+    }
+
+    /// A header, when it is there and is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// The host says that nobody listens there.
     Refused(String),
     /// Nothing came in time.
     Silence(String),
     /// The request could not be made, or the answer was none.
     Broken(String),
+    /// Somebody is there, but the two sides do not believe each other's certificates.
+    Untrusted(String),
 }
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Trouble::Refused(why) | Trouble::Silence(why) | Trouble::Broken(why) => f.write_str(why),
+            Trouble::Refused(why)
+            | Trouble::Silence(why)
+            | Trouble::Broken(why)
+            | Trouble::Untrusted(why) => f.write_str(why),
         }
     }
 }
 
 impl Client {
     /// A client that gives these credentials to every member.
-    pub(crate) fn new(credentials: Option<settings::Credentials>, tls: Tls) -> Client {
-        Client { credentials, tls }
+    #[must_use]
+    pub fn new(credentials: Option<Credentials>, tls: Tls) -> Client {
+        Client { inner: Arc::new(Inner { credentials, tls, config: OnceLock::new() }) }
     }
 
-    /// Sends `method` to `path` of the member whose `api_url` this is.
-    pub(crate) async fn call(
+    /// Sends `method` to `path` of the member whose `api_url` this is; an empty path means that of the URL.
+    pub async fn call(
         &self,
         method: Method,
         api_url: &str,
@@ -86,15 +124,28 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, Trouble> {
-        let target = Target::parse(api_url)?;
+        let no_url = || Trouble::Broken(format!("{api_url:?} is no URL of a REST API"));
+        let target = Target::parse(api_url).ok_or_else(no_url)?;
         let stream = TcpStream::connect((target.connect_host(), target.port)).await.map_err(refused)?;
-        let request = self.request(method, &target, path, body)?;
-        if target.secure {
-            let stream = self.tls.connect(stream, target.connect_host()).await.map_err(Trouble::Broken)?;
-            converse(stream, request).await
-        } else {
-            converse(stream, request).await
+        let request =
+            self.request(method, &target, if path.is_empty() { &target.path } else { path }, body)?;
+        if !target.secure {
+            return converse(stream, request).await;
         }
+        let host = target.connect_host();
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| Trouble::Broken(format!("{host}: {error}")))?;
+        let connector = TlsConnector::from(self.config().map_err(Trouble::Untrusted)?);
+        let stream = connector.connect(name, stream).await.map_err(|error| untrusted(host, &error))?;
+        converse(stream, request).await
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let make = || {
+            let made = tls::client(&self.inner.tls.trust, self.inner.tls.identity.as_ref());
+            made.map_err(|error| format!("failed to {error}"))
+        };
+        self.inner.config.get_or_init(make).clone()
     }
 
     fn request(
@@ -114,9 +165,8 @@ impl Client {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        if let Some(credentials) = &self.credentials {
-            let pair = format!("{}:{}", credentials.username, credentials.password.reveal());
-            request = request.header(header::AUTHORIZATION, format!("Basic {}", base64(pair.as_bytes())));
+        if let Some(credentials) = &self.inner.credentials {
+            request = request.header(header::AUTHORIZATION, credentials.header());
         }
         request.body(Full::new(Bytes::from(text))).map_err(|error| Trouble::Broken(error.to_string()))
     }
@@ -132,19 +182,20 @@ where
     let ask = async {
         let answer = sender.send_request(request).await.map_err(broken)?;
         let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
         let body =
             body.map_err(|error| Trouble::Broken(format!("the answer is cut off or too long: {error}")))?;
-        Ok(Reply { status, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
+        Ok(Reply { status, headers, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
     };
     // The connection is driven beside the request and given up with it.
     let drive = async {
         let _ended = connection.await;
-        std::future::pending::<()>().await;
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         reply = ask => reply,
-        () = drive => Err(Trouble::Broken("the connection ended".to_owned())),
+        never = drive => match never {},
     }
 }
 
@@ -156,76 +207,28 @@ fn refused(error: std::io::Error) -> Trouble {
     }
 }
 
-/// Where a member's REST API is.
-#[derive(Debug, PartialEq, Eq)]
-struct Target {
-    secure: bool,
-    host: String,
-    port: u16,
-}
-
-impl Target {
-    fn parse(api_url: &str) -> Result<Target, Trouble> {
-        let fail = || Trouble::Broken(format!("{api_url:?} is no URL of a REST API"));
-        let uri: Uri = api_url.parse().map_err(|_| fail())?;
-        let secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            Some(_) | None => return Err(fail()),
-        };
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(fail)?;
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        Ok(Target { secure, host: host.to_owned(), port })
+fn untrusted(host: &str, error: &std::io::Error) -> Trouble {
+    let why = format!("failed to agree on TLS with {host}: {error}");
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => Trouble::Untrusted(format!(
+            "{why}; check cacert, certfile and keyfile of the section ctl, or use insecure"
+        )),
+        _ => Trouble::Broken(why),
     }
-
-    /// The host without the brackets of an IPv6 address.
-    fn connect_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let word = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let index = (word >> (18 - 6 * digit) & 63) as usize;
-            let known = digit <= chunk.len();
-            out.push(if known { DIGITS.get(index).map_or('=', |byte| char::from(*byte)) } else { '=' });
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, Target, Trouble, base64};
-    use crate::tls::Tls;
+    use super::{Client, Tls, Trouble};
+    use crate::Credentials;
     use hyper::Method;
     use serde_json::json;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    #[test]
-    fn base64_is_padded() {
-        for (text, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("a:b?>", "YTpiPz4=")]
-        {
-            assert_eq!(base64(text.as_bytes()), encoded);
-        }
-    }
-
-    #[test]
-    fn urls_are_read() {
-        let target = Target::parse("https://[::1]:8008/patroni").unwrap();
-        assert_eq!((target.secure, target.connect_host(), target.port), (true, "::1", 8008));
-        assert_eq!(Target::parse("http://db/patroni").unwrap().port, 80);
-        for bad in ["", "db:8008", "ftp://db/", "http://"] {
-            assert!(Target::parse(bad).is_err(), "{bad}");
-        }
+    fn client(credentials: Option<Credentials>) -> Client {
+        Client::new(credentials, Tls { trust: tls::Trust::Anybody, identity: None })
     }
 
     /// Answers one connection with `answer` and gives back what was asked.
@@ -244,14 +247,14 @@ mod tests {
 
     #[tokio::test]
     async fn http_1_0_answers_without_a_length_are_read() {
-        let credentials =
-            settings::Credentials { username: "u".into(), password: settings::Secret::new("p") };
-        let client = Client::new(Some(credentials), Tls::default());
-        let (url, served) = serve("HTTP/1.0 202 Accepted\r\nServer: x\r\n\r\nreload scheduled").await;
+        let client = client(Some(Credentials { username: "u".into(), password: "p".into() }));
+        let (url, served) =
+            serve("HTTP/1.0 202 Accepted\r\nServer: x\r\nlsn: 17\r\n\r\nreload scheduled").await;
         let body = json!({"a": 1});
         let reply =
             client.call(Method::POST, &url, "/reload", Some(&body), Duration::from_secs(10)).await.unwrap();
         assert_eq!((reply.status, reply.body.as_str()), (202, "reload scheduled"));
+        assert_eq!(reply.header("lsn"), Some("17"));
         let asked = served.await.unwrap();
         assert!(asked.starts_with("POST /reload HTTP/1.1\r\n"), "{asked}");
         assert!(asked.to_lowercase().contains("authorization: basic dtpw\r\n"), "{asked}");
@@ -259,8 +262,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_status_line_alone_is_an_answer() {
+        let (url, served) = serve("HTTP/1.0 503 Service Unavailable\r\n\r\n").await;
+        let reply = client(None).call(Method::GET, &url, "", None, Duration::from_secs(10)).await.unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (503, ""));
+        assert!(served.await.unwrap().starts_with("GET /patroni HTTP/1.1\r\n"));
+    }
+
+    #[tokio::test]
     async fn a_member_that_is_down_and_one_that_is_silent_are_told_apart() {
-        let client = Client::new(None, Tls::default());
+        let client = client(None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/patroni", listener.local_addr().unwrap());
         let call = || client.call(Method::GET, &url, "/patroni", None, Duration::from_millis(200));
