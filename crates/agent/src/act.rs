@@ -1,6 +1,6 @@
 //! Carrying out the actions of a decision, in their order, until the first that fails.
 
-use crate::configure::{self, As, Upstream};
+use crate::configure::{self, As};
 use crate::guard::Warden;
 use crate::jobs::{Jobs, Tools};
 use crate::keeper::Keeper;
@@ -8,13 +8,14 @@ use crate::local::Local;
 use crate::peers::Peers;
 use crate::publish;
 use crate::timelines;
+use crate::upstream::Sender;
 use anyhow::{Context, bail};
 use etcd::{Etcd, Snapshot, Writable};
-use ha::{Action, Authority, ExitWhy, Work};
+use ha::{Action, Authority, ExitWhy, Upstream, Work};
 use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{LeaseId, Moment, NodeName, Term, Timeline};
+use types::{LeaseId, Moment, Term, Timeline};
 
 /// A guard is in its place within this time.
 const GUARD_WITHIN: Duration = Duration::from_millis(500);
@@ -110,15 +111,16 @@ impl Hands {
             Action::WithdrawWritable(term) => self.etcd.delete_writable(*term, by).await?,
             Action::ClearFailover(revision) => self.etcd.clear_failover(*revision, by).await?,
             Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
-            Action::ReadLeaderHistory(name) => self.read_history(name, turn)?,
+            Action::ReadLeaderHistory(of) => self.read_history(of, turn)?,
             Action::ArmGuard(term) => self.arm(*term).await?,
             Action::DisarmGuard => self.warden.disarm(),
             Action::StartPrimary => self.start(As::Primary, turn).await?,
-            Action::StartStandby(name) => {
-                let upstream = name.as_ref().and_then(|name| upstream(name, turn));
-                self.start(As::Standby(upstream), turn).await?;
+            Action::StartStandby(upstream) => {
+                // Without an address it comes up all the same, and is pointed there as soon as there is one.
+                let sender = find(upstream, turn).unwrap_or(Sender::Archive);
+                self.start(As::Standby(sender), turn).await?;
             }
-            Action::Follow(name) => self.follow(name, turn).await?,
+            Action::Follow(upstream) => self.follow(upstream, turn).await?,
             Action::Stop(mode) => self.local.stop(*mode)?,
             Action::Promote(term) => self.promote(*term, turn).await?,
             Action::Begin(work) => self.begin(work, turn),
@@ -219,7 +221,7 @@ impl Hands {
                 self.check_authority(term)?;
                 None
             }
-            As::Standby(upstream) => upstream.as_ref().map(|upstream| upstream.name.clone()),
+            As::Standby(sender) => Some(sender.word()),
         };
         let args = self.configure(role, turn).await?;
         self.local.look_at_data().await;
@@ -227,18 +229,18 @@ impl Hands {
         Ok(())
     }
 
-    async fn follow(&self, name: &NodeName, turn: &Turn) -> anyhow::Result<()> {
-        let upstream = upstream(name, turn)
-            .ok_or_else(|| NotYet(format!("follow {name}: its member key holds no address at the moment")))?;
-        self.configure(As::Standby(Some(upstream)), turn).await?;
-        self.local.reload(Some(name.clone()))?;
+    async fn follow(&self, upstream: &Upstream, turn: &Turn) -> anyhow::Result<()> {
+        let sender = find(upstream, turn)
+            .ok_or_else(|| NotYet(format!("follow {upstream}: no address of it is known at the moment")))?;
+        self.configure(As::Standby(sender), turn).await?;
+        self.local.reload(Some(upstream.clone()))?;
         Ok(())
     }
 
     fn begin(&self, work: &Work, turn: &Turn) {
         let source = match work {
-            Work::Clone(from) | Work::Rewind { from, .. } => upstream(from, turn),
-            Work::Bootstrap | Work::Checkpoint => None,
+            Work::Clone(from) | Work::Rewind { from, .. } => find(from, turn),
+            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail => None,
         };
         let tools = Tools {
             settings: self.settings.clone(),
@@ -249,18 +251,16 @@ impl Hands {
         self.jobs.begin(work.clone(), tools);
     }
 
-    fn read_history(&self, leader: &NodeName, turn: &Turn) -> anyhow::Result<()> {
-        let source = upstream(leader, turn).ok_or_else(|| {
-            NotYet(format!("ask {leader} for its history: its member key holds no address at the moment"))
+    fn read_history(&self, of: &Upstream, turn: &Turn) -> anyhow::Result<()> {
+        let sender = find(of, turn).ok_or_else(|| {
+            NotYet(format!("ask {of} for its history: no address of it is known at the moment"))
         })?;
         let login = &self.settings.postgresql.authentication.replication;
-        let connect = configure::connect_to(login, &source.host, source.port, "postgres", "baton history");
-        self.peers.read_history(leader.clone(), connect);
+        self.peers.read_history(of.clone(), sender.connections(login, "postgres", "baton history"));
         Ok(())
     }
 }
 
-fn upstream(name: &NodeName, turn: &Turn) -> Option<Upstream> {
-    let snapshot = turn.snapshot.as_deref()?;
-    Upstream::of(name, snapshot.members.get(name)?.conn_url.as_deref()?)
+fn find(upstream: &Upstream, turn: &Turn) -> Option<Sender> {
+    Sender::find(upstream, turn.snapshot.as_deref(), &turn.dynamic)
 }

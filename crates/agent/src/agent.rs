@@ -22,6 +22,7 @@ use crate::orders::Orders;
 use crate::peers::{self, Peers};
 use crate::publish::{Leading, Publisher, Word};
 use crate::signals::{Signal, Signals};
+use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
 use etcd::{Etcd, Keys, Snapshot, View};
 use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running};
@@ -265,7 +266,10 @@ impl Agent {
             let upstream = member.conn_url.as_deref().and_then(|url| Upstream::of(name, url));
             upstream.is_some_and(|upstream| upstream.host == host && upstream.port == port)
         });
-        local.follows(found.map(|(name, _)| name.clone()));
+        let remote = self.dynamic.standby_cluster.clone().map(Sender::Remote);
+        let remote = remote.is_some_and(|remote| remote.addresses().contains(&(host.clone(), port)));
+        let found = found.map(|(name, _)| ha::Upstream::Member(name.clone()));
+        local.follows(found.or(remote.then_some(ha::Upstream::Remote)));
     }
 
     /// Says once which keys cannot be understood, and what to do about each.
@@ -328,10 +332,9 @@ impl Agent {
     fn reconfigure(&mut self, seen: &Observation, view: &View) {
         let role = match &seen.postgres {
             Postgres::Running(Running::Primary { .. }) => As::Primary,
-            Postgres::Running(Running::Standby { upstream: Some(name), .. }) => {
-                let member = view.snapshot.as_ref().and_then(|snapshot| snapshot.members.get(name));
-                match member.and_then(|member| Upstream::of(name, member.conn_url.as_deref()?)) {
-                    Some(upstream) => As::Standby(Some(upstream)),
+            Postgres::Running(Running::Standby { upstream: Some(upstream), .. }) => {
+                match Sender::find(upstream, view.snapshot.as_deref(), &self.dynamic) {
+                    Some(sender) => As::Standby(sender),
                     None => return,
                 }
             }
@@ -357,10 +360,11 @@ impl Agent {
     fn publish(&self, seen: &Observation, view: &View) {
         let member = self.member(seen);
         let leading = match (&seen.postgres, seen.leads(clock::now())) {
-            (Postgres::Running(Running::Primary { timeline, lsn }), Some(term)) => Some(Leading {
+            (Postgres::Running(running), Some(term)) if may_speak(running, &seen.rules) => Some(Leading {
                 term,
-                timeline: *timeline,
-                lsn: *lsn,
+                writes: matches!(running, Running::Primary { .. }),
+                timeline: position(running).0,
+                lsn: position(running).1,
                 config: self.config.clone(),
                 use_slots: self.dynamic.use_slots,
                 slots_ttl: Duration::from_secs(self.dynamic.member_slots_ttl.into()),
@@ -450,9 +454,22 @@ impl Agent {
     }
 }
 
+/// Whether the holder of the lead says what a leader says: a primary, or the standby that leads a standby cluster.
+fn may_speak(running: &Running, rules: &Rules) -> bool {
+    match running {
+        Running::Primary { .. } => true,
+        Running::Standby { .. } => rules.standby_cluster,
+    }
+}
+
+fn position(running: &Running) -> (types::Timeline, types::Lsn) {
+    match running {
+        Running::Primary { timeline, lsn } | Running::Standby { timeline, lsn, .. } => (*timeline, *lsn),
+    }
+}
+
 fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
-    let may_rewind = settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind);
-    observe::rules(dynamic, settings.bootstrap.present, may_rewind)
+    observe::rules(settings, dynamic)
 }
 
 /// Logs why an action failed: news, a passing lack, or a fault.
@@ -554,7 +571,7 @@ async fn wake_on_view(mut view: watch::Receiver<View>, wake: Wake, _watcher: etc
 async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, role: As) {
     let upstream = match &role {
         As::Primary => None,
-        As::Standby(upstream) => upstream.as_ref().map(|upstream| upstream.name.clone()),
+        As::Standby(sender) => Some(sender.word()),
     };
     let writer = local.clone();
     let written = tokio::task::spawn_blocking(move || {
@@ -595,6 +612,7 @@ pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
         ha::Job::Running { work, .. } => Some(work),
         ha::Job::Idle => None,
     };
+    let leads = seen.rules.standby_cluster && seen.leads(clock::now()).is_some();
     let stopped_role = match &seen.data {
         Data::Present(_) => Role::Replica,
         Data::Empty | Data::Incomplete | Data::Unusable => Role::Uninitialized,
@@ -604,7 +622,10 @@ pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
         (Postgres::Stopped, Some(ha::Work::Clone(_))) => {
             (PostgresState::CreatingReplica, Role::Uninitialized)
         }
-        (Postgres::Stopped, Some(ha::Work::Rewind { .. } | ha::Work::Checkpoint) | None) => {
+        (
+            Postgres::Stopped,
+            Some(ha::Work::Rewind { .. } | ha::Work::Checkpoint | ha::Work::ArchiveTail) | None,
+        ) => {
             let crashed = matches!(&seen.data, Data::Present(control) if !control.clean);
             (if crashed { PostgresState::Crashed } else { PostgresState::Stopped }, stopped_role)
         }
@@ -617,6 +638,9 @@ pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
             (PostgresState::Starting, if *primary { Role::Primary } else { Role::Replica })
         }
         (Postgres::Running(Running::Primary { .. }), _) => (PostgresState::Running, Role::Primary),
+        (Postgres::Running(Running::Standby { .. }), _) if leads => {
+            (PostgresState::Running, Role::StandbyLeader)
+        }
         (Postgres::Running(Running::Standby { .. }), _) => (PostgresState::Running, Role::Replica),
     }
 }

@@ -1,10 +1,11 @@
 //! PostgreSQL's configuration: what the settings, the dynamic configuration and the present role ask for, written to its files.
 
 use crate::local::Local;
+use crate::upstream::Sender;
 use ha::Data;
 use postgres::config_files::{self, Follow, PgPass, Wanted, Written};
 use postgres::connection::ConnectTo;
-use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums};
+use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums, StandbyCluster};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use types::{NodeName, slot_name};
@@ -33,7 +34,7 @@ impl Upstream {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum As {
     Primary,
-    Standby(Option<Upstream>),
+    Standby(Sender),
 }
 
 /// What is asked of PostgreSQL, from all sources.
@@ -63,7 +64,7 @@ pub(crate) fn write(
 ) -> Result<Written, postgres::Error> {
     let standby = match role {
         As::Primary => None,
-        As::Standby(upstream) => Some(follow(settings, effective, upstream.as_ref())?),
+        As::Standby(sender) => Some(follow(settings, effective, sender)?),
     };
     let mut parameters = effective.parameters.clone();
     // A standby that finds no slot at a new leader yet tries again at once, not after PostgreSQL's 5 seconds.
@@ -82,37 +83,67 @@ pub(crate) fn write(
     config_files::write(local.data_dir(), config_dir, &wanted, local.installation().version)
 }
 
-fn follow(
-    settings: &Settings,
-    effective: &Effective,
-    upstream: Option<&Upstream>,
-) -> Result<Follow, postgres::Error> {
+fn follow(settings: &Settings, effective: &Effective, sender: &Sender) -> Result<Follow, postgres::Error> {
     let mut follow = Follow {
         restore_command: effective.recovery_conf.get("restore_command").cloned(),
         others: effective.recovery_conf.clone(),
         ..Follow::default()
     };
     follow.others.remove("restore_command");
-    let Some(upstream) = upstream else { return Ok(follow) };
+    match sender {
+        Sender::Archive => return Ok(follow),
+        Sender::Member(_) => follow.slot = effective.use_slots.then(|| slot_name(&settings.name)),
+        Sender::Remote(remote) => from_remote(&mut follow, remote),
+    }
     let login = &settings.postgresql.authentication.replication;
-    let passfile = pgpass_path(settings);
+    let addresses = sender.addresses();
+    let Some((first, port)) = addresses.first() else { return Ok(follow) };
+    let mut conninfo = connect_to(login, first, *port, "postgres", settings.name.as_str()).pairs();
+    if addresses.len() > 1 {
+        let listed = |words: Vec<String>| words.join(",");
+        let hosts = listed(addresses.iter().map(|(host, _)| host.clone()).collect());
+        let ports = listed(addresses.iter().map(|(_, port)| port.to_string()).collect());
+        for (name, value) in &mut conninfo {
+            match name.as_str() {
+                "host" => value.clone_from(&hosts),
+                "port" => value.clone_from(&ports),
+                _ => {}
+            }
+        }
+        // Of several nodes the one that leads is followed, wherever the lead goes over there.
+        conninfo.push(("target_session_attrs".to_owned(), "read-write".to_owned()));
+    }
     if let Some(password) = &login.password {
-        let entry = PgPass {
-            host: upstream.host.clone(),
-            port: upstream.port.to_string(),
+        let passfile = pgpass_path(settings);
+        let entry = |(host, port): &(String, u16)| PgPass {
+            host: host.clone(),
+            port: port.to_string(),
             database: "*".to_owned(),
             user: login.username.clone(),
             password: password.clone(),
         };
-        config_files::write_pgpass(&passfile, &[entry])?;
+        config_files::write_pgpass(&passfile, &addresses.iter().map(entry).collect::<Vec<_>>())?;
+        conninfo.push(("passfile".to_owned(), passfile.display().to_string()));
     }
-    let connect = connect_to(login, &upstream.host, upstream.port, "postgres", settings.name.as_str());
-    follow.primary_conninfo = connect.pairs();
-    if login.password.is_some() {
-        follow.primary_conninfo.push(("passfile".to_owned(), passfile.display().to_string()));
-    }
-    follow.slot = effective.use_slots.then(|| slot_name(&settings.name));
+    follow.primary_conninfo = conninfo;
     Ok(follow)
+}
+
+/// What the leader of a standby cluster has instead of the recovery settings of replicas.
+fn from_remote(follow: &mut Follow, remote: &StandbyCluster) {
+    follow.slot.clone_from(&remote.primary_slot_name);
+    if let Some(command) = &remote.restore_command {
+        follow.restore_command = Some(command.clone());
+    }
+    let others = [
+        ("archive_cleanup_command", &remote.archive_cleanup_command),
+        ("recovery_min_apply_delay", &remote.recovery_min_apply_delay),
+    ];
+    for (name, value) in others {
+        if let Some(value) = value {
+            follow.others.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 /// The password file that PostgreSQL's own connections read.

@@ -3,6 +3,7 @@
 //! ```text
 //!   keeper     the lease, renewed beside everything          local     the PostgreSQL of this host: prober, pidfd
 //!   publish    what this member says in etcd                 jobs      bootstrap, clone, rewind, checkpoint
+//!   upstream   whom a standby follows, with address
 //!   peers      what the others say                           guard     kills a primary whose deadline has passed
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
 //! ```
@@ -23,6 +24,7 @@ mod peers;
 mod publish;
 mod signals;
 mod timelines;
+mod upstream;
 mod wake;
 
 pub use agent::{CONTRACT_VERSION, run};

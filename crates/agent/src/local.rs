@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use types::{Lsn, Moment, NodeName, Timeline};
+use types::{Lsn, Moment, Timeline};
 
 const STEADY: Duration = Duration::from_secs(1);
 const HOT: Duration = Duration::from_millis(20);
@@ -58,7 +58,7 @@ pub(crate) struct Life {
     /// When it was told to stop.
     pub stopping: Option<Moment>,
     /// Whom it was configured to follow.
-    pub upstream: Option<NodeName>,
+    pub upstream: Option<ha::Upstream>,
 }
 
 /// The local PostgreSQL; a cheap clone.
@@ -176,7 +176,7 @@ impl Local {
     pub(crate) async fn start(
         &self,
         args: Vec<(String, String)>,
-        upstream: Option<NodeName>,
+        upstream: Option<ha::Upstream>,
     ) -> Result<(), postgres::Error> {
         let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
         let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
@@ -240,7 +240,7 @@ impl Local {
     }
 
     /// Makes PostgreSQL read its configuration again.
-    pub(crate) fn reload(&self, upstream: Option<NodeName>) -> Result<(), postgres::Error> {
+    pub(crate) fn reload(&self, upstream: Option<ha::Upstream>) -> Result<(), postgres::Error> {
         let Some(postmaster) = self.life().postmaster else { return Ok(()) };
         postmaster.reload()?;
         self.inner.life.with(|life| life.upstream = upstream);
@@ -249,7 +249,7 @@ impl Local {
     }
 
     /// Notes whom the running PostgreSQL turned out to follow.
-    pub(crate) fn follows(&self, upstream: Option<NodeName>) {
+    pub(crate) fn follows(&self, upstream: Option<ha::Upstream>) {
         self.inner.life.with(|life| life.upstream = upstream);
     }
 

@@ -9,7 +9,7 @@ use ha::{
 };
 use postgres::data_dir::DataDir;
 use postgres::probe::Facts;
-use settings::Dynamic;
+use settings::{Dynamic, Settings};
 use std::time::Duration;
 use types::{Moment, NodeName, PostgresState, Role, Term, Timeline};
 
@@ -38,7 +38,7 @@ pub(crate) fn data(found: DataDir) -> (Data, Option<String>) {
 }
 
 /// A running PostgreSQL.
-pub(crate) fn running(facts: &Facts, upstream: Option<NodeName>) -> Running {
+pub(crate) fn running(facts: &Facts, upstream: Option<ha::Upstream>) -> Running {
     let timeline = facts.timeline.unwrap_or(Timeline(1));
     if facts.in_recovery {
         Running::Standby {
@@ -137,6 +137,8 @@ fn member(found: &etcd::Member) -> Member {
         running: found.state.known() == Some(PostgresState::Running),
         reachable: found.api_url.is_some(),
         nofailover: found.tags.nofailover(),
+        clonefrom: found.tags.clonefrom(),
+        replicatefrom: found.tags.replicatefrom().map(NodeName::from),
         timeline: found.timeline,
         lsn: found.xlog_location,
     }
@@ -151,7 +153,13 @@ fn waits(scheduled_at: &str) -> bool {
 }
 
 /// The settings that decisions depend on.
-pub(crate) fn rules(dynamic: &Dynamic, may_bootstrap: bool, may_rewind: bool) -> Rules {
+pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
+    let local = &settings.postgresql;
+    let listed = local.create_replica_methods.as_ref().or(dynamic.create_replica_methods.as_ref());
+    let needs_no_leader = |name: &String| {
+        let section = local.replica_methods.get(name).or_else(|| dynamic.replica_methods.get(name));
+        section.is_some_and(|method| method.no_leader)
+    };
     let seconds = |value: u32| Duration::from_secs(value.into());
     Rules {
         ttl: seconds(dynamic.ttl),
@@ -165,7 +173,9 @@ pub(crate) fn rules(dynamic: &Dynamic, may_bootstrap: bool, may_rewind: bool) ->
             0 => Duration::from_secs(60),
             stated => seconds(stated),
         },
-        may_bootstrap,
-        may_rewind,
+        may_bootstrap: settings.bootstrap.present,
+        may_rewind: settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind),
+        may_copy_without_leader: listed.is_some_and(|names| names.iter().any(needs_no_leader)),
+        standby_cluster: dynamic.standby_cluster.is_some(),
     }
 }

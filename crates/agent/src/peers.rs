@@ -2,7 +2,7 @@
 
 use crate::wake::{Cell, Wake};
 use etcd::Snapshot;
-use ha::{LeaderHistory, PeerAnswer, PeerFacts};
+use ha::{LeaderHistory, PeerAnswer, PeerFacts, Upstream};
 use http::{Client, Method, Trouble};
 use postgres::connection::ConnectTo;
 use postgres::replication;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use types::{Lsn, NodeName, Tags, Timeline};
+use types::{History, Lsn, NodeName, Tags, Timeline};
 
 /// A peer that does not answer within this time counts as silent.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
@@ -93,19 +93,27 @@ impl Peers {
         });
     }
 
-    /// Reads the history of the leader's timeline, unless that is under way.
-    pub(crate) fn read_history(&self, leader: NodeName, connect: ConnectTo) {
-        if self.inner.asking_history.with(|asking| std::mem::replace(asking, true)) {
+    /// Reads the history of the timeline of the one we follow, unless that is under way. Of several addresses the one on the newest
+    /// timeline counts.
+    pub(crate) fn read_history(&self, of: Upstream, connections: Vec<ConnectTo>) {
+        if connections.is_empty() || self.inner.asking_history.with(|asking| std::mem::replace(asking, true))
+        {
             return;
         }
         let peers = self.clone();
         tokio::spawn(async move {
-            let within = Duration::from_secs(2);
-            match replication::identify_with_history(&connect, within).await {
-                Ok((_, history)) => {
-                    peers.inner.history.with(|kept| *kept = LeaderHistory::Known { leader, history });
+            let (asked, within) = (clock::now(), Duration::from_secs(2));
+            let mut newest: Option<History> = None;
+            for connect in connections {
+                match replication::identify_with_history(&connect, within).await {
+                    Ok((_, history)) => {
+                        newest = newest.filter(|known| known.timeline > history.timeline).or(Some(history));
+                    }
+                    Err(error) => tracing::warn!(%of, %error, "failed to read the timeline history"),
                 }
-                Err(error) => tracing::warn!(%leader, %error, "failed to read the leader's timeline history"),
+            }
+            if let Some(history) = newest {
+                peers.inner.history.with(|kept| *kept = LeaderHistory::Known { of, history, asked });
             }
             peers.inner.asking_history.with(|asking| *asking = false);
             peers.inner.wake.wake();

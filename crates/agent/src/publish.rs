@@ -30,6 +30,8 @@ pub(crate) struct Word {
 #[derive(Clone)]
 pub(crate) struct Leading {
     pub term: Term,
+    /// It accepts writes; the leader of a standby cluster does not.
+    pub writes: bool,
     pub timeline: Timeline,
     pub lsn: Lsn,
     /// The configuration of a cluster that has none yet.
@@ -228,7 +230,7 @@ impl Publisher {
 
     /// After a promotion: the checkpoint that a rewind of the former leader waits for.
     fn checkpoint(&self, leading: &Leading) {
-        let owed = self.owes_checkpoint(leading.term, leading.timeline);
+        let owed = leading.writes && self.owes_checkpoint(leading.term, leading.timeline);
         if !owed || self.inner.checkpointing.with(|busy| std::mem::replace(busy, true)) {
             return;
         }

@@ -1,6 +1,7 @@
 //! What a decision asks the agent to do. Actions are quick: they write a key, send a signal or begin a job, and what came of
 //! them is seen in the next observation.
 
+use crate::upstream::Upstream;
 use std::fmt;
 use types::{Lsn, NodeName, SystemId, Term, Timeline};
 
@@ -27,18 +28,18 @@ pub enum Action {
     ClearFailover(i64),
     /// Ask these members for their role and position, all at once.
     AskPeers(Vec<NodeName>),
-    /// Read the history of the leader's timeline from the leader.
-    ReadLeaderHistory(NodeName),
+    /// Read the history of its timeline from whom we follow.
+    ReadLeaderHistory(Upstream),
     /// Hand the deadline of this term to the guard.
     ArmGuard(Term),
     /// Take the deadline away from the guard.
     DisarmGuard,
     /// Start PostgreSQL as a primary.
     StartPrimary,
-    /// Start PostgreSQL as a standby of this member, or of nobody.
-    StartStandby(Option<NodeName>),
-    /// Let the running standby follow this member.
-    Follow(NodeName),
+    /// Start PostgreSQL as a standby.
+    StartStandby(Upstream),
+    /// Point the running standby there.
+    Follow(Upstream),
     /// Stop PostgreSQL.
     Stop(StopMode),
     /// Promote the running standby.
@@ -73,9 +74,8 @@ impl fmt::Display for Action {
             Action::ArmGuard(term) => write!(f, "arm the guard for term {term}"),
             Action::DisarmGuard => f.write_str("disarm the guard"),
             Action::StartPrimary => f.write_str("start PostgreSQL as the primary"),
-            Action::StartStandby(None) => f.write_str("start PostgreSQL as a standby of nobody"),
-            Action::StartStandby(Some(name)) => write!(f, "start PostgreSQL as a standby of {name}"),
-            Action::Follow(name) => write!(f, "follow {name}"),
+            Action::StartStandby(upstream) => write!(f, "start PostgreSQL as a standby of {upstream}"),
+            Action::Follow(upstream) => write!(f, "follow {upstream}"),
             Action::Stop(mode) => write!(f, "stop PostgreSQL ({mode:?})"),
             Action::Promote(term) => write!(f, "promote PostgreSQL in term {term}"),
             Action::Begin(work) => write!(f, "begin to {work}"),
@@ -108,12 +108,14 @@ pub enum StopMode {
 pub enum Work {
     /// Create a new cluster with initdb and its users.
     Bootstrap,
-    /// Copy the data directory of this member; what is there is moved aside first.
-    Clone(NodeName),
-    /// Rewind the data directory to this member's history; the tail after `fork` is kept first.
-    Rewind { from: NodeName, fork: Option<(Timeline, Lsn)> },
+    /// Copy the data directory from there; what is here is moved aside first. From the archive: by a method that needs no leader.
+    Clone(Upstream),
+    /// Rewind the data directory to the history of that one; the tail after `fork` is kept first.
+    Rewind { from: Upstream, fork: Option<(Timeline, Lsn)> },
     /// Write a checkpoint, so that the stop that follows is short.
     Checkpoint,
+    /// Give the WAL with the checkpoint of the stop to the archive, where the cluster that takes over finds it.
+    ArchiveTail,
 }
 
 impl fmt::Display for Work {
@@ -123,6 +125,7 @@ impl fmt::Display for Work {
             Work::Clone(from) => write!(f, "copy the data directory of {from}"),
             Work::Rewind { from, .. } => write!(f, "rewind to the history of {from}"),
             Work::Checkpoint => f.write_str("write a checkpoint"),
+            Work::ArchiveTail => f.write_str("archive the last WAL"),
         }
     }
 }

@@ -11,11 +11,13 @@ use crate::action::{Action, StopMode, Work};
 use crate::duties;
 use crate::memory::{CRASHES_KEPT, Memory, Race};
 use crate::observation::{
-    Authority, Contact, Etcd, Finished, Guard, Job, LeaderKey, Observation, Order, Postgres, Running,
+    Authority, Contact, Etcd, Finished, Guard, Initialize, Job, LeaderKey, Observation, Order, Postgres,
+    Running,
 };
 use crate::reason::Reason;
+use crate::upstream::Upstream;
 use std::time::Duration;
-use types::{Moment, NodeName, Term};
+use types::{Moment, Term};
 
 /// A signal of which nothing is seen after this time is sent again.
 pub(crate) const SIGNAL_AGAIN: Duration = Duration::from_millis(500);
@@ -129,14 +131,13 @@ impl Turn<'_> {
         vec![Action::Stop(wanted)]
     }
 
-    /// Asks the leader for the history of its timeline, unless it was asked a moment ago: the answer comes with a later turn.
-    pub(crate) fn ask_history(&mut self, answer: Answer, leader: NodeName) -> Answer {
-        let pause = self.seen.rules.race_pause();
+    /// Asks whom we follow for the history of its timeline, unless it was asked a moment ago: the answer comes with a later turn.
+    pub(crate) fn ask_history(&mut self, answer: Answer, of: Upstream, pause: Duration) -> Answer {
         match self.memory.history_asked.filter(|asked| self.now.since(*asked) < pause) {
             Some(asked) => answer.wake_at(asked.after(pause)),
             None => {
                 self.memory.history_asked = Some(self.now);
-                answer.act(Action::ReadLeaderHistory(leader)).wake_at(self.now.after(pause))
+                answer.act(Action::ReadLeaderHistory(of)).wake_at(self.now.after(pause))
             }
         }
     }
@@ -166,8 +167,10 @@ impl Turn<'_> {
                         memory.promoting = None;
                         memory.expected_stop = memory.stopping.is_some() || memory.ordered.is_some();
                         memory.created &= leads.is_none();
+                        memory.tail_archived = false;
                     }
                     Running::Standby { streaming, .. } => {
+                        memory.created &= leads.is_none() || !self.seen.rules.standby_cluster;
                         if *streaming {
                             memory.dry_since = None;
                             memory.reconciled = None;
@@ -200,7 +203,7 @@ impl Turn<'_> {
         }
         if let Some(leader) = other {
             memory.no_race_before = None;
-            if memory.reconciled.as_ref().is_some_and(|for_leader| *for_leader != leader) {
+            if memory.reconciled.as_ref().is_some_and(|with| with.member() != Some(&leader)) {
                 memory.reconciled = None;
             }
             let shutdown = self.seen.order == Some(Order::Shutdown);
@@ -211,6 +214,8 @@ impl Turn<'_> {
     }
 
     fn remember_job(&mut self, finished: &Finished) {
+        let leader = self.seen.other_leader().cloned().map(Upstream::Member);
+        let initialize = self.seen.cluster().map(|cluster| cluster.initialize);
         let memory = &mut self.memory;
         match (&finished.work, finished.ok) {
             (Work::Bootstrap, true) => {
@@ -219,18 +224,24 @@ impl Turn<'_> {
             }
             (Work::Bootstrap, false) => memory.bootstrap_failed = true,
             (Work::Clone(from), true) => {
-                memory.created = false;
+                let remote = *from == Upstream::Remote;
+                memory.created = remote && initialize == Some(Initialize::InProgress);
                 memory.clone = Default::default();
                 memory.rewind = Default::default();
                 memory.must_rewind = false;
-                memory.reconciled = Some(from.clone());
+                memory.reconciled = if remote { Some(Upstream::Remote) } else { leader };
             }
-            (Work::Clone(_), false) => memory.clone = memory.clone.failed(self.now),
+            (Work::Clone(from), false) => {
+                let remote = *from == Upstream::Remote;
+                memory.bootstrap_failed |= remote && initialize == Some(Initialize::InProgress);
+                memory.clone = memory.clone.failed(self.now);
+            }
             (Work::Rewind { from, .. }, true) => {
                 memory.rewind = Default::default();
                 memory.must_rewind = false;
                 memory.reconciled = Some(from.clone());
             }
+            (Work::ArchiveTail, _) => memory.tail_archived = true,
             (Work::Rewind { .. }, false) => memory.rewind = memory.rewind.failed(self.now),
             (Work::Checkpoint, _) => {
                 if let Some(aside) = &mut memory.step_aside {
@@ -281,6 +292,8 @@ impl Turn<'_> {
             Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => false,
         };
         let busy = matches!(self.seen.job, Job::Running { .. });
-        idle && !busy && self.leads().is_none() && !actions.iter().any(starts)
+        // Who leads a standby cluster is a standby itself.
+        let writes = self.leads().is_some() && !self.seen.rules.standby_cluster;
+        idle && !busy && !writes && !actions.iter().any(starts)
     }
 }

@@ -30,6 +30,7 @@ mod observation;
 mod reason;
 mod rules;
 mod standing;
+mod upstream;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
@@ -41,3 +42,4 @@ pub use observation::{
 };
 pub use reason::{Reason, Refusal};
 pub use rules::Rules;
+pub use upstream::Upstream;

@@ -2,6 +2,7 @@
 
 use crate::action::StopMode;
 use crate::observation::Order;
+use crate::upstream::Upstream;
 use types::{Moment, NodeName, Term, Timeline};
 
 /// At most this many crashes are remembered.
@@ -41,7 +42,7 @@ pub struct Memory {
     /// Rewinds that came to nothing.
     pub rewind: Retry,
     /// The data directory was rewound, or needs no rewind, for this leader: it may follow.
-    pub reconciled: Option<NodeName>,
+    pub reconciled: Option<Upstream>,
     /// The data were seen to have left the leader's history while PostgreSQL ran: follow only after a rewind.
     pub must_rewind: bool,
     /// The switchover for which the candidates were asked: the revision of its key, and when.
@@ -58,6 +59,8 @@ pub struct Memory {
     pub bootstrap_failed: bool,
     /// We created the cluster and have not led it yet.
     pub created: bool,
+    /// The last WAL of our primary was given to the archive, or could not be.
+    pub tail_archived: bool,
 }
 
 /// An announcement that PostgreSQL accepts writes.

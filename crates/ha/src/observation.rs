@@ -2,6 +2,7 @@
 
 use crate::action::Work;
 use crate::rules::Rules;
+use crate::upstream::Upstream;
 use std::collections::BTreeMap;
 use types::{History, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
 
@@ -113,6 +114,10 @@ pub struct Member {
     /// It can be asked by REST.
     pub reachable: bool,
     pub nofailover: bool,
+    /// Others may copy from it.
+    pub clonefrom: bool,
+    /// The member it follows instead of the leader.
+    pub replicatefrom: Option<NodeName>,
     pub timeline: Option<Timeline>,
     pub lsn: Option<Lsn>,
 }
@@ -215,8 +220,8 @@ pub enum Running {
         /// The furthest position it has, received or replayed.
         lsn: Lsn,
         streaming: bool,
-        /// The member it is configured to follow.
-        upstream: Option<NodeName>,
+        /// Whom it is configured to follow; `None` while that is not known.
+        upstream: Option<Upstream>,
     },
 }
 
@@ -270,11 +275,11 @@ pub struct PeerFacts {
     pub unprotected: bool,
 }
 
-/// The history of the leader's timeline, as the leader told it.
+/// The history of the timeline of the one we follow, as it told it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LeaderHistory {
     Unknown,
-    Known { leader: NodeName, history: History },
+    Known { of: Upstream, history: History, asked: Moment },
 }
 
 /// What a person asked this agent to do.
@@ -282,8 +287,8 @@ pub enum LeaderHistory {
 pub enum Order {
     /// Restart PostgreSQL, keeping the lead.
     Restart,
-    /// Clone the data directory anew.
-    Reinitialize,
+    /// Clone the data directory anew, whatever the tags say from the leader if so asked.
+    Reinitialize { from_leader: bool },
     /// Stop PostgreSQL (handing the lead over first) and end the agent.
     Shutdown,
 }

@@ -1,8 +1,8 @@
 //! Why something was decided. Every branch of every duty has a value of its own, kept beside the duty with its prose.
 
 use crate::duties::{
-    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, race, recover, refuse_foreign_data,
-    stand_still, step_aside, survive_without_etcd, wait_for_job,
+    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, lead_standby_cluster, race, recover,
+    refuse_foreign_data, stand_still, step_aside, survive_without_etcd, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, Timeline};
@@ -65,6 +65,8 @@ reasons! {
     StepAside => step_aside, "step aside";
     /// PostgreSQL is stopped.
     Recover => recover, "recover";
+    /// This member leads a cluster that follows a remote one.
+    LeadStandbyCluster => lead_standby_cluster, "lead standby cluster";
     /// This member leads.
     Lead => lead, "lead";
     /// Nobody leads.

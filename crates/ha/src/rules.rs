@@ -25,6 +25,10 @@ pub struct Rules {
     pub may_bootstrap: bool,
     /// A diverged data directory may be rewound (else it is kept aside and cloned anew).
     pub may_rewind: bool,
+    /// A method to create a replica needs no leader (`no_leader`).
+    pub may_copy_without_leader: bool,
+    /// The whole cluster follows a remote one: its leader is a standby.
+    pub standby_cluster: bool,
 }
 
 impl Rules {

@@ -70,7 +70,8 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     }
     // A person who names a member has seen how far behind it is.
     let named = named_candidate(turn.seen, cluster.failover.as_ref());
-    let strict = turn.seen.rules.check_timeline && !named;
+    // The timelines of a standby cluster are counted by the remote one.
+    let strict = turn.seen.rules.check_timeline && !named && !turn.seen.rules.standby_cluster;
     if let Some(newest) = newest.filter(|newest| strict && timeline < *newest) {
         return Some(Refusal::OldTimeline { mine: timeline, newest });
     }

@@ -141,7 +141,7 @@ fn arguments(installation: &Installation, from: &CloneFrom, options: &[String]) 
 }
 
 /// Makes room: removes what an unfinished clone left, refuses to touch anything else.
-async fn clean(data_dir: &Path) -> Result<(), Error> {
+pub async fn clean(data_dir: &Path) -> Result<(), Error> {
     let data_dir = data_dir.to_owned();
     let work = move || match data_dir::inspect(&data_dir)? {
         DataDir::Missing | DataDir::Empty => Ok(()),

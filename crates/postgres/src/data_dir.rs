@@ -18,6 +18,7 @@ pub use wal_tail::{Tail, keep_wal_tail};
 
 use crate::control::{self, Control};
 use crate::error::Error;
+use crate::files;
 use crate::installation::Installation;
 use std::fs;
 use std::io::ErrorKind;
@@ -113,6 +114,11 @@ pub fn inspect_for(data_dir: &Path, installation: &Installation) -> Result<DataD
         return Ok(foreign(data_dir, &why));
     }
     Ok(found)
+}
+
+/// Says that what is in `data_dir` is a copy: its next start makes it a standby, never a primary of its own.
+pub fn make_standby(data_dir: &Path) -> Result<(), Error> {
+    files::replace(&data_dir.join("standby.signal"), b"", files::mode_in(data_dir)).map(drop)
 }
 
 fn foreign(data_dir: &Path, why: &str) -> DataDir {

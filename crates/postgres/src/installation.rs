@@ -99,7 +99,16 @@ impl Installation {
     /// running when the handle is dropped.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin_dir.join(program));
+        self.prepared(Command::new(self.bin_dir.join(program)))
+    }
+
+    /// An operator's program, found in PATH unless it is a path, in the same environment.
+    #[must_use]
+    pub(crate) fn script(&self, program: &str) -> Command {
+        self.prepared(Command::new(program))
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command.env_clear().envs(env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_private)));
         // PostgreSQL takes its locale from the configuration; the messages of its programs are read by us.
         command.env("LC_ALL", "C");

@@ -1,12 +1,13 @@
 //! The PostgreSQL on this host: its processes, its files, its programs, and the protocol spoken to it.
 //!
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
-//!     programs     installation · initdb · basebackup · rewind
+//!     programs     installation · initdb · basebackup · rewind · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
 //!     connections  probe · replication · users · slots
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
+pub mod archive;
 pub mod basebackup;
 pub mod config_files;
 pub mod connection;
@@ -23,6 +24,7 @@ pub mod postmaster;
 pub mod probe;
 pub mod replication;
 pub mod rewind;
+pub mod script;
 pub mod slots;
 pub mod users;
 mod wal;

@@ -315,7 +315,8 @@ fn log(raw: &Raw<'_>, findings: &mut Findings) -> Log {
     let values = raw.local;
     let json = values.text("log.type").as_deref() == Some("json");
     if !json && matches!(values.json("log.format"), Some(Value::Array(_))) {
-        let what = "log.format is a list, which only log.type json takes: write it as a text, or set log.type";
+        let what =
+            "log.format is a list, which only log.type json takes: write it as a text, or set log.type";
         findings.error(&values.place("log.format"), "log.format", what);
     }
     Log {

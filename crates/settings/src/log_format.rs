@@ -183,8 +183,13 @@ mod tests {
         let format = LogFormat::read(&json!("%(asctime)s [%(levelname)-8s] 100%% %(message)s")).unwrap();
         assert_eq!(format.pieces.len(), 5);
         assert_eq!(format.pieces[1], LogPiece::Literal(" [".to_owned()));
-        let padded =
-            LogPiece::Field { field: LogField::Levelname, width: 8, left: true, zeros: false, precision: None };
+        let padded = LogPiece::Field {
+            field: LogField::Levelname,
+            width: 8,
+            left: true,
+            zeros: false,
+            precision: None,
+        };
         assert_eq!(format.pieces[2], padded);
         assert_eq!(format.pieces[3], LogPiece::Literal("] 100% ".to_owned()));
     }

@@ -80,6 +80,8 @@ impl Config {
             primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),
             may_bootstrap: true,
             may_rewind: rng.chance(800),
+            may_copy_without_leader: false,
+            standby_cluster: false,
         };
         let faults: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.chance(550)).collect();
         Config {
@@ -109,6 +111,14 @@ impl Config {
         }
         if self.tagged && rng.chance(300) {
             tags.0.insert("failover_priority".to_owned(), TagValue::Int(rng.between(1, 3) as i64));
+        }
+        if self.tagged && rng.chance(300) {
+            let name = ["a", "b", "c", "d", "e"].get(rng.below(self.nodes as u64) as usize);
+            let name = name.copied().unwrap_or_default().to_owned();
+            tags.0.insert("replicatefrom".to_owned(), TagValue::Text(name));
+        }
+        if self.tagged && rng.chance(300) {
+            tags.0.insert("clonefrom".to_owned(), TagValue::Bool(true));
         }
         tags
     }

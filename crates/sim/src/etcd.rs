@@ -29,6 +29,8 @@ pub struct Keys {
     pub claimed: Timeline,
     pub history: BTreeMap<Timeline, Lsn>,
     pub paused: bool,
+    /// The configuration has a standby_cluster.
+    pub follows_remote: bool,
 }
 
 /// The leader key.
@@ -119,6 +121,7 @@ impl Etcd {
             claimed: Timeline(1),
             history: BTreeMap::new(),
             paused: false,
+            follows_remote: false,
         };
         Etcd { keys, up: true, leases: BTreeMap::new(), next_lease: 1, changed: false, blind: false }
     }
@@ -279,6 +282,14 @@ impl Etcd {
     pub fn set_paused(&mut self, paused: bool) {
         if self.keys.paused != paused {
             self.keys.paused = paused;
+            self.bump();
+        }
+    }
+
+    /// What a person writes: the cluster follows a remote one from now on, or no longer.
+    pub fn set_follows_remote(&mut self, follows: bool) {
+        if self.keys.follows_remote != follows {
+            self.keys.follows_remote = follows;
             self.bump();
         }
     }

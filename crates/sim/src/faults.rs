@@ -38,11 +38,13 @@ pub enum Kind {
     OrderRestart,
     OrderReinitialize,
     OrderShutdown,
+    /// The cluster is told to follow a remote one, which is not there, and later to stand on its own again.
+    StandbyCluster,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 26] = [
         Kind::NodeCrash,
         Kind::PostgresCrash,
         Kind::PostgresHangs,
@@ -68,6 +70,7 @@ impl Kind {
         Kind::OrderRestart,
         Kind::OrderReinitialize,
         Kind::OrderShutdown,
+        Kind::StandbyCluster,
     ];
 }
 
@@ -83,6 +86,7 @@ pub enum Undo {
     JoinRouter(NodeNo),
     RouterToEtcd,
     Resume,
+    PromoteCluster,
 }
 
 /// The state of the chaos.
@@ -158,7 +162,8 @@ impl World {
             | Kind::Pause
             | Kind::OrderRestart
             | Kind::OrderReinitialize
-            | Kind::OrderShutdown => {
+            | Kind::OrderShutdown
+            | Kind::StandbyCluster => {
                 self.order(kind, node);
             }
             Kind::NodeCutOff
@@ -274,8 +279,12 @@ impl World {
                 self.etcd.set_paused(true);
                 self.undo_after(SECOND, 60 * SECOND, Undo::Resume);
             }
+            Kind::StandbyCluster => {
+                self.etcd.set_follows_remote(true);
+                self.undo_after(SECOND, 60 * SECOND, Undo::PromoteCluster);
+            }
             Kind::OrderRestart => self.order_agent(node, Order::Restart),
-            Kind::OrderReinitialize => self.order_agent(node, Order::Reinitialize),
+            Kind::OrderReinitialize => self.order_agent(node, Order::Reinitialize { from_leader: named }),
             Kind::OrderShutdown => {
                 self.order_agent(node, Order::Shutdown);
                 self.undo_after(10 * SECOND, 90 * SECOND, Undo::StartAgent(node));
@@ -329,6 +338,7 @@ impl World {
                 self.etcd.changed = true;
             }
             Undo::Resume => self.etcd.set_paused(false),
+            Undo::PromoteCluster => self.etcd.set_follows_remote(false),
         }
     }
 
@@ -339,6 +349,7 @@ impl World {
         self.etcd_is_back();
         self.undo(Undo::RouterToEtcd, 0);
         self.etcd.set_paused(false);
+        self.etcd.set_follows_remote(false);
         self.healing = Some(self.now);
         for node in 0..self.nodes.len() {
             self.repair(node);

@@ -103,6 +103,8 @@ pub struct Postgres {
     pub lags_until: Time,
     /// The timeline number that the next promotion takes.
     pub claimed: Timeline,
+    /// A standby without an upstream here is pointed at the remote cluster.
+    pub remote: bool,
     /// How often it was started, by way of a life number.
     pub starts: u32,
 }
@@ -119,6 +121,7 @@ impl Postgres {
             checkpointed: 0,
             lags_until: 0,
             claimed: Timeline(1),
+            remote: false,
             starts: 0,
         }
     }
@@ -165,7 +168,9 @@ impl Postgres {
                 timeline,
                 lsn,
                 streaming: *streaming,
-                upstream: name(*upstream),
+                upstream: name(*upstream)
+                    .map(ha::Upstream::Member)
+                    .or(self.remote.then_some(ha::Upstream::Remote)),
             }),
         }
     }

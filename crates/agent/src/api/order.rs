@@ -103,7 +103,8 @@ pub(super) fn reinitialize(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
         }
         shared.jobs.cancel();
     }
-    match shared.orders.give(Order::Reinitialize) {
+    let from_leader = body.as_ref().and_then(|body| body.get("from_leader")).and_then(Value::as_bool);
+    match shared.orders.give(Order::Reinitialize { from_leader: from_leader.unwrap_or(false) }) {
         Ok(_) => reply::text(StatusCode::OK, "reinitialize started"),
         Err(order) => in_progress(&order),
     }
@@ -112,7 +113,7 @@ pub(super) fn reinitialize(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
 fn in_progress(order: &Order) -> Reply {
     let name = match order {
         Order::Restart => "restart",
-        Order::Reinitialize => "reinitialize",
+        Order::Reinitialize { .. } => "reinitialize",
         Order::Shutdown => "shutdown",
     };
     reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("{name} already in progress"))

@@ -2,7 +2,8 @@
 
 use crate::action::{Action, ExitWhy, Work};
 use crate::decision::{Answer, Turn};
-use crate::observation::{Cluster, Data, Initialize, LeaderKey};
+use crate::observation::{Cluster, Data, Initialize, LeaderKey, Member};
+use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::{Moment, NodeName};
 
@@ -10,13 +11,15 @@ use types::{Moment, NodeName};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
     CreatesCluster,
+    CreatesStandbyCluster,
     BootstrapFailed,
     WaitsForBootstrap,
     InitializeSpoiled,
     LeaderKeySpoiled,
     WaitsForLeaderToClone,
     MayNotBootstrap,
-    ClonesFrom { leader: NodeName },
+    ClonesFrom { source: NodeName },
+    RestoresBackup,
     CloneRetryLater { failures: u32, at: Moment },
     DataUnusable,
     ReleasesLeadWithoutData,
@@ -26,14 +29,16 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::CreatesCluster => f.write_str("there is no cluster yet and no data here: this member creates the cluster"),
-            Why::BootstrapFailed => f.write_str("the cluster could not be created: what there is of it is kept aside as .failed, the claim is given back, and the agent ends; its log says what initdb said"),
+            Why::CreatesStandbyCluster => f.write_str("there is no cluster yet and no data here: this member copies the remote cluster, and becomes the leader of a standby cluster"),
+            Why::BootstrapFailed => f.write_str("the cluster could not be created: what there is of it is kept aside as .failed, the claim is given back, and the agent ends; its log says why"),
             Why::WaitsForBootstrap => f.write_str("another member is creating the cluster"),
             Why::InitializeSpoiled => f.write_str("the key /initialize holds something that is no system identifier: put the right one there, or delete it if there is no cluster yet"),
             Why::LeaderKeySpoiled => f.write_str("the key /leader holds something that names nobody: delete it, and a fit member will take the lead"),
             Why::WaitsForLeaderToClone => f.write_str("there are no data here and no running leader to copy from yet"),
             Why::MayNotBootstrap => f.write_str("there is no cluster yet, and this member may not create one (no bootstrap section, or nofailover)"),
-            Why::ClonesFrom { leader } => write!(f, "there are no data here: the data directory of {leader} is copied"),
-            Why::CloneRetryLater { failures, .. } => write!(f, "copying the data directory failed {failures} times; it is tried again in a moment, the log says what pg_basebackup said"),
+            Why::ClonesFrom { source } => write!(f, "there are no data here: the data directory of {source} is copied"),
+            Why::RestoresBackup => f.write_str("there are no data here and nobody leads: a method that needs no leader (no_leader) makes a data directory"),
+            Why::CloneRetryLater { failures, .. } => write!(f, "copying the data directory failed {failures} times; it is tried again in a moment, the log says what went wrong"),
             Why::DataUnusable => f.write_str("the data directory cannot be used: see the agent's log for what is wrong with it"),
             Why::ReleasesLeadWithoutData => f.write_str("this member holds the leader key but has no data: it gives the key back"),
         }
@@ -69,28 +74,46 @@ fn create(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
     match cluster.initialize {
         Initialize::InProgress => Answer::because(Why::WaitsForBootstrap),
         Initialize::Spoiled => Answer::because(Why::InitializeSpoiled),
-        Initialize::Done(_) => Answer::because(Why::WaitsForLeaderToClone),
+        Initialize::Done(_) => without_leader(turn, Why::WaitsForLeaderToClone),
         Initialize::Absent if cluster.leader != LeaderKey::Free => Answer::because(Why::LeaderKeySpoiled),
         Initialize::Absent if !turn.seen.rules.may_bootstrap || turn.seen.tags.nofailover() => {
-            Answer::because(Why::MayNotBootstrap)
+            without_leader(turn, Why::MayNotBootstrap)
         }
+        Initialize::Absent if turn.seen.rules.standby_cluster => Answer::because(Why::CreatesStandbyCluster)
+            .act(Action::CreateInitialize)
+            .act(Action::Begin(Work::Clone(Upstream::Remote))),
         Initialize::Absent => Answer::because(Why::CreatesCluster)
             .act(Action::CreateInitialize)
             .act(Action::Begin(Work::Bootstrap)),
     }
 }
 
+/// A backup helps when there is nobody to copy from, if a method can do without.
+fn without_leader(turn: &Turn<'_>, otherwise: Why) -> Answer {
+    if !turn.seen.rules.may_copy_without_leader {
+        return Answer::because(otherwise);
+    }
+    later(turn).unwrap_or_else(|| {
+        Answer::because(Why::RestoresBackup).act(Action::Begin(Work::Clone(Upstream::Archive)))
+    })
+}
+
 fn clone(turn: &Turn<'_>, cluster: &Cluster, leader: &NodeName) -> Answer {
-    let ready = cluster.members.get(leader).is_some_and(|member| member.running && member.primary);
-    if !ready || *leader == turn.seen.me {
+    let standby_cluster = turn.seen.rules.standby_cluster;
+    let ready = |member: &Member| member.running && (member.primary || standby_cluster);
+    if !cluster.members.get(leader).is_some_and(ready) || *leader == turn.seen.me {
         return Answer::because(Why::WaitsForLeaderToClone);
     }
-    match turn.memory.clone.not_before.filter(|_| !turn.memory.clone.due(turn.now)) {
-        Some(at) => {
-            let failures = turn.memory.clone.failures;
-            Answer::because(Why::CloneRetryLater { failures, at }).wake_at(at)
-        }
-        None => Answer::because(Why::ClonesFrom { leader: leader.clone() })
-            .act(Action::Begin(Work::Clone(leader.clone()))),
-    }
+    later(turn).unwrap_or_else(|| {
+        let from = upstream::copied(turn, cluster, leader);
+        let source = from.member().unwrap_or(leader).clone();
+        Answer::because(Why::ClonesFrom { source }).act(Action::Begin(Work::Clone(from)))
+    })
+}
+
+/// The rest after a copy that failed.
+fn later(turn: &Turn<'_>) -> Option<Answer> {
+    let retry = turn.memory.clone;
+    let at = retry.not_before.filter(|_| !retry.due(turn.now))?;
+    Some(Answer::because(Why::CloneRetryLater { failures: retry.failures, at }).wake_at(at))
 }

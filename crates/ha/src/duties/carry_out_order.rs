@@ -11,6 +11,7 @@ use crate::action::{Action, ExitWhy, StopMode};
 use crate::decision::{Answer, Turn};
 use crate::memory::{Ordered, StepAside, StepAsideWhy};
 use crate::observation::{Order, Postgres, Running};
+use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::NodeName;
 
@@ -19,7 +20,7 @@ use types::NodeName;
 pub enum Why {
     RestartOrdered,
     RestartDone,
-    ReinitializeOrdered { from: NodeName },
+    ReinitializeOrdered { from: Upstream },
     ReinitializeRefusedAsLeader,
     ReinitializeRefusedWithoutLeader,
     ReinitializeDone,
@@ -67,7 +68,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     };
     match order {
         Order::Restart => restart(turn),
-        Order::Reinitialize => reinitialize(turn),
+        Order::Reinitialize { from_leader } => reinitialize(turn, from_leader),
         Order::Shutdown => shutdown(turn),
     }
 }
@@ -92,37 +93,41 @@ fn restart(turn: &mut Turn<'_>) -> Option<Answer> {
     }
 }
 
-fn reinitialize(turn: &mut Turn<'_>) -> Option<Answer> {
+fn reinitialize(turn: &mut Turn<'_>, from_leader: bool) -> Option<Answer> {
+    let order = Order::Reinitialize { from_leader };
     if turn.leads().is_some() {
         let refusal = Answer::because(Why::ReinitializeRefusedAsLeader);
         return Some(refusal.act(Action::FinishOrder { done: false }));
     }
     let leader = turn.seen.other_leader().cloned();
-    let ready =
-        |name: &NodeName| turn.seen.cluster().is_some_and(|c| super::primary_timeline(c, name).is_some());
-    let Some(leader) = leader.filter(ready) else {
+    let ready = |name: &NodeName| super::leading_timeline(turn, name).is_some();
+    let Some((leader, cluster)) = leader.filter(ready).zip(turn.seen.cluster()) else {
         let refusal = Answer::because(Why::ReinitializeRefusedWithoutLeader);
         return Some(refusal.act(Action::FinishOrder { done: false }));
     };
-    let reason = Why::ReinitializeOrdered { from: leader.clone() };
-    match begun(turn, &Order::Reinitialize) {
+    let from = match from_leader {
+        true => Upstream::Member(leader.clone()),
+        false => upstream::copied(turn, cluster, &leader),
+    };
+    let reason = Why::ReinitializeOrdered { from: from.clone() };
+    match begun(turn, &order) {
         Stage::New | Stage::Stopping => {
-            turn.memory.ordered = Some(Ordered { order: Order::Reinitialize, stopped: false });
+            turn.memory.ordered = Some(Ordered { order: order.clone(), stopped: false });
             let patience = turn.seen.rules.retry_timeout;
             if turn.seen.postgres != Postgres::Stopped {
                 return Some(Answer::because(reason).act_all(turn.stop(StopMode::Immediate, patience)));
             }
-            turn.memory.ordered = Some(Ordered { order: Order::Reinitialize, stopped: true });
-            Some(Answer::because(reason).act(Action::Begin(Work::Clone(leader))))
+            turn.memory.ordered = Some(Ordered { order, stopped: true });
+            Some(Answer::because(reason).act(Action::Begin(Work::Clone(from))))
         }
-        Stage::Stopped if turn.memory.reconciled.as_ref() == Some(&leader) => None,
+        Stage::Stopped if turn.memory.reconciled == Some(Upstream::Member(leader)) => None,
         Stage::Stopped if turn.seen.postgres != Postgres::Stopped => {
             let patience = turn.seen.rules.retry_timeout;
             Some(Answer::because(reason).act_all(turn.stop(StopMode::Immediate, patience)))
         }
         Stage::Stopped => Some(match turn.memory.clone.not_before.filter(|at| turn.now < *at) {
             Some(at) => Answer::because(reason).wake_at(at),
-            None => Answer::because(reason).act(Action::Begin(Work::Clone(leader))),
+            None => Answer::because(reason).act(Action::Begin(Work::Clone(from))),
         }),
         Stage::Running => {
             turn.memory.ordered = None;

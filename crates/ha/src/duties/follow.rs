@@ -2,7 +2,8 @@
 
 use crate::action::{Action, StopMode};
 use crate::decision::{Answer, Turn};
-use crate::observation::{Cluster, LeaderHistory, LeaderKey, Postgres, Running};
+use crate::observation::{LeaderHistory, LeaderKey, Postgres, Running};
+use crate::upstream::{self, Upstream};
 use std::fmt;
 use std::time::Duration;
 use types::{Lsn, Moment, NodeName, Term, Timeline};
@@ -14,7 +15,7 @@ const DRY_TOLERATED: Duration = Duration::from_millis(1500);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
     Follows { leader: NodeName },
-    ChangesUpstream { leader: NodeName },
+    ChangesUpstream { leader: NodeName, upstream: Upstream },
     AsksLeaderHistory { leader: NodeName },
     StopsToRewind { leader: NodeName, timeline: Timeline, lsn: Lsn, fork: Option<Lsn> },
     KeyNamesUs { term: Term },
@@ -29,7 +30,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::Follows { leader } => write!(f, "{leader} leads and this member follows"),
-            Why::ChangesUpstream { leader } => write!(f, "{leader} leads: this standby is pointed at it"),
+            Why::ChangesUpstream { leader, upstream } => write!(f, "{leader} leads: this standby is pointed at {upstream}"),
             Why::AsksLeaderHistory { leader } => write!(f, "this standby gets nothing from {leader}: its timeline history is compared with ours"),
             Why::StopsToRewind { leader, timeline, lsn, fork: Some(fork) } => write!(f, "this standby went on to {lsn} on timeline {timeline}, which {leader} left at {fork}: it is stopped and rewound"),
             Why::StopsToRewind { leader, timeline, fork: None, .. } => write!(f, "this standby is on timeline {timeline}, which is not in the history of {leader}: it is stopped and rewound"),
@@ -71,20 +72,26 @@ fn follow(turn: &mut Turn<'_>, running: &Running) -> Answer {
     };
     match running {
         Running::Primary { .. } => Answer::because(Why::WaitsForStop),
-        Running::Standby { upstream, .. } if upstream.as_ref() != Some(&leader) => {
-            turn.memory.dry_since = None;
-            Answer::because(Why::ChangesUpstream { leader: leader.clone() }).act(Action::Follow(leader))
+        Running::Standby { timeline, lsn, streaming, upstream } => {
+            let wanted = upstream::followed(turn, &cluster, &leader);
+            if upstream.as_ref() != Some(&wanted) {
+                turn.memory.dry_since = None;
+                let why = Why::ChangesUpstream { leader, upstream: wanted.clone() };
+                return Answer::because(why).act(Action::Follow(wanted));
+            }
+            if *streaming {
+                return Answer::because(Why::Follows { leader });
+            }
+            dry(turn, leader, *timeline, *lsn)
         }
-        Running::Standby { streaming: true, .. } => Answer::because(Why::Follows { leader }),
-        Running::Standby { timeline, lsn, .. } => dry(turn, &cluster, leader, *timeline, *lsn),
     }
 }
 
 /// The standby gets nothing: is it only early, or has it gone another way than its leader?
-fn dry(turn: &mut Turn<'_>, cluster: &Cluster, leader: NodeName, timeline: Timeline, lsn: Lsn) -> Answer {
+fn dry(turn: &mut Turn<'_>, leader: NodeName, timeline: Timeline, lsn: Lsn) -> Answer {
     let since = *turn.memory.dry_since.get_or_insert(turn.now);
     let follows = Answer::because(Why::Follows { leader: leader.clone() });
-    let theirs = match super::primary_timeline(cluster, &leader) {
+    let theirs = match super::leading_timeline(turn, &leader) {
         Some(theirs) if theirs != timeline => theirs,
         Some(_) | None => return follows,
     };
@@ -92,12 +99,15 @@ fn dry(turn: &mut Turn<'_>, cluster: &Cluster, leader: NodeName, timeline: Timel
         return follows.wake_at(since.after(DRY_TOLERATED));
     }
     let fork = match &turn.seen.leader_history {
-        LeaderHistory::Known { leader: asked, history } if *asked == leader && history.timeline == theirs => {
+        LeaderHistory::Known { of, history, .. }
+            if of.member() == Some(&leader) && history.timeline == theirs =>
+        {
             history.end_of(timeline)
         }
         LeaderHistory::Known { .. } | LeaderHistory::Unknown if theirs > timeline => {
             let answer = Answer::because(Why::AsksLeaderHistory { leader: leader.clone() });
-            return turn.ask_history(answer, leader);
+            let pause = turn.seen.rules.race_pause();
+            return turn.ask_history(answer, Upstream::Member(leader), pause);
         }
         LeaderHistory::Known { .. } | LeaderHistory::Unknown => None,
     };

@@ -5,6 +5,7 @@ pub mod carry_out_order;
 pub mod follow;
 pub mod keep_deadline;
 pub mod lead;
+pub mod lead_standby_cluster;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
@@ -21,7 +22,7 @@ use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 11] = [
+const DUTIES: [Ask; 12] = [
     keep_deadline::answer,
     wait_for_job::answer,
     carry_out_order::answer,
@@ -31,6 +32,7 @@ const DUTIES: [Ask; 11] = [
     bootstrap_or_clone::answer,
     step_aside::answer,
     recover::answer,
+    lead_standby_cluster::answer,
     lead::answer,
     race::answer,
 ];
@@ -45,6 +47,17 @@ fn another_could_lead(me: &NodeName, cluster: &Cluster) -> bool {
     cluster.members.iter().any(|(name, member)| {
         name != me && member.running && member.reachable && !member.nofailover && !member.primary
     })
+}
+
+/// The timeline on which the holder of the leader key can be followed; `None` while it cannot. In a standby cluster it is a
+/// standby itself.
+fn leading_timeline(turn: &Turn<'_>, leader: &NodeName) -> Option<Timeline> {
+    let cluster = turn.seen.cluster()?;
+    if turn.seen.rules.standby_cluster {
+        let member = cluster.members.get(leader)?;
+        return if member.running { member.timeline } else { None };
+    }
+    primary_timeline(cluster, leader)
 }
 
 /// The timeline on which the holder of the leader key runs as a primary; `None` while it does not.

@@ -3,19 +3,24 @@
 //! ```text
 //!   we lead, it was the primary ─────► start as primary (after a crash, too; not for ever)
 //!   we lead, it was a standby ───────► start as standby, the lead duty promotes it
+//!   we lead a standby cluster ───────► see `standby_leader`: a standby of the remote cluster, whatever it was
 //!   another leads ───────────────────► see `rejoin`: follow, rewind first, or copy anew
 //!   nobody leads ────────────────────► start as standby, to take part in the race with all the WAL it has
 //! ```
 
 mod rejoin;
+mod standby_leader;
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Control, Data, Initialize, LeaderKey, Postgres};
+use crate::upstream::Upstream;
 use std::fmt;
 use std::time::Duration;
 use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
 
+/// After so many failed rewinds the directory is kept aside and copied anew.
+const REWINDS_TRIED: u32 = 3;
 /// So many crashes within `CRASH_WINDOW` and the lead goes to somebody else.
 const CRASHES_TOLERATED: usize = 3;
 const CRASH_WINDOW: Duration = Duration::from_secs(120);
@@ -40,9 +45,11 @@ pub enum Why {
     WaitsForLeaderToBePrimary { leader: NodeName },
     AsksLeaderHistory { leader: NodeName },
     StartsStandby { leader: NodeName },
-    Rewinds { leader: NodeName, fork: Option<(Timeline, Lsn)> },
-    ClonesDiverged { leader: NodeName },
+    Rewinds { from: Upstream, fork: Option<(Timeline, Lsn)> },
+    ClonesDiverged { from: Upstream },
     RejoinRetryLater { failures: u32, at: Moment },
+    ArchivesTail,
+    StartsStandbyLeader,
 }
 
 impl fmt::Display for Why {
@@ -65,10 +72,12 @@ impl fmt::Display for Why {
             Why::WaitsForLeaderToBePrimary { leader } => write!(f, "{leader} holds the lead but is not a primary yet; this former primary waits to compare histories"),
             Why::AsksLeaderHistory { leader } => write!(f, "{leader} is asked where its timeline left ours"),
             Why::StartsStandby { leader } => write!(f, "PostgreSQL is started as a standby of {leader}; nothing here contradicts its history"),
-            Why::Rewinds { leader, fork: Some((timeline, lsn)) } => write!(f, "this data directory went on after {leader} left timeline {timeline} at {lsn}: the tail is kept, then it is rewound"),
-            Why::Rewinds { leader, fork: None } => write!(f, "this data directory may have gone another way than {leader}: the tail is kept, then it is rewound"),
-            Why::ClonesDiverged { leader } => write!(f, "this data directory has gone another way than {leader} and cannot be rewound: it is kept aside and the one of {leader} is copied"),
+            Why::Rewinds { from, fork: Some((timeline, lsn)) } => write!(f, "this data directory went on after {from} left timeline {timeline} at {lsn}: the tail is kept, then it is rewound"),
+            Why::Rewinds { from, fork: None } => write!(f, "this data directory may have gone another way than {from}: the tail is kept, then it is rewound"),
+            Why::ClonesDiverged { from } => write!(f, "this data directory has gone another way and cannot be rewound: it is kept aside and the one of {from} is copied"),
             Why::RejoinRetryLater { failures, .. } => write!(f, "bringing this data directory back into the cluster failed {failures} times; it is tried again in a moment, the log says why"),
+            Why::ArchivesTail => f.write_str("the primary was stopped to follow a remote cluster: the WAL with its last checkpoint is given to the archive first"),
+            Why::StartsStandbyLeader => f.write_str("this member leads a standby cluster: PostgreSQL is started as a standby of the remote cluster"),
         }
     }
 }
@@ -107,7 +116,9 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         LeaderKey::Held { term, .. } => {
             super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term)
         }
-        LeaderKey::Free | LeaderKey::Spoiled { .. } => start(turn, Why::StartsStandbyToRace, None),
+        LeaderKey::Free | LeaderKey::Spoiled { .. } => {
+            start(turn, Why::StartsStandbyToRace, Upstream::Archive)
+        }
     })
 }
 
@@ -131,7 +142,9 @@ fn claim(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Option<An
         Initialize::Absent if turn.leads().is_some() => Some(
             Answer::because(Why::AdoptsDirectory { system_id }).act(Action::ConfirmInitialize(system_id)),
         ),
-        Initialize::Absent if control.standby => Some(Answer::because(Why::StandbyDirectoryWithoutCluster)),
+        Initialize::Absent if control.standby && !turn.seen.rules.standby_cluster => {
+            Some(Answer::because(Why::StandbyDirectoryWithoutCluster))
+        }
         Initialize::Absent => Some(
             Answer::because(Why::AdoptsDirectory { system_id }).act(Action::ConfirmInitialize(system_id)),
         ),
@@ -158,8 +171,11 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
     if another && down >= limit && (turn.memory.start.failures > 0 || limit.is_zero()) {
         return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);
     }
+    if turn.seen.rules.standby_cluster {
+        return standby_leader::answer(turn, control);
+    }
     if control.standby {
-        return start(turn, Why::StartsToBePromoted, None);
+        return start(turn, Why::StartsToBePromoted, Upstream::Archive);
     }
     let why = if turn.memory.expected_stop || turn.memory.created {
         Why::StartsPrimary
@@ -185,7 +201,7 @@ fn give_away(turn: &mut Turn<'_>, why: Why, term: Term) -> Answer {
 }
 
 /// Starts a standby; the next try, should this one come to nothing, waits a little longer.
-fn start(turn: &mut Turn<'_>, why: Why, upstream: Option<NodeName>) -> Answer {
+fn start(turn: &mut Turn<'_>, why: Why, upstream: Upstream) -> Answer {
     turn.memory.start = turn.memory.start.failed(turn.now);
     Answer::because(why).act(Action::StartStandby(upstream))
 }

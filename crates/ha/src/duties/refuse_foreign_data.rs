@@ -3,6 +3,7 @@
 use crate::action::{Action, ExitWhy, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Data, Initialize, Postgres};
+use crate::upstream::Upstream;
 use std::fmt;
 use types::{NodeName, SystemId};
 
@@ -62,11 +63,11 @@ fn newborn(turn: &mut Turn<'_>, ours: SystemId, cluster: SystemId) -> Answer {
         return answer.act_all(turn.stop(StopMode::Immediate, patience)).wake_at(turn.now.after(patience));
     }
     let leader = turn.seen.other_leader().cloned();
-    let ready = |name: &NodeName| {
-        turn.seen.cluster().is_some_and(|cluster| super::primary_timeline(cluster, name).is_some())
-    };
+    let ready = |name: &NodeName| super::leading_timeline(turn, name).is_some();
     match leader.filter(ready) {
-        Some(leader) if turn.memory.clone.due(turn.now) => answer.act(Action::Begin(Work::Clone(leader))),
+        Some(leader) if turn.memory.clone.due(turn.now) => {
+            answer.act(Action::Begin(Work::Clone(Upstream::Member(leader))))
+        }
         Some(_) | None => answer,
     }
 }

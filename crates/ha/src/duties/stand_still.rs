@@ -51,6 +51,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
             let answer = Answer::because(Why::PausedLeading { term });
             if announced { answer } else { super::announce(turn, answer, (term, timeline, lsn), false) }
         }
+        (Some(term), None) if turn.seen.rules.standby_cluster => Answer::because(Why::PausedLeading { term }),
         (Some(term), None) => Answer::because(Why::PausedReleasesLead).act(Action::ReleaseLeader(term)),
         (None, Some(_)) if free && super::refuse_foreign_data::verdict(turn) == Some(true) => {
             Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader)

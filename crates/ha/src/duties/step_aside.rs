@@ -82,6 +82,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     turn.leads()?;
     let lsn = match &turn.seen.postgres {
         Postgres::Running(Running::Primary { lsn, .. }) => *lsn,
+        Postgres::Running(Running::Standby { lsn, .. }) if turn.seen.rules.standby_cluster => *lsn,
         Postgres::Running(Running::Standby { .. })
         | Postgres::Stopped
         | Postgres::Starting { .. }
@@ -174,6 +175,14 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
             Some(Answer::because(Why::Stops { candidate }).act_all(actions))
         }
         Postgres::Stopped => Some(release(turn, candidate)),
+        Postgres::Running(Running::Standby { .. }) if turn.seen.rules.standby_cluster => {
+            if aside.why == StepAsideWhy::Shutdown && turn.leads().is_some() {
+                let actions = turn.stop(StopMode::Fast, patience);
+                return Some(Answer::because(Why::Stops { candidate }).act_all(actions));
+            }
+            // All get the same from the remote cluster: there is nothing to stop for.
+            Some(release(turn, candidate))
+        }
         Postgres::Running(Running::Standby { .. }) => {
             turn.memory.step_aside = None;
             None

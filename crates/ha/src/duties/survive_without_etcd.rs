@@ -4,6 +4,7 @@
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Contact, Data, Etcd, Postgres, Running};
+use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::{Moment, Term};
 
@@ -50,7 +51,9 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
         Postgres::Stopped => match &turn.seen.data {
             Data::Present(_) if may_start(turn) => {
                 turn.memory.start = turn.memory.start.failed(turn.now);
-                let upstream = turn.seen.other_leader().cloned();
+                let followed = turn.seen.cluster().zip(turn.seen.other_leader());
+                let upstream = followed
+                    .map_or(Upstream::Archive, |(cluster, leader)| upstream::followed(turn, cluster, leader));
                 let answer = Answer::because(Why::StartsStandbyWithoutEtcd);
                 answer.act(Action::StartStandby(upstream))
             }

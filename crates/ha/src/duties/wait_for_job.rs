@@ -3,28 +3,37 @@
 use crate::action::{Action, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Job, Order};
+use crate::upstream::Upstream;
 use std::fmt;
-use types::NodeName;
 
 /// Which job runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
     Bootstrapping,
-    Cloning { from: NodeName },
-    Rewinding { from: NodeName },
+    Cloning { from: Upstream },
+    Rewinding { from: Upstream },
     Checkpointing,
+    ArchivingTail,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::Bootstrapping => f.write_str("a new cluster is being created"),
-            Why::Cloning { from } => write!(f, "the data directory of {from} is being copied"),
+            Why::Cloning { from: from @ (Upstream::Member(_) | Upstream::Remote) } => {
+                write!(f, "the data directory of {from} is being copied")
+            }
+            Why::Cloning { from: Upstream::Archive } => {
+                f.write_str("a data directory is being made from a backup")
+            }
             Why::Rewinding { from } => {
                 write!(f, "the data directory is being rewound to the history of {from}")
             }
             Why::Checkpointing => {
                 f.write_str("a checkpoint is being written, so that the stop that follows is short")
+            }
+            Why::ArchivingTail => {
+                f.write_str("the WAL with the checkpoint of the stop is being given to the archive")
             }
         }
     }
@@ -40,10 +49,15 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Work::Clone(from) => Why::Cloning { from: from.clone() },
         Work::Rewind { from, .. } => Why::Rewinding { from: from.clone() },
         Work::Checkpoint => Why::Checkpointing,
+        Work::ArchiveTail => Why::ArchivingTail,
     });
     let shutdown = turn.seen.order == Some(Order::Shutdown);
     Some(match work {
-        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } if shutdown => answer.act(Action::CancelJob),
-        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::Checkpoint => answer,
+        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::ArchiveTail if shutdown => {
+            answer.act(Action::CancelJob)
+        }
+        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::Checkpoint | Work::ArchiveTail => {
+            answer
+        }
     })
 }

@@ -20,6 +20,10 @@ fn has(decision: &Decision, wanted: impl Fn(&Action) -> bool) -> bool {
 }
 
 fn writes(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let writes = |action: &Action| matches!(action, Action::Promote(_) | Action::StartPrimary);
+    if seen.rules.standby_cluster && has(decision, writes) {
+        return Some("a standby cluster never writes");
+    }
     let mut armed = seen.guard == Guard::Armed;
     for action in &decision.actions {
         match action {

@@ -59,6 +59,7 @@ fn branch(reason: &Reason) -> u64 {
         Reason::BootstrapOrClone(why) => discriminant(why).hash(&mut hasher),
         Reason::StepAside(why) => discriminant(why).hash(&mut hasher),
         Reason::Recover(why) => discriminant(why).hash(&mut hasher),
+        Reason::LeadStandbyCluster(why) => discriminant(why).hash(&mut hasher),
         Reason::Lead(why) => discriminant(why).hash(&mut hasher),
         Reason::Race(why) => discriminant(why).hash(&mut hasher),
         Reason::Follow(why) => discriminant(why).hash(&mut hasher),

@@ -1,6 +1,6 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 13] = [
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),
     ("carry out order", include_str!("../../src/duties/carry_out_order.rs")),
@@ -10,6 +10,7 @@ const SOURCES: [(&str, &str); 12] = [
     ("bootstrap or clone", include_str!("../../src/duties/bootstrap_or_clone.rs")),
     ("step aside", include_str!("../../src/duties/step_aside.rs")),
     ("recover", include_str!("../../src/duties/recover.rs")),
+    ("lead standby cluster", include_str!("../../src/duties/lead_standby_cluster.rs")),
     ("lead", include_str!("../../src/duties/lead.rs")),
     ("race", include_str!("../../src/duties/race.rs")),
     ("follow", include_str!("../../src/duties/follow.rs")),

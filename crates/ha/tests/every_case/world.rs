@@ -4,7 +4,7 @@ use crate::chooser::Chooser;
 use ha::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Memory, Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers,
-    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Work, Writable,
+    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, T
 pub(crate) const NOW: Moment = Moment(1_000_000);
 const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
 const TERM: Term = Term(10);
+const REINITIALIZE: Order = Order::Reinitialize { from_leader: false };
 
 /// Which dimensions are walked beside the ones that always are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,11 +29,13 @@ pub(crate) enum Slice {
     Jobs,
     /// With retries, histories and the odd setting.
     Rejoin,
+    /// In a cluster that follows a remote one.
+    Remote,
 }
 
 impl Slice {
-    pub(crate) const ALL: [Slice; 5] =
-        [Slice::Alone, Slice::Wishes, Slice::Orders, Slice::Jobs, Slice::Rejoin];
+    pub(crate) const ALL: [Slice; 6] =
+        [Slice::Alone, Slice::Wishes, Slice::Orders, Slice::Jobs, Slice::Rejoin, Slice::Remote];
 }
 
 fn name(text: &str) -> NodeName {
@@ -45,7 +48,7 @@ fn ago(millis: u64) -> Moment {
 
 /// One case.
 pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory) {
-    let postgres = postgres(chooser);
+    let postgres = postgres(chooser, slice);
     let data = data(chooser, slice, &postgres);
     let cluster_etcd = etcd(chooser, slice);
     let far = NOW.after(Duration::from_secs(3));
@@ -62,15 +65,19 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let peers = peers(chooser, slice);
     let order = chooser.pick_if(
         slice == Slice::Orders,
-        &[None, Some(Order::Restart), Some(Order::Reinitialize), Some(Order::Shutdown)],
+        &[None, Some(Order::Restart), Some(REINITIALIZE), Some(Order::Shutdown)],
     );
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
-    let zero = chooser.pick_if(slice == Slice::Rejoin, &[300, 1]);
+    let rules = Rules {
+        standby_cluster: slice == Slice::Remote,
+        may_copy_without_leader: chooser.pick_if(slice == Slice::Rejoin, &[false, true]),
+        ..rules(pause, may_bootstrap, chooser.pick_if(slice == Slice::Rejoin, &[300, 1]))
+    };
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
-        rules: rules(pause, may_bootstrap, zero),
+        rules,
         etcd: cluster_etcd,
         authority,
         data,
@@ -97,25 +104,31 @@ fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
         primary_stop_timeout: Duration::from_secs(5),
         may_bootstrap,
         may_rewind: may_bootstrap,
+        may_copy_without_leader: false,
+        standby_cluster: false,
     }
 }
 
-fn postgres(chooser: &mut Chooser) -> Postgres {
+fn postgres(chooser: &mut Chooser, slice: Slice) -> Postgres {
     let (timeline, lsn) = (Timeline(2), Lsn(5000));
-    let standby = |streaming, upstream: Option<&str>| {
-        Postgres::Running(Running::Standby { timeline, lsn, streaming, upstream: upstream.map(name) })
-    };
-    chooser.pick(&[
+    let standby =
+        |streaming, upstream| Postgres::Running(Running::Standby { timeline, lsn, streaming, upstream });
+    let b = || Some(Upstream::Member(name("b")));
+    let mut all = vec![
         Postgres::Stopped,
         Postgres::Starting { since: ago(20_000) },
         Postgres::Running(Running::Primary { timeline, lsn }),
-        standby(true, Some("b")),
-        standby(false, Some("b")),
+        standby(true, b()),
+        standby(false, b()),
         standby(false, None),
         Postgres::Stopping { since: ago(100) },
         Postgres::Unresponsive { since: ago(60_000), primary: true },
         Postgres::Unresponsive { since: ago(100), primary: false },
-    ])
+    ];
+    if slice == Slice::Remote {
+        all.extend([true, false].map(|streaming| standby(streaming, Some(Upstream::Remote))));
+    }
+    chooser.pick(&all)
 }
 
 fn data(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> Data {
@@ -169,28 +182,32 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let all = [Initialize::Done(OURS), Initialize::Absent, Initialize::InProgress, Initialize::Spoiled];
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
-        Slice::Rejoin => chooser.pick(&all[..2]),
+        Slice::Rejoin | Slice::Remote => chooser.pick(&all[..2]),
         Slice::Alone | Slice::Wishes | Slice::Orders => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, waits| {
         Some(Failover { leader: leader.map(name), candidate: candidate.map(name), waits, revision: 40 })
     };
-    let failover = chooser.pick_if(
-        slice == Slice::Wishes,
-        &[
-            None,
-            wish(Some("a"), None, false),
-            wish(Some("a"), Some("b"), false),
-            wish(None, Some("a"), false),
-            wish(Some("b"), None, false),
-            wish(Some("a"), Some("b"), true),
-        ],
-    );
+    let wishes = [
+        None,
+        wish(Some("a"), Some("b"), false),
+        wish(Some("a"), None, false),
+        wish(None, Some("a"), false),
+        wish(Some("b"), None, false),
+        wish(Some("a"), Some("b"), true),
+    ];
+    let failover = match slice {
+        Slice::Wishes => chooser.pick(&wishes),
+        Slice::Remote => chooser.pick(&wishes[..2]),
+        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin => None,
+    };
     let b = |primary, running, timeline| Member {
         primary,
         running,
         reachable: true,
         nofailover: false,
+        clonefrom: false,
+        replicatefrom: None,
         timeline: Some(timeline),
         lsn: Some(Lsn(5200)),
     };
@@ -235,9 +252,13 @@ fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option
     if slice != Slice::Jobs {
         return (Job::Idle, None);
     }
-    let rewind = Work::Rewind { from: name("b"), fork: None };
+    let b = || Upstream::Member(name("b"));
+    let rewind = Work::Rewind { from: b(), fork: None };
+    let remote = || Upstream::Remote;
     let works = match postgres {
-        Postgres::Stopped => vec![Work::Bootstrap, Work::Clone(name("b")), rewind],
+        Postgres::Stopped => {
+            vec![Work::Bootstrap, Work::Clone(b()), Work::Clone(remote()), Work::ArchiveTail, rewind]
+        }
         _ => vec![Work::Checkpoint],
     };
     let work = chooser.pick(&works);
@@ -286,17 +307,33 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
             all.extend([
                 Memory { ordered: done(Order::Restart, false), ..base.clone() },
                 Memory { ordered: done(Order::Restart, true), ..base.clone() },
-                Memory { ordered: done(Order::Reinitialize, false), ..base.clone() },
-                Memory { ordered: done(Order::Reinitialize, true), ..base.clone() },
-                Memory { ordered: done(Order::Reinitialize, true), reconciled: Some(name("b")), ..base },
+                Memory { ordered: done(REINITIALIZE, false), ..base.clone() },
+                Memory { ordered: done(REINITIALIZE, true), ..base.clone() },
+                Memory {
+                    ordered: done(REINITIALIZE, true),
+                    reconciled: Some(Upstream::Member(name("b"))),
+                    ..base
+                },
             ]);
         }
+        Slice::Remote => all.extend([
+            Memory { step_aside: aside(true), ..base.clone() },
+            Memory { created: true, expected_stop: true, ..base.clone() },
+            Memory { must_rewind: true, tail_archived: true, ..base.clone() },
+            Memory { dry_since: Some(ago(9000)), ..base.clone() },
+            Memory { dry_since: Some(ago(9000)), history_asked: Some(ago(8000)), ..base },
+        ]),
         Slice::Rejoin => all.extend([
             Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { rewind: tired, clone: tired, must_rewind: true, ..base.clone() },
             Memory { rewind: Retry { failures: 1, ..tired }, must_rewind: true, ..base.clone() },
-            Memory { rewind: rested, must_rewind: true, reconciled: Some(name("b")), ..base.clone() },
+            Memory {
+                rewind: rested,
+                must_rewind: true,
+                reconciled: Some(Upstream::Member(name("b"))),
+                ..base.clone()
+            },
             Memory { dry_since: Some(ago(9000)), ..base.clone() },
             Memory { dry_since: Some(ago(9000)), history_asked: Some(ago(9000)), ..base },
         ]),
@@ -329,8 +366,8 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
 }
 
 fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {
-    let known = |lines: &[(u32, u64)]| LeaderHistory::Known {
-        leader: name("b"),
+    let known = |of, lines: &[(u32, u64)]| LeaderHistory::Known {
+        of,
         history: History {
             timeline: Timeline(3),
             lines: lines
@@ -342,14 +379,19 @@ fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {
                 })
                 .collect(),
         },
+        asked: ago(8000),
+    };
+    let of = || match slice {
+        Slice::Remote => Upstream::Remote,
+        _ => Upstream::Member(name("b")),
     };
     chooser.pick_if(
-        slice == Slice::Rejoin,
+        matches!(slice, Slice::Rejoin | Slice::Remote),
         &[
             LeaderHistory::Unknown,
-            known(&[(1, 900), (2, 5500)]),
-            known(&[(1, 900), (2, 4500)]),
-            known(&[(1, 900)]),
+            known(of(), &[(1, 900), (2, 5500)]),
+            known(of(), &[(1, 900), (2, 4500)]),
+            known(of(), &[(1, 900)]),
         ],
     )
 }

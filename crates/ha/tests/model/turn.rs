@@ -3,7 +3,8 @@
 use crate::cluster::{Leader, Pg, State, TTL, deadline};
 use ha::{
     Action, Authority, Cluster, Contact, Control, Data, Etcd, Finished, Initialize, Job, Last, LeaderHistory,
-    LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Work, Writable,
+    LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Upstream, Work,
+    Writable,
 };
 use std::time::Duration;
 use types::{History, HistoryLine, Lsn, NodeName, SystemId, Tags, Term, Timeline};
@@ -31,6 +32,8 @@ fn rules() -> Rules {
         primary_stop_timeout: Duration::from_secs(5),
         may_bootstrap: true,
         may_rewind: true,
+        may_copy_without_leader: false,
+        standby_cluster: false,
     }
 }
 
@@ -47,6 +50,8 @@ impl State {
             running: self.nodes[no].pg != Pg::Stopped,
             reachable: true,
             nofailover: false,
+            clonefrom: false,
+            replicatefrom: None,
             timeline: Some(self.nodes[no].timeline),
             lsn: Some(LSN),
         };
@@ -104,7 +109,7 @@ impl State {
                     timeline,
                     lsn,
                     streaming: node.upstream.is_some_and(|from| self.nodes[from].pg == Pg::Primary),
-                    upstream: node.upstream.map(name),
+                    upstream: node.upstream.map(|no| Upstream::Member(name(no))),
                 }),
             },
             job: Job::Idle,
@@ -115,7 +120,11 @@ impl State {
                 Some(leader) => {
                     let timeline = self.nodes[leader.node].timeline;
                     let history = History { timeline, lines: lines(timeline).collect() };
-                    LeaderHistory::Known { leader: name(leader.node), history }
+                    LeaderHistory::Known {
+                        of: Upstream::Member(name(leader.node)),
+                        history,
+                        asked: self.now(),
+                    }
                 }
                 None => LeaderHistory::Unknown,
             },
@@ -172,9 +181,10 @@ impl State {
             }
             Action::StartStandby(upstream) => {
                 let node = &mut self.nodes[me];
-                (node.pg, node.standby, node.upstream) = (Pg::Standby, true, upstream.as_ref().map(number));
+                (node.pg, node.standby) = (Pg::Standby, true);
+                node.upstream = upstream.member().map(number);
             }
-            Action::Follow(leader) => self.nodes[me].upstream = Some(number(&leader)),
+            Action::Follow(upstream) => self.nodes[me].upstream = upstream.member().map(number),
             Action::Stop(_) => (self.nodes[me].pg, self.nodes[me].clean) = (Pg::Stopped, true),
             Action::Begin(work) => self.works(me, work),
             Action::ReadLeaderHistory(_) => {}
@@ -213,14 +223,14 @@ impl State {
     fn works(&mut self, me: usize, work: Work) {
         let ok = match &work {
             Work::Rewind { from, .. } | Work::Clone(from) => {
-                let source = self.nodes[number(from)].clone();
+                let source = self.nodes[number(from.member().expect("a member"))].clone();
                 let ok = source.pg == Pg::Primary && !source.cut && !self.nodes[me].cut;
                 if ok {
                     (self.nodes[me].timeline, self.nodes[me].standby) = (source.timeline, true);
                 }
                 ok
             }
-            Work::Bootstrap | Work::Checkpoint => true,
+            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail => true,
         };
         self.nodes[me].finished = Some(Finished { work, ok });
     }

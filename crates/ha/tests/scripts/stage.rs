@@ -2,29 +2,30 @@
 //!
 //! ```text
 //!   wait 500                                 time passes
-//!   postgres stopped | starting | stopping | silent primary|standby | primary TL LSN | standby TL LSN [streaming] [from b]
+//!   postgres stopped | starting | stopping | silent primary|standby | primary TL LSN | standby TL LSN [streaming] [from b|remote|archive]
 //!   data empty | incomplete | unusable | foreign | primary TL clean|crashed | standby TL REACHED
 //!   etcd live | lost | never                 leader free | spoiled TERM | NAME TERM [other-lease]
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
 //!   initialize absent | in-progress | done | spoiled
-//!   member NAME gone | primary|standby|down TL LSN [nofailover]
+//!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN
-//!   failover none | [from NAME] [to NAME]    pause on | off
+//!   failover none | [from NAME] [to NAME]    pause on | off    standby-cluster on | off    no-leader on | off
+//!   tag NAME VALUE
 //!   order none | restart | reinitialize | shutdown
-//!   job clone|rewind|bootstrap|checkpoint running|done|failed
-//!   history TL TL:END…                       ended TL LSN
+//!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind running|done|failed
+//!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   turn                                     decide, and say what
 //! ```
 
 use ha::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Memory, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
-    Rules, Running, Work, Writable,
+    Rules, Running, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
-use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
+use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, TagValue, Tags, Term, Timeline};
 
 const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
 
@@ -82,6 +83,8 @@ impl Stage {
             primary_stop_timeout: Duration::from_secs(5),
             may_bootstrap: true,
             may_rewind: true,
+            may_copy_without_leader: false,
+            standby_cluster: false,
         };
         let cluster = Cluster {
             revision: 100,
@@ -163,6 +166,11 @@ impl Stage {
                 };
             }
             ("pause", [word]) => self.seen.rules.pause = *word == "on",
+            ("standby-cluster", [word]) => self.seen.rules.standby_cluster = *word == "on",
+            ("no-leader", [word]) => self.seen.rules.may_copy_without_leader = *word == "on",
+            ("tag", [tag, value]) => {
+                self.seen.tags.0.insert((*tag).to_owned(), TagValue::Text((*value).to_owned()));
+            }
             (verb, words) => self.set_more(verb, words),
         }
     }
@@ -176,6 +184,8 @@ impl Stage {
                     running: *role != "down",
                     reachable: true,
                     nofailover: tags.contains(&"nofailover"),
+                    clonefrom: tags.contains(&"clonefrom"),
+                    replicatefrom: tags.last().filter(|_| tags.contains(&"after")).map(|who| name(who)),
                     timeline: Some(timeline(tl)),
                     lsn: Some(Lsn(number(lsn))),
                 };
@@ -201,19 +211,24 @@ impl Stage {
             ("order", [word]) => {
                 self.seen.order = match *word {
                     "restart" => Some(Order::Restart),
-                    "reinitialize" => Some(Order::Reinitialize),
+                    "reinitialize" => Some(Order::Reinitialize { from_leader: false }),
+                    "reinitialize-from-leader" => Some(Order::Reinitialize { from_leader: true }),
                     "shutdown" => Some(Order::Shutdown),
                     _ => None,
                 };
             }
             ("job", [work, how]) => self.job(work, how),
-            ("history", [tl, lines @ ..]) => {
+            ("history" | "remote-history", [tl, lines @ ..]) => {
                 let line = |text: &&str| {
                     let (tl, end) = text.split_once(':').expect("TL:END");
                     HistoryLine { timeline: timeline(tl), end: Lsn(number(end)), reason: String::new() }
                 };
                 let history = History { timeline: timeline(tl), lines: lines.iter().map(line).collect() };
-                self.seen.leader_history = LeaderHistory::Known { leader: name("b"), history };
+                let of = match verb {
+                    "history" => Upstream::Member(name("b")),
+                    _ => Upstream::Remote,
+                };
+                self.seen.leader_history = LeaderHistory::Known { of, history, asked: self.now };
             }
             ("ended", [tl, lsn]) => drop(self.cluster.history.insert(timeline(tl), Lsn(number(lsn)))),
             (verb, words) => panic!("what is {verb:?} {words:?}?"),
@@ -234,7 +249,11 @@ impl Stage {
                 timeline: timeline(tl),
                 lsn: Lsn(number(lsn)),
                 streaming: rest.contains(&"streaming"),
-                upstream: rest.last().filter(|_| rest.contains(&"from")).map(|who| name(who)),
+                upstream: rest.last().filter(|_| rest.contains(&"from")).map(|who| match *who {
+                    "remote" => Upstream::Remote,
+                    "archive" => Upstream::Archive,
+                    who => Upstream::Member(name(who)),
+                }),
             }),
             other => panic!("what PostgreSQL is {other:?}?"),
         }
@@ -259,8 +278,12 @@ impl Stage {
 
     fn job(&mut self, work: &str, how: &str) {
         let work = match work {
-            "clone" => Work::Clone(name("b")),
-            "rewind" => Work::Rewind { from: name("b"), fork: None },
+            "clone" => Work::Clone(Upstream::Member(name("b"))),
+            "restore" => Work::Clone(Upstream::Archive),
+            "remote-clone" => Work::Clone(Upstream::Remote),
+            "remote-rewind" => Work::Rewind { from: Upstream::Remote, fork: None },
+            "archive" => Work::ArchiveTail,
+            "rewind" => Work::Rewind { from: Upstream::Member(name("b")), fork: None },
             "bootstrap" => Work::Bootstrap,
             _ => Work::Checkpoint,
         };

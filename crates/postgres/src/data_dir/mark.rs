@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Work {
     Clone,
+    /// A command of the operator works over the data that were there.
+    Restore,
     Rewind,
     Bootstrap,
 }
@@ -19,6 +21,7 @@ impl Work {
     pub fn as_str(self) -> &'static str {
         match self {
             Work::Clone => "clone",
+            Work::Restore => "restore",
             Work::Rewind => "rewind",
             Work::Bootstrap => "bootstrap",
         }
@@ -64,7 +67,9 @@ pub(super) fn read(data_dir: &Path) -> Result<Option<(Work, String)>, Error> {
     let Some(bytes) = files::read_if_there(&path(data_dir))? else { return Ok(None) };
     let text = String::from_utf8_lossy(&bytes);
     let (word, since) = text.trim().split_once(' ').unwrap_or((text.trim(), "unknown"));
-    let work = [Work::Clone, Work::Rewind, Work::Bootstrap].into_iter().find(|work| work.as_str() == word);
+    let work = [Work::Clone, Work::Restore, Work::Rewind, Work::Bootstrap]
+        .into_iter()
+        .find(|work| work.as_str() == word);
     // A clone is what every unfinished directory needs at worst.
     Ok(Some((work.unwrap_or(Work::Clone), since.to_owned())))
 }

@@ -1,6 +1,6 @@
 //! `bootstrap:`; the rows under `bootstrap.dcs` are the dynamic ones.
 
-use super::{Row, Support};
+use super::Row;
 use crate::kind::Kind;
 
 const NO_USERS: &str = "Patroni 4 dropped it: create roles in post_bootstrap";
@@ -8,14 +8,13 @@ const NO_USERS: &str = "Patroni 4 dropped it: create roles in post_bootstrap";
 pub(super) const ROWS: &[Row] = &[
     Row::new("bootstrap.dcs", Kind::Json, "The dynamic configuration that a new cluster begins with.")
         .bootstrap(),
-    Row::new("bootstrap.method", Kind::Text, "How a new cluster is made.")
-        .default("initdb")
-        .bootstrap()
-        .support(Support::Limited {
-            fine: &["initdb"],
-            warned: &[],
-            why: "only initdb is built; another method would lose its data",
-        }),
+    Row::new(
+        "bootstrap.method",
+        Kind::Text,
+        "How a new cluster is made: initdb, or the name of a section here with a command of your own.",
+    )
+    .default("initdb")
+    .bootstrap(),
     Row::new("bootstrap.initdb", Kind::Options, "Options of initdb.").bootstrap(),
     Row::new("bootstrap.pg_hba", Kind::Lines, "The lines of pg_hba.conf of a new cluster.").bootstrap(),
     Row::new("bootstrap.post_bootstrap", Kind::Text, "A command that is run once on a new cluster.")

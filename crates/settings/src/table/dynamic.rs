@@ -1,10 +1,8 @@
 //! The dynamic configuration: `/config` in etcd, and `bootstrap.dcs` in the file of a new cluster.
 
-use super::{Row, Support};
+use super::Row;
 use crate::kind::Kind;
 
-const NO_STANDBY_CLUSTER: &str =
-    "standby clusters are not built yet; without it this cluster would become a primary of its own";
 const NO_ROLES: &str = "configuration by role is not built yet (Patroni has it from 4.2 on)";
 const NO_CALLBACKS: &str = "callbacks are not run yet";
 
@@ -96,11 +94,8 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Text,
         "The remote node that this whole cluster follows; several with commas.",
     )
-    .dynamic()
-    .refused(NO_STANDBY_CLUSTER),
-    Row::new("standby_cluster.port", Kind::Int(1, 65_535), "The port of the remote node.")
-        .dynamic()
-        .refused(NO_STANDBY_CLUSTER),
+    .dynamic(),
+    Row::new("standby_cluster.port", Kind::Int(1, 65_535), "The port of the remote node.").dynamic(),
     Row::new(
         "standby_cluster.primary_slot_name",
         Kind::Text,
@@ -112,8 +107,7 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Text,
         "How WAL of the remote node comes from an archive.",
     )
-    .dynamic()
-    .refused(NO_STANDBY_CLUSTER),
+    .dynamic(),
     Row::new(
         "standby_cluster.archive_cleanup_command",
         Kind::Text,
@@ -206,13 +200,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .dynamic()
     .ignored(NO_CALLBACKS),
-    Row::new("postgresql.create_replica_methods", Kind::Texts, "How replicas are made.").dynamic().support(
-        Support::Limited {
-            fine: &["basebackup"],
-            warned: &["*"],
-            why: "only basebackup is built: replicas are made with it",
-        },
-    ),
+    Row::new("postgresql.create_replica_methods", Kind::Texts, "How replicas are made.").dynamic(),
     Row::new("postgresql.create_replica_method", Kind::Texts, "An old name of create_replica_methods.")
         .dynamic()
         .alias_of("postgresql.create_replica_methods"),

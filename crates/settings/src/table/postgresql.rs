@@ -1,6 +1,6 @@
 //! `postgresql:`, the local half.
 
-use super::{Row, Support};
+use super::Row;
 use crate::kind::Kind;
 
 const NO_CALLBACKS: &str = "callbacks are not run yet";
@@ -182,14 +182,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(
         "postgresql.create_replica_methods",
         Kind::Texts,
-        "How replicas are made, in order of preference.",
+        "How replicas are made, in order of preference: basebackup, or names of sections here with a command of your own.",
     )
-    .default("[basebackup]")
-    .support(Support::Limited {
-        fine: &["basebackup"],
-        warned: &["*"],
-        why: "only basebackup is built: replicas are made with it",
-    }),
+    .default("[basebackup]"),
     Row::new("postgresql.create_replica_method", Kind::Texts, "An old name of create_replica_methods.")
         .alias_of("postgresql.create_replica_methods"),
     Row::new("postgresql.basebackup", Kind::Options, "Options of pg_basebackup."),

@@ -7,7 +7,7 @@ use crate::etcd::{Request, Write};
 use crate::event::ForAgent;
 use crate::note;
 use crate::world::{NodeNo, World};
-use ha::{Action, Authority, ExitWhy, Writable};
+use ha::{Action, Authority, ExitWhy, Upstream, Writable};
 use types::{NodeName, Term, Timeline};
 
 /// What became of an action.
@@ -73,8 +73,8 @@ impl World {
                 self.ask_peers(node, peers);
                 Came::Done
             }
-            Action::ReadLeaderHistory(leader) => {
-                if let Some(leader) = self.number(leader) {
+            Action::ReadLeaderHistory(of) => {
+                if let Some(leader) = of.member().and_then(|name| self.number(name)) {
                     self.ask_history(node, leader);
                 }
                 Came::Done
@@ -88,12 +88,14 @@ impl World {
             Action::Promote(_) if self.config.without != Some(Without::Claims) => self.write(node, action),
             Action::StartPrimary | Action::Promote(_) => self.approach_door(node, action),
             Action::StartStandby(upstream) => {
-                let upstream = upstream.as_ref().and_then(|name| self.number(name));
+                self.nodes[node].postgres.remote = *upstream == Upstream::Remote;
+                let upstream = upstream.member().and_then(|name| self.number(name));
                 came(self.spawn_postgres(node, false, upstream))
             }
-            Action::Follow(leader) => {
-                let leader = self.number(leader);
-                self.follow(node, leader)
+            Action::Follow(upstream) => {
+                self.nodes[node].postgres.remote = *upstream == Upstream::Remote;
+                let upstream = upstream.member().and_then(|name| self.number(name));
+                self.follow(node, upstream)
             }
             Action::Stop(mode) => {
                 self.law_of_stop(node);

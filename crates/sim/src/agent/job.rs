@@ -6,7 +6,7 @@ use crate::note;
 use crate::postgres::{Database, Disk, OURS, Proc};
 use crate::wal::Wal;
 use crate::world::{NodeNo, World};
-use ha::{Finished, Job, Work};
+use ha::{Finished, Job, Upstream, Work};
 use types::{NodeName, SystemId};
 
 /// The running job.
@@ -32,7 +32,7 @@ impl World {
             Work::Bootstrap => self.rng.between(SECOND / 2, 3 * SECOND),
             Work::Clone(_) => self.rng.between(SECOND, self.config.clone),
             Work::Rewind { .. } => self.rng.between(SECOND / 3, 5 * SECOND),
-            Work::Checkpoint => self.rng.between(SECOND / 50, SECOND),
+            Work::Checkpoint | Work::ArchiveTail => self.rng.between(SECOND / 50, SECOND),
         };
         if !idle && work != Work::Checkpoint {
             self.laws
@@ -48,7 +48,7 @@ impl World {
             }
             Work::Clone(_) => {}
             Work::Rewind { .. } => self.law_of_rewind(node, &work),
-            Work::Checkpoint => {}
+            Work::Checkpoint | Work::ArchiveTail => {}
         }
         let token = self.token();
         self.nodes[node].agent.job = Some(Running { token, work: work.clone() });
@@ -94,6 +94,7 @@ impl World {
                 }
             },
             Work::Checkpoint => self.nodes[node].postgres.checkpointed = self.now,
+            Work::ArchiveTail => {}
         }
         ok
     }
@@ -118,8 +119,11 @@ impl World {
     }
 
     /// A copy of what the named node has now, as a standby.
-    fn copy_of(&self, node: NodeNo, from: &NodeName) -> Option<Database> {
-        let from = self.node_named(from).filter(|from| self.net.joined(node, *from) && *from != node)?;
+    fn copy_of(&self, node: NodeNo, from: &Upstream) -> Option<Database> {
+        let from = from
+            .member()
+            .and_then(|name| self.node_named(name))
+            .filter(|from| self.net.joined(node, *from) && *from != node)?;
         let source = &self.nodes[from].postgres;
         let database = source.disk.database().filter(|_| source.serves() && self.nodes[from].up)?;
         let reached = database.wal.end();
@@ -132,7 +136,7 @@ impl World {
         self.nodes[node].agent.seen.job = Job::Idle;
         match cut.map(|job| job.work) {
             Some(Work::Rewind { .. }) => self.nodes[node].postgres.disk = Disk::Incomplete,
-            Some(Work::Bootstrap | Work::Clone(_) | Work::Checkpoint) | None => {}
+            Some(Work::Bootstrap | Work::Clone(_) | Work::Checkpoint | Work::ArchiveTail) | None => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::event::{Event, ForAgent};
 use crate::net::Party;
 use crate::postgres::Proc;
 use crate::world::{NodeNo, World};
-use ha::{LeaderHistory, PeerAnswer, PeerFacts, Peers};
+use ha::{LeaderHistory, PeerAnswer, PeerFacts, Peers, Upstream};
 use std::collections::BTreeMap;
 use types::{History, Lsn, Moment, NodeName};
 
@@ -107,8 +107,9 @@ impl World {
 
     /// The leader's history is known.
     pub fn history_said(&mut self, node: NodeNo, leader: NodeNo, history: History) {
-        let leader = self.names[leader].clone();
-        self.nodes[node].agent.seen.leader_history = LeaderHistory::Known { leader, history };
+        let of = Upstream::Member(self.names[leader].clone());
+        let asked = self.moment(node);
+        self.nodes[node].agent.seen.leader_history = LeaderHistory::Known { of, history, asked };
         self.turn_soon(node);
     }
 }

@@ -102,6 +102,7 @@ impl World {
         if let Some(cluster) = cluster {
             agent.stale = false;
             agent.seen.rules.pause = agent.view.as_ref().is_some_and(|keys| keys.paused);
+            agent.seen.rules.standby_cluster = agent.view.as_ref().is_some_and(|keys| keys.follows_remote);
             let contact = if agent.lost { Contact::Lost { since: agent.heard } } else { Contact::Live };
             agent.seen.etcd = Etcd::Seen { cluster, contact };
         }
@@ -157,7 +158,18 @@ impl World {
         };
         let host = &self.nodes[node];
         let nofailover = host.tags.nofailover();
-        let member = ha::Member { primary, running, reachable: true, nofailover, timeline, lsn };
+        let (clonefrom, replicatefrom) =
+            (host.tags.clonefrom(), host.tags.replicatefrom().map(types::NodeName::from));
+        let member = ha::Member {
+            primary,
+            running,
+            reachable: true,
+            nofailover,
+            clonefrom,
+            replicatefrom,
+            timeline,
+            lsn,
+        };
         let Some(lease) = host.agent.lease else {
             return;
         };

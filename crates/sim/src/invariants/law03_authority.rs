@@ -4,7 +4,7 @@
 //! winner that did not listen to a peer with more data (a standby six days behind was once made the primary that way).
 
 use crate::world::{NodeNo, World};
-use ha::{Authority, PeerFacts};
+use ha::{Action, Authority, Decision, PeerFacts};
 use types::Term;
 
 impl World {
@@ -34,6 +34,15 @@ impl World {
             return;
         };
         self.laws.breaks(3, what);
+    }
+
+    /// After every decision: who was told that the cluster follows a remote one does not begin to write.
+    pub fn law_of_standby_cluster(&mut self, node: NodeNo, decision: &Decision) {
+        let writes = |action: &Action| matches!(action, Action::Promote(_) | Action::StartPrimary);
+        if self.nodes[node].agent.seen.rules.standby_cluster && decision.actions.iter().any(writes) {
+            let what = format!("{} begins to write in a standby cluster", self.names[node]);
+            self.laws.breaks(3, what);
+        }
     }
 
     /// Right before the leader key is taken: nobody who answered on the same timeline had more.

@@ -26,7 +26,8 @@ impl World {
         let wanted = agent.seen.order.is_some()
             || agent.memory.step_aside.is_some()
             || agent.memory.ordered.is_some()
-            || self.etcd.keys.failover.is_some();
+            || self.etcd.keys.failover.is_some()
+            || agent.seen.rules.standby_cluster;
         let live = matches!(agent.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
         if good && live && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
             let what =

@@ -6,7 +6,7 @@
 use crate::clock::{SECOND, Time};
 use crate::event::Event;
 use crate::postgres::Proc;
-use crate::world::World;
+use crate::world::{NodeNo, World};
 
 /// So long it must stay healthy.
 const STEADY: Time = 4 * SECOND;
@@ -52,8 +52,7 @@ impl World {
             return Some(format!("{name} leads and the router does not send writes there"));
         }
         for (no, node) in self.nodes.iter().enumerate().filter(|(no, _)| *no != primary) {
-            let follows = matches!(node.postgres.proc, Proc::Standby { upstream, streaming: true, .. } if upstream == Some(primary));
-            if !follows {
+            if !self.is_fed_by(no, primary) {
                 let words = &node.agent.last_words;
                 return Some(format!(
                     "{} does not follow {name}: {:?} {words}",
@@ -62,5 +61,24 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether what this standby gets comes from the primary: at once, or through others where its tags want that.
+    fn is_fed_by(&self, no: NodeNo, primary: NodeNo) -> bool {
+        let mut at = no;
+        for _ in 0..self.nodes.len() {
+            let Proc::Standby { upstream: Some(from), streaming: true, .. } = self.nodes[at].postgres.proc
+            else {
+                return false;
+            };
+            if from == primary {
+                return true;
+            }
+            if self.nodes[at].tags.replicatefrom() != Some(self.names[from].as_str()) {
+                return false;
+            }
+            at = from;
+        }
+        false
     }
 }

@@ -65,6 +65,7 @@ impl World {
     pub fn laws_of_decision(&mut self, node: NodeNo, before: &Memory, decision: &Decision) {
         self.law_of_pause(node, before, decision);
         self.law_of_reasons(node, decision);
+        self.law_of_standby_cluster(node, decision);
         let second = self.now / SECOND;
         let agent = &mut self.nodes[node].agent;
         if agent.turns.0 == second {

@@ -9,14 +9,12 @@
 //! ```
 //! A rewind that is not possible (settings, no checksums, failed three times) becomes a copy; the old directory is kept aside.
 
-use super::Why;
+use super::{REWINDS_TRIED, Why};
 use crate::action::{Action, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Control, LeaderHistory};
+use crate::upstream::{self, Upstream};
 use types::{History, Lsn, NodeName, Timeline};
-
-/// After so many failed rewinds the directory is kept aside and copied anew.
-const REWINDS_TRIED: u32 = 3;
 
 type Fork = Option<(Timeline, Lsn)>;
 
@@ -30,30 +28,35 @@ enum Way {
 
 pub(super) fn answer(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, leader: &NodeName) -> Answer {
     let leader = leader.clone();
-    match way(turn, cluster, control, &leader) {
-        Way::Follow => super::start(turn, Why::StartsStandby { leader: leader.clone() }, Some(leader)),
+    match way(turn, control, &leader) {
+        Way::Follow => {
+            let upstream = upstream::followed(turn, cluster, &leader);
+            super::start(turn, Why::StartsStandby { leader }, upstream)
+        }
         Way::WaitForPrimary => Answer::because(Why::WaitsForLeaderToBePrimary { leader }),
         Way::AskHistory => {
             let answer = Answer::because(Why::AsksLeaderHistory { leader: leader.clone() });
-            turn.ask_history(answer, leader)
+            let pause = turn.seen.rules.race_pause();
+            turn.ask_history(answer, Upstream::Member(leader), pause)
         }
         Way::Rewind(fork) => {
             let rewindable = turn.seen.rules.may_rewind && control.rewindable;
             if rewindable && turn.memory.rewind.failures < REWINDS_TRIED {
                 rewind(turn, leader, fork)
             } else {
-                copy(turn, leader)
+                copy(turn, cluster, &leader)
             }
         }
-        Way::Copy => copy(turn, leader),
+        Way::Copy => copy(turn, cluster, &leader),
     }
 }
 
-fn way(turn: &Turn<'_>, cluster: &Cluster, control: &Control, leader: &NodeName) -> Way {
-    if turn.memory.reconciled.as_ref() == Some(leader) {
+fn way(turn: &Turn<'_>, control: &Control, leader: &NodeName) -> Way {
+    let follows = |with: &Upstream| with.member() == Some(leader);
+    if turn.memory.reconciled.as_ref().is_some_and(follows) {
         return Way::Follow;
     }
-    let Some(theirs) = super::super::primary_timeline(cluster, leader) else {
+    let Some(theirs) = super::super::leading_timeline(turn, leader) else {
         return if control.standby { Way::Follow } else { Way::WaitForPrimary };
     };
     if turn.memory.must_rewind {
@@ -67,7 +70,9 @@ fn way(turn: &Turn<'_>, cluster: &Cluster, control: &Control, leader: &NodeName)
         return if control.standby { Way::Follow } else { Way::Copy };
     }
     match &turn.seen.leader_history {
-        LeaderHistory::Known { leader: asked, history } if asked == leader && history.timeline == theirs => {
+        LeaderHistory::Known { of, history, .. }
+            if of.member() == Some(leader) && history.timeline == theirs =>
+        {
             compare(control, history)
         }
         LeaderHistory::Known { .. } | LeaderHistory::Unknown => Way::AskHistory,
@@ -90,18 +95,21 @@ fn compare(control: &Control, history: &History) -> Way {
 
 fn rewind(turn: &Turn<'_>, leader: NodeName, fork: Fork) -> Answer {
     let retry = turn.memory.rewind;
+    let from = Upstream::Member(leader);
     match retry.not_before.filter(|_| !retry.due(turn.now)) {
         Some(at) => Answer::because(Why::RejoinRetryLater { failures: retry.failures, at }).wake_at(at),
-        None => Answer::because(Why::Rewinds { leader: leader.clone(), fork })
-            .act(Action::Begin(Work::Rewind { from: leader, fork })),
+        None => Answer::because(Why::Rewinds { from: from.clone(), fork })
+            .act(Action::Begin(Work::Rewind { from, fork })),
     }
 }
 
-fn copy(turn: &Turn<'_>, leader: NodeName) -> Answer {
+fn copy(turn: &Turn<'_>, cluster: &Cluster, leader: &NodeName) -> Answer {
     let retry = turn.memory.clone;
+    let from = upstream::copied(turn, cluster, leader);
     match retry.not_before.filter(|_| !retry.due(turn.now)) {
         Some(at) => Answer::because(Why::RejoinRetryLater { failures: retry.failures, at }).wake_at(at),
-        None => Answer::because(Why::ClonesDiverged { leader: leader.clone() })
-            .act(Action::Begin(Work::Clone(leader))),
+        None => {
+            Answer::because(Why::ClonesDiverged { from: from.clone() }).act(Action::Begin(Work::Clone(from)))
+        }
     }
 }
