@@ -37,13 +37,13 @@ check: ## formatting, lints, the rules of the house
 # The stories are tests of baton-lab that need the finished binary: they come last and on their own.
 units: ## all tests but the stories
 	@tools/setup test
-	@$(ENV); cargo test --workspace --locked --exclude baton-lab
-	@$(ENV); cargo test --locked -p baton-lab --lib --bins
+	@$(ENV); tools/run-tests --workspace --locked --exclude baton-lab
+	@$(ENV); tools/run-tests --locked -p baton-lab --lib --bins
 
 stories: ## real PostgreSQL, real etcd, the real binary: NAME=part of a story's name runs those
 	@tools/setup test
 	@$(ENV); cargo build --locked -p baton-ctl --bin baton
-	@$(ENV); cargo test --locked -p baton-lab --test stories -- --test-threads=1 $(NAME)
+	@$(ENV); cargo test --locked -p baton-lab --test stories -- --test-threads=2 $(NAME)
 
 lab: stories
 

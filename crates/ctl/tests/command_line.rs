@@ -3,11 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use testbed::free_port;
 
 const BATON: &str = env!("CARGO_BIN_EXE_baton");
 
@@ -38,19 +37,6 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         let _gone = self.process.kill();
         let _reaped = self.process.wait();
-    }
-}
-
-/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
-/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
-fn free_port() -> u16 {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from(number % 22_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

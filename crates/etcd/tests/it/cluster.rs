@@ -4,12 +4,11 @@ use etcd::{Config, Etcd, Keys};
 use etcd_client::{Client, ConnectOptions};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+use testbed::free_port;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use types::Moment;
 
@@ -235,17 +234,4 @@ where
 
 fn free_ports(count: usize) -> Vec<u16> {
     (0..count).map(|_| free_port()).collect()
-}
-
-/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
-/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
-fn free_port() -> u16 {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from(number % 22_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Stories on real parts: real PostgreSQL, real etcd, the real binary. One file per kind of trouble.
 //!
-//! A story fails on any line of WARNING or above of an agent or the router that it did not name beforehand. Stories take turns,
-//! also when the test runner starts them side by side: each has a whole cluster and this machine's few cores to itself.
+//! A story fails on any line of WARNING or above of an agent or the router that it did not name beforehand. No more than
+//! two run at once, whatever the test runner starts side by side: each has a whole cluster.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![expect(

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Generous: a story waits for a condition, and fails only when it never comes.
 pub(crate) const SPAN: Duration = Duration::from_secs(60);
@@ -14,7 +14,8 @@ pub(crate) const SPAN: Duration = Duration::from_secs(60);
 /// Parts of a healthy life: every race has those who come second.
 const USUAL: [&str; 1] = ["another member was faster"];
 
-static TURN: Mutex<()> = Mutex::const_new(());
+/// So many stories run at once: each has a whole cluster, and most of its time it waits for a lease.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A cluster, and what is expected in its logs.
 pub(crate) struct Story {
@@ -22,7 +23,7 @@ pub(crate) struct Story {
     pub(crate) spec: Spec,
     expected: Vec<String>,
     dir: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 /// The watchers and the load of a story.
@@ -41,7 +42,7 @@ pub(crate) fn directory(name: &str) -> PathBuf {
 impl Story {
     /// The turn of this story, and its directory; nothing runs yet.
     pub(crate) async fn prepare(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
-        let turn = TURN.lock().await;
+        let turn = TURNS.acquire().await.unwrap();
         let dir = directory(name);
         // Seen only when the story fails.
         println!("the lab and its logs: {}", dir.display());

@@ -15,13 +15,13 @@ use postgres::installation::{Installation, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+pub use testbed::{free_port, run_as};
 
 /// How long a test waits for something that normally takes a moment.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -61,30 +61,6 @@ pub async fn installation(bin_dir: &Path) -> Installation {
     let mut installation = Installation::find(Some(bin_dir)).await.expect("find PostgreSQL");
     installation.run_as = run_as();
     installation
-}
-
-/// The user and group that PostgreSQL runs as: `postgres` when the test is root, otherwise the test's own.
-pub fn run_as() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").expect("read /etc/passwd");
-    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("there is a user postgres");
-    let mut fields = line.split(':').skip(2).map(|field| field.parse::<u32>().expect("a number"));
-    Some((fields.next().expect("a uid"), fields.next().expect("a gid")))
-}
-
-/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
-/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
-pub fn free_port() -> u16 {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from(number % 22_000).expect("below 22,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Waits until `ready` answers with something; fails the test when that takes longer than [`SOON`].

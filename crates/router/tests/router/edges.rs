@@ -1,9 +1,9 @@
 //! Limits, odd clients, and the end of the router.
 
 use crate::harness::{RunningRouter, World, config, etcd_at, refusal, until};
-use crate::servers::free_port;
 use router::{Error, Router};
 use std::time::Duration;
+use testbed::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use types::Role;

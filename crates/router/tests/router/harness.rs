@@ -1,12 +1,13 @@
 //! One etcd, a few PostgreSQL servers and a router in this process; the test is the agents.
 
-use crate::servers::{EtcdServer, Scratch, Server, Template, free_port};
+use crate::servers::{EtcdServer, Scratch, Server, Template};
 use etcd::{Etcd, Keys, Member, Writable};
 use router::{Config, Role as Serves, Router, Service};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use testbed::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

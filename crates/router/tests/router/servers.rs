@@ -3,37 +3,13 @@
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-
-/// A port that nobody listens on and that nobody is given by chance: below the range from which the kernel takes ports, and each
-/// only once in this process. A port that was free a moment ago is otherwise soon the other end of somebody's connection.
-pub(crate) fn free_port() -> u16 {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(131).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from(number % 22_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// The user and group of `postgres`, when the test is root and PostgreSQL must not be.
-fn run_as() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("there is a user postgres");
-    let mut fields = line.split(':').skip(2).map(|field| field.parse::<u32>().unwrap());
-    Some((fields.next().unwrap(), fields.next().unwrap()))
-}
+use testbed::{free_port, run_as};
 
 /// A directory under `/tmp` that belongs to the user `postgres`.
 pub(crate) struct Scratch(tempfile::TempDir);

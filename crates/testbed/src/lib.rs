@@ -1,0 +1,9 @@
+//! What the tests of several crates need. Tests only: it panics where a test cannot go on.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot set itself up fails")]
+
+mod account;
+mod port;
+
+pub use account::run_as;
+pub use port::free_port;
