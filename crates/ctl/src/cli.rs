@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Reinit(ReinitArgs),
     /// Show the timelines and who led them
     History(HistoryArgs),
+    /// Show how etcd itself is, and what needs attention: space, alarms, compaction, certificates
+    Etcd(EtcdArgs),
     /// Show the dynamic configuration
     ShowConfig(ClusterArg),
     /// Change the dynamic configuration
@@ -287,6 +289,15 @@ pub(crate) struct ReinitArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EtcdArgs {
     #[command(flatten)]
     pub cluster: ClusterArg,
     /// The form of the output

@@ -96,6 +96,11 @@ impl Endpoints {
         self.attempt
     }
 
+    /// The certificate files.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.slots.len()
     }

@@ -18,6 +18,7 @@ mod config;
 mod endpoints;
 mod error;
 mod failure;
+mod health;
 mod keys;
 mod lease;
 mod read;
@@ -29,6 +30,9 @@ mod write;
 
 pub use config::{Config, Credentials, Tls};
 pub use error::{Attempt, Error};
+pub use health::{
+    Alarm, Certificate, Endpoint, Health, Holder, Listed, Status as MemberStatus, Warning, Whole,
+};
 pub use keys::{Key, Keys};
 pub use lease::{Granted, Renewed};
 pub use records::{

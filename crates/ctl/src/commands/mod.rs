@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod daemon;
 pub(crate) mod demo;
 pub(crate) mod edit_config;
+pub(crate) mod etcd;
 pub(crate) mod failover;
 pub(crate) mod history;
 pub(crate) mod list;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: &Cli) -> Outcome {
         Command::Reload(args) => wait(reload::run(&context()?, args, ask)),
         Command::Reinit(args) => wait(reinit::run(&context()?, args, ask)),
         Command::History(args) => wait(history::run(&context()?, args)),
+        Command::Etcd(args) => wait(etcd::run(&context()?, args)),
         Command::ShowConfig(args) => wait(show_config::run(&context()?, args)),
         Command::EditConfig(args) => wait(edit_config::run(&context()?, args, ask)),
         Command::Why(args) => wait(why::run(&context()?, args)),

@@ -2,6 +2,7 @@
 
 pub(crate) mod decisions;
 pub(crate) mod diff;
+pub(crate) mod etcd;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod topology;

@@ -11,6 +11,7 @@
 mod auth;
 mod cluster;
 mod faults;
+mod health;
 mod lease;
 mod lost_answers;
 mod proxy;
