@@ -76,6 +76,7 @@ impl Agent {
         let data_dir = settings.postgresql.data_dir.clone();
         check_data_dir(&data_dir, &installation)?;
         let listener = api::bind(&settings.restapi)?;
+        let tls = api::acceptor(&settings.restapi).map_err(Error::Certificate)?;
         let wake = Wake::default();
         let warden = Arc::new(Warden::open(&data_dir)?);
         let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
@@ -103,6 +104,7 @@ impl Agent {
             orders: orders.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
+            tls: Cell::new(tls),
         });
         api::serve(listener, shared.clone())?;
         if local.adopt().map_err(|error| Error::DataDirectory {
@@ -148,6 +150,7 @@ impl Agent {
             match self.signals.take() {
                 Some(Signal::Detach) => return None,
                 Some(Signal::Reload) => {
+                    self.shared.renew_certificate();
                     self.hands.peers.use_client(http::Client::for_members(&self.settings.ctl));
                     tracing::info!("asked to reload: settings of this file are read at the next start");
                 }
@@ -397,7 +400,7 @@ impl Agent {
                 .as_ref()
                 .map(|address| format!("postgres://{address}/{}", postgresql.database)),
         );
-        member.tags = settings.tags.clone();
+        member.tags = settings.tags.published();
         member.pause = self.dynamic.pause;
         if let Postgres::Running(running) = &seen.postgres {
             let facts = self.hands.local.seen().facts.map(|(facts, _)| facts);

@@ -11,6 +11,8 @@ pub enum Error {
         "listen on {address} for the REST API: {source}; another process uses it, or the address is not of this host"
     )]
     AddressInUse { address: String, source: std::io::Error },
+    #[error("serve the REST API over TLS: could not {0}")]
+    Certificate(#[source] tls::Error),
     #[error("use the data directory {path}: {why}")]
     DataDirectory { path: PathBuf, why: String },
     #[error(

@@ -106,6 +106,11 @@ pub enum SqlError {
     /// What came is not what a PostgreSQL says.
     #[error("understand the answer of {place}: {what}; check that this is a PostgreSQL server")]
     Nonsense { place: String, what: String },
+    /// The two sides cannot agree on an encrypted connection.
+    #[error(
+        "agree with PostgreSQL at {place} on TLS: {what}; check sslmode, sslrootcert, sslcert and sslkey"
+    )]
+    Tls { place: String, what: String },
     /// The server wants something that we do not have.
     #[error("log in to PostgreSQL at {place} as {user}: {what}")]
     Login { place: String, user: String, what: &'static str },
@@ -121,6 +126,7 @@ impl SqlError {
             | SqlError::NoAnswer { .. }
             | SqlError::Lost { .. }
             | SqlError::Nonsense { .. }
+            | SqlError::Tls { .. }
             | SqlError::Login { .. } => None,
         }
     }

@@ -231,6 +231,7 @@ fn is_worth_another(error: &SqlError) -> bool {
         SqlError::Unreachable { .. }
         | SqlError::NoAnswer { .. }
         | SqlError::Nonsense { .. }
+        | SqlError::Tls { .. }
         | SqlError::Login { .. } => false,
     }
 }
@@ -254,6 +255,6 @@ fn judge(error: &SqlError) -> Probe {
             "57014" => Probe::Unresponsive { why },
             _ => Probe::Failed { why },
         },
-        SqlError::Nonsense { .. } | SqlError::Login { .. } => Probe::Failed { why },
+        SqlError::Nonsense { .. } | SqlError::Tls { .. } | SqlError::Login { .. } => Probe::Failed { why },
     }
 }

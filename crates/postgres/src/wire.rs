@@ -1,17 +1,22 @@
 //! The bytes of the PostgreSQL protocol: the socket, the framing, the login.
 //!
 //! ```text
-//! connect ─ StartupMessage ─> [SCRAM | md5 | cleartext | trust] ─> ReadyForQuery
+//! connect ─ [TLS] ─ StartupMessage ─> [SCRAM | md5 | cleartext | trust] ─> ReadyForQuery
 //! ```
 //!
 //! Whatever arrives is treated as hostile: lengths are checked before memory is taken, texts need not be UTF-8, and
 //! nothing here panics.
 
+mod encryption;
+
 use crate::connection::{ConnectTo, Mode, ServerError, SqlError};
 use bytes::BytesMut;
+use encryption::{Binding, Opened, Plan, SslMode};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{
     DataRowBody, ErrorResponseBody, Header, Message, RowDescriptionBody,
 };
@@ -21,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// Longest single message. The longest that we ask for is a timeline history or the facts of a probe.
 const MESSAGE_LIMIT: usize = 4 << 20;
@@ -37,6 +43,7 @@ pub(crate) enum Failure {
     Lost(io::Error),
     Nonsense(String),
     Login(&'static str),
+    Tls(String),
 }
 
 impl Failure {
@@ -47,6 +54,7 @@ impl Failure {
             Failure::Unreachable(source) => SqlError::Unreachable { place, source },
             Failure::Silent => SqlError::NoAnswer { place, within },
             Failure::Login(what) => SqlError::Login { place, user: to.user.clone(), what },
+            Failure::Tls(what) => SqlError::Tls { place, what },
             other => other.after_login(place),
         }
     }
@@ -57,6 +65,7 @@ impl Failure {
             Failure::Refused(answer) => SqlError::Refused { place, answer },
             Failure::Unreachable(source) | Failure::Lost(source) => SqlError::Lost { place, source },
             Failure::Nonsense(what) => SqlError::Nonsense { place, what },
+            Failure::Tls(what) => SqlError::Tls { place, what },
             Failure::Login(what) => SqlError::Nonsense { place, what: what.to_owned() },
             Failure::Silent => SqlError::Lost { place, source: io::ErrorKind::TimedOut.into() },
         }
@@ -66,6 +75,7 @@ impl Failure {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
+impl Stream for TlsStream<TcpStream> {}
 
 /// A socket with a PostgreSQL on its other end.
 pub(crate) struct Wire {
@@ -76,42 +86,77 @@ pub(crate) struct Wire {
     pub(crate) backend_pid: u32,
 }
 
-/// Connects, logs in and waits until the server is ready for the first query.
+/// Connects, logs in and waits until the server is ready for the first query; with TLS as `sslmode` wants it.
 pub(crate) async fn open(to: &ConnectTo, mode: Mode, settings: &[(&str, &str)]) -> Result<Wire, Failure> {
-    let stream = connect(to).await?;
+    if to.host.starts_with('/') {
+        let opened = Opened { stream: by_socket(to).await?, encrypted: false, end_point: None };
+        return start(opened, Binding::Disable, to, mode, settings).await;
+    }
+    let plan = Plan::of(&to.tls)?;
+    let plain = async || {
+        let stream = Box::new(by_address(to).await?);
+        let opened = Opened { stream, encrypted: false, end_point: None };
+        start(opened, plan.binding, to, mode, settings).await
+    };
+    let encrypted = async |must: bool| {
+        let opened = encryption::encrypt(by_address(to).await?, to, &plan, must).await?;
+        start(opened, plan.binding, to, mode, settings).await
+    };
+    match plan.mode {
+        SslMode::Disable => plain().await,
+        SslMode::Demand => encrypted(true).await,
+        SslMode::Allow => match plain().await {
+            Err(Failure::Refused(answer)) if lets_nobody_in(&answer) => encrypted(true).await,
+            other => other,
+        },
+        SslMode::Prefer => match encrypted(false).await {
+            Err(Failure::Tls(_)) => plain().await,
+            Err(Failure::Refused(answer)) if lets_nobody_in(&answer) => plain().await,
+            other => other,
+        },
+    }
+}
+
+/// Whether `pg_hba.conf` may let us in over the other kind of connection.
+fn lets_nobody_in(answer: &ServerError) -> bool {
+    answer.sqlstate == "28000"
+}
+
+async fn start(
+    opened: Opened,
+    binding: Binding,
+    to: &ConnectTo,
+    mode: Mode,
+    settings: &[(&str, &str)],
+) -> Result<Wire, Failure> {
     let mut wire = Wire {
-        stream,
+        stream: opened.stream,
         inbox: BytesMut::new(),
         outbox: BytesMut::new(),
         message_limit: LOGIN_MESSAGE_LIMIT,
         backend_pid: 0,
     };
+    let end_point = opened.end_point.filter(|_| binding != Binding::Disable);
     wire.start_up(to, mode, settings).await?;
-    wire.log_in(to).await?;
+    wire.log_in(to, binding, opened.encrypted, end_point).await?;
     wire.message_limit = MESSAGE_LIMIT;
     Ok(wire)
 }
 
-async fn connect(to: &ConnectTo) -> Result<Box<dyn Stream>, Failure> {
-    if to.host.starts_with('/') {
-        let socket = Path::new(&to.host).join(format!(".s.PGSQL.{}", to.port));
-        return match UnixStream::connect(socket).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            // The queue of a listener that no longer accepts is full: it exists, but it does not answer.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Silent),
-            Err(error) => Err(Failure::Unreachable(error)),
-        };
+async fn by_socket(to: &ConnectTo) -> Result<Box<dyn Stream>, Failure> {
+    let socket = Path::new(&to.host).join(format!(".s.PGSQL.{}", to.port));
+    match UnixStream::connect(socket).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        // The queue of a listener that no longer accepts is full: it exists, but it does not answer.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Silent),
+        Err(error) => Err(Failure::Unreachable(error)),
     }
-    if to
-        .tls
-        .get("sslmode")
-        .is_some_and(|mode| matches!(mode.as_str(), "require" | "verify-ca" | "verify-full"))
-    {
-        return Err(Failure::Login("sslmode demands TLS, which this connection cannot do; use prefer"));
-    }
+}
+
+async fn by_address(to: &ConnectTo) -> Result<TcpStream, Failure> {
     let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(Failure::Unreachable)?;
     stream.set_nodelay(true).map_err(Failure::Lost)?;
-    Ok(Box::new(stream))
+    Ok(stream)
 }
 
 impl Wire {
@@ -138,12 +183,22 @@ impl Wire {
         self.send(|outbox| frontend::startup_message(parameters, outbox)).await
     }
 
-    async fn log_in(&mut self, to: &ConnectTo) -> Result<(), Failure> {
+    async fn log_in(
+        &mut self,
+        to: &ConnectTo,
+        binding: Binding,
+        encrypted: bool,
+        end_point: Option<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        let mut bound = false;
         let mut scram: Option<ScramSha256> = None;
         // A password that was proven to the server is worthless if the server did not prove that it knows it too.
         let mut scram_proven = true;
         for _ in 0..LOGIN_MESSAGES {
             match self.receive().await? {
+                Message::AuthenticationOk if binding == Binding::Require && !bound => {
+                    return Err(Failure::Login("channel_binding is required and the server offers none"));
+                }
                 Message::AuthenticationOk if scram_proven => {}
                 Message::AuthenticationOk => {
                     return Err(Failure::Login("the server did not prove that it knows the password"));
@@ -158,12 +213,10 @@ impl Wire {
                 }
                 Message::AuthenticationSasl(body) => {
                     let offered: Vec<&str> = body.mechanisms().collect().map_err(nonsense)?;
-                    if !offered.contains(&SCRAM_SHA_256) {
-                        return Err(Failure::Login("the server offers no SCRAM-SHA-256"));
-                    }
-                    let state = ScramSha256::new(password(to)?, ChannelBinding::unsupported());
-                    self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out))
-                        .await?;
+                    let (mechanism, channel) = mechanism(&offered, end_point.as_deref(), encrypted)?;
+                    bound = mechanism == SCRAM_SHA_256_PLUS;
+                    let state = ScramSha256::new(password(to)?, channel);
+                    self.send(|out| frontend::sasl_initial_response(mechanism, state.message(), out)).await?;
                     scram = Some(state);
                     scram_proven = false;
                 }
@@ -236,6 +289,23 @@ impl Drop for Wire {
         frontend::terminate(&mut self.outbox);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _ = std::pin::Pin::new(&mut self.stream).poll_write(&mut context, &self.outbox);
+    }
+}
+
+/// The best mechanism of those that are offered, and what it is bound to. That we could have bound it, had the server
+/// offered that, is said as well: somebody in between may have taken the offer out.
+fn mechanism(
+    offered: &[&str],
+    end_point: Option<&[u8]>,
+    encrypted: bool,
+) -> Result<(&'static str, ChannelBinding), Failure> {
+    match end_point.filter(|_| encrypted) {
+        Some(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => {
+            Ok((SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash.to_vec())))
+        }
+        _ if !offered.contains(&SCRAM_SHA_256) => Err(Failure::Login("the server offers no SCRAM-SHA-256")),
+        Some(_) => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
+        None => Ok((SCRAM_SHA_256, ChannelBinding::unsupported())),
     }
 }
 

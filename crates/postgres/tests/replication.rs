@@ -194,6 +194,6 @@ fn at(port: u16) -> ConnectTo {
         password: Some("secret".into()),
         dbname: "postgres".to_owned(),
         application_name: "baton test".to_owned(),
-        tls: std::collections::BTreeMap::new(),
+        tls: [("sslmode".to_owned(), "disable".to_owned())].into(),
     }
 }

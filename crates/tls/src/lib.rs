@@ -9,6 +9,7 @@
 //! Nothing here opens a socket; files are read when a configuration is made, so that a renewed certificate needs only a new
 //! configuration.
 
+mod binding;
 mod ciphers;
 mod client;
 mod error;
@@ -16,6 +17,7 @@ mod identity;
 mod server;
 mod trust;
 
+pub use binding::end_point_hash;
 pub use client::{Trust, client};
 pub use error::Error;
 pub use identity::Identity;

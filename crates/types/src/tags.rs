@@ -94,6 +94,23 @@ impl Tags {
         }
     }
 
+    /// The tags as the member key and the REST API show them: a built-in one that says no is left out, unless a priority
+    /// beside it makes its no a statement.
+    #[must_use]
+    pub fn published(&self) -> Tags {
+        let shown = |name: &str, value: &TagValue| {
+            let priority = match name {
+                "nofailover" => Some("failover_priority"),
+                "nosync" => Some("sync_priority"),
+                "noloadbalance" | "clonefrom" | "nostream" => None,
+                _ => return true,
+            };
+            value.as_bool() != Some(false) || priority.is_some_and(|priority| self.0.contains_key(priority))
+        };
+        let kept = self.0.iter().filter(|(name, value)| shown(name, value));
+        Tags(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     fn priority(&self, name: &str) -> Option<i64> {
         self.0.get(name).and_then(TagValue::as_int)
     }
@@ -105,6 +122,15 @@ mod tests {
 
     fn tags(pairs: &[(&str, TagValue)]) -> Tags {
         Tags(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    }
+
+    #[test]
+    fn a_no_is_published_only_where_it_says_something() {
+        let no = TagValue::Bool(false);
+        let plain = tags(&[("nofailover", no.clone()), ("clonefrom", no.clone()), ("mine", no.clone())]);
+        assert_eq!(plain.published(), tags(&[("mine", no.clone())]));
+        let ranked = tags(&[("nofailover", no), ("failover_priority", TagValue::Int(2))]);
+        assert_eq!(ranked.published(), ranked);
     }
 
     #[test]

@@ -1,22 +1,41 @@
-//! Who may use the verbs that change something: the allowlist, then the credentials, when they are configured.
+//! Who may use the verbs that change something: the allowlist, then the client's certificate, then the credentials, each
+//! where it is configured.
 
-use super::Shared;
 use super::reply::{self, Reply};
+use super::{Caller, Shared};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use std::net::{IpAddr, SocketAddr};
+use settings::{RestApi, VerifyClient};
+use std::net::IpAddr;
+use std::time::Duration;
 
-/// The refusal; `None` when the request may pass.
-pub(super) fn refusal(headers: &HeaderMap, peer: SocketAddr, shared: &Shared) -> Option<Reply> {
+/// A name of the allowlist is looked up within this time.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// The refusal; `None` when the request may pass. `etcd_may_be_away`: an allowlist of
+/// nobody but the members lets everybody pass, because who the members are may not be known.
+pub(super) async fn refusal(
+    headers: &HeaderMap,
+    caller: Caller,
+    shared: &Shared,
+    etcd_may_be_away: bool,
+) -> Option<Reply> {
     let settings = shared.settings();
     let rest = &settings.restapi;
-    let listed = !rest.allowlist.is_empty() || rest.allowlist_include_members;
-    if listed && !allowed(peer.ip(), shared) {
+    let listed = !rest.allowlist.is_empty() || (rest.allowlist_include_members && !etcd_may_be_away);
+    if listed && !allowed(caller.peer.ip().to_canonical(), rest, shared).await {
         return Some(reply::text(StatusCode::FORBIDDEN, "Access is denied"));
     }
-    let credentials = rest.authentication.as_ref()?;
-    let pair = format!("{}:{}", credentials.username, credentials.password.reveal());
-    let expected = format!("Basic {}", base64(pair.as_bytes()));
+    if caller.secure && rest.verify_client != VerifyClient::None && !caller.certificate {
+        return Some(reply::text(StatusCode::FORBIDDEN, "client certificate required"));
+    }
+    credentials(headers, rest)
+}
+
+fn credentials(headers: &HeaderMap, rest: &RestApi) -> Option<Reply> {
+    let wanted = rest.authentication.as_ref()?;
+    let password = wanted.password.reveal().to_owned();
+    let expected = http::Credentials { username: wanted.username.clone(), password }.header();
     let denied = |why: &str| {
         let mut reply = reply::text(StatusCode::UNAUTHORIZED, why);
         let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
@@ -30,43 +49,50 @@ pub(super) fn refusal(headers: &HeaderMap, peer: SocketAddr, shared: &Shared) ->
     }
 }
 
-fn allowed(peer: IpAddr, shared: &Shared) -> bool {
-    let settings = shared.settings();
-    let rest = &settings.restapi;
-    let by_list = rest.allowlist.iter().any(|entry| covers(entry, peer));
+async fn allowed(peer: IpAddr, rest: &RestApi, shared: &Shared) -> bool {
+    let mut entries = rest.allowlist.clone();
     let snapshot = shared.view.borrow().snapshot.clone();
-    let by_member = rest.allowlist_include_members
-        && snapshot.is_some_and(|snapshot| {
-            let hosts = snapshot.members.values().filter_map(|member| host(member.api_url.as_deref()?));
-            hosts.into_iter().any(|host| covers(&host, peer))
-        });
-    by_list || by_member
+    if let Some(snapshot) = snapshot.filter(|_| rest.allowlist_include_members) {
+        let urls = snapshot.members.values().filter_map(|member| member.api_url.as_deref());
+        entries.extend(urls.filter_map(|url| Some(http::Target::parse(url)?.connect_host().to_owned())));
+    }
+    for entry in &entries {
+        let covered = match covers(entry, peer) {
+            Some(covered) => covered,
+            None => has_address(entry, peer).await,
+        };
+        if covered {
+            return true;
+        }
+    }
+    false
 }
 
-fn host(url: &str) -> Option<String> {
-    Some(url.parse::<hyper::Uri>().ok()?.host()?.to_owned())
+/// Whether a host name has this address.
+async fn has_address(name: &str, peer: IpAddr) -> bool {
+    match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((name, 0))).await {
+        Ok(Ok(mut found)) => found.any(|found| found.ip() == peer),
+        Ok(Err(_)) | Err(_) => false,
+    }
 }
 
-/// Whether an entry (an address, a network, or a name) covers this address.
-fn covers(entry: &str, peer: IpAddr) -> bool {
+/// Whether an entry covers this address; `None` when it is neither an address nor a network, but a name.
+fn covers(entry: &str, peer: IpAddr) -> Option<bool> {
     let (address, bits) =
         entry.split_once('/').map_or((entry, None), |(address, bits)| (address, Some(bits)));
-    let Ok(network) = address.trim_matches(['[', ']']).parse::<IpAddr>() else {
-        return std::net::ToSocketAddrs::to_socket_addrs(&(entry, 0))
-            .is_ok_and(|mut found| found.any(|found| found.ip() == peer));
-    };
-    let widest = if network.is_ipv4() { 32 } else { 128 };
+    let network = address.trim_matches(['[', ']']).parse::<IpAddr>().ok()?;
+    let widest: u32 = if network.is_ipv4() { 32 } else { 128 };
     let bits = bits.map_or(Some(widest), |bits| bits.parse().ok()).filter(|bits| *bits <= widest);
-    let Some(bits) = bits else { return false };
+    let Some(bits) = bits else { return Some(false) };
     let shift = widest - bits;
     let top = |value: u128| value.checked_shr(shift).unwrap_or(0);
-    match (network, peer) {
+    Some(match (network, peer) {
         (IpAddr::V4(network), IpAddr::V4(peer)) => {
             top(u32::from(network).into()) == top(u32::from(peer).into())
         }
         (IpAddr::V6(network), IpAddr::V6(peer)) => top(network.into()) == top(peer.into()),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+    })
 }
 
 /// Compares in a time that tells nothing about where the difference is.
@@ -75,36 +101,18 @@ fn same(given: &[u8], expected: &[u8]) -> bool {
         && given.iter().zip(expected).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let word = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4_usize {
-            let digit = DIGITS.get((word >> (18 - 6 * place) & 63) as usize).copied().unwrap_or(b'=');
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{base64, covers};
-
-    #[test]
-    fn base64_pads() {
-        assert_eq!(base64(b"user:pw"), "dXNlcjpwdw==");
-        assert_eq!(base64(b"abc"), "YWJj");
-    }
+    use super::covers;
 
     #[test]
     fn networks_cover_their_addresses() {
-        assert!(covers("10.1.0.0/16", "10.1.2.3".parse().unwrap()));
-        assert!(!covers("10.1.0.0/16", "10.2.2.3".parse().unwrap()));
-        assert!(covers("::1", "::1".parse().unwrap()));
-        assert!(covers("0.0.0.0/0", "8.8.8.8".parse().unwrap()));
-        assert!(!covers("10.1.0.0/99", "10.1.2.3".parse().unwrap()));
+        let covers = |entry: &str, peer: &str| covers(entry, peer.parse().unwrap());
+        assert_eq!(covers("10.1.0.0/16", "10.1.2.3"), Some(true));
+        assert_eq!(covers("10.1.0.0/16", "10.2.2.3"), Some(false));
+        assert_eq!(covers("::1", "::1"), Some(true));
+        assert_eq!(covers("0.0.0.0/0", "8.8.8.8"), Some(true));
+        assert_eq!(covers("10.1.0.0/99", "10.1.2.3"), Some(false));
+        assert_eq!(covers("db1.example", "10.1.2.3"), None);
     }
 }

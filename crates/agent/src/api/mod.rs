@@ -1,20 +1,28 @@
 //! The REST API, on a thread and a runtime of its own: nothing that happens here delays a decision, and the other way round.
 //!
 //! ```text
-//!   accept ─► (full? the connection that has been idle longest goes) ─► request within 5 s ─► route ─► answer, close
+//!   accept ─► (full? the connection that has been idle longest goes) ─► TLS, if configured ─► request within 5 s ─► route
+//!          ─► access, for verbs that change something ─► body ─► handler ─► answer, close
 //! ```
 //! One file per group of endpoints. What is answered is what the agent's tasks found; no health check runs a query.
 
 mod access;
+mod body;
 mod cluster;
 mod config;
 mod health;
+mod listen;
 mod metrics;
 mod order;
+mod query;
 mod reply;
 mod route;
 mod status;
 mod switchover;
+mod tls;
+
+pub(crate) use listen::bind;
+pub(crate) use tls::acceptor;
 
 use crate::error::Error;
 use crate::jobs::Jobs;
@@ -23,15 +31,18 @@ use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::orders::Orders;
 use crate::wake::Cell;
+use ::tls::TlsAcceptor;
 use etcd::{Etcd, View};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use settings::{Dynamic, RestApi, Settings};
+use settings::{Dynamic, Settings};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use types::Moment;
 
@@ -54,6 +65,18 @@ pub(crate) struct Shared {
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,
+    /// The certificate, where there is one.
+    pub tls: Cell<Option<TlsAcceptor>>,
+}
+
+/// Who sent a request, and over what.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub peer: SocketAddr,
+    /// Over TLS.
+    pub secure: bool,
+    /// With a certificate that one of our authorities vouches for.
+    pub certificate: bool,
 }
 
 impl Shared {
@@ -61,15 +84,16 @@ impl Shared {
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.current.get()
     }
-}
 
-/// Takes the address, so that a busy port is known before anything else begins.
-pub(crate) fn bind(rest: &RestApi) -> Result<TcpListener, Error> {
-    let host = if rest.listen_host == "*" { "0.0.0.0" } else { rest.listen_host.as_str() };
-    let listener = TcpListener::bind((host, rest.listen_port))
-        .map_err(|source| Error::AddressInUse { address: rest.listen.clone(), source })?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    /// Reads the certificate again, for connections from now on. One that cannot be used leaves the old one in place.
+    pub(crate) fn renew_certificate(&self) {
+        match acceptor(&self.settings().restapi) {
+            Ok(acceptor) => self.tls.with(|kept| *kept = acceptor),
+            Err(error) => tracing::error!(
+                "failed to {error}; the REST API keeps the certificate it has: correct the file, then reload again"
+            ),
+        }
+    }
 }
 
 /// Serves for as long as the process lives.
@@ -119,19 +143,33 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
-    busy: Arc<AtomicBool>,
-) {
+async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, busy: Arc<AtomicBool>) {
+    let Some(acceptor) = shared.tls.get() else {
+        return answer(stream, Caller { peer, secure: false, certificate: false }, shared, busy).await;
+    };
+    match tokio::time::timeout(REQUEST_WITHIN, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+            answer(stream, Caller { peer, secure: true, certificate }, shared, busy).await;
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "failed to agree on TLS with a client of the REST API")
+        }
+        Err(_) => {}
+    }
+}
+
+async fn answer<S>(stream: S, caller: Caller, shared: Arc<Shared>, busy: Arc<AtomicBool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
     let handler = service_fn(move |request| {
         let (shared, busy) = (shared.clone(), busy.clone());
         async move {
             busy.store(true, Ordering::Relaxed);
-            let answer = route::answer(request, peer, &shared).await;
+            let answer = route::answer(request, caller, &shared).await;
             busy.store(false, Ordering::Relaxed);
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok::<_, std::convert::Infallible>(reply::dress(answer, &shared.settings().restapi, caller.secure))
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -139,8 +177,10 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)
         .keep_alive(false)
+        .auto_date_header(false)
+        .title_case_headers(true)
         .max_buf_size(64 << 10);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), handler).await {
-        tracing::trace!(%error, %peer, "a connection to the REST API ended early");
+        tracing::trace!(%error, peer = %caller.peer, "a connection to the REST API ended early");
     }
 }

@@ -59,7 +59,7 @@ fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, S
             Some("primary" | "master") => holds(status::state_and_role(shared, &seen).1 == "primary"),
             Some("replica") => holds(status::state_and_role(shared, &seen).1 == "replica"),
             Some("standby_leader") => holds(false),
-            _ => Err("role should be one of: primary, standby_leader, replica".to_owned()),
+            _ => Err("PostgreSQL role should be either primary, standby_leader, or replica".to_owned()),
         },
         "restart_pending" => holds(seen.facts.is_some_and(|(facts, _)| !facts.pending_restart.is_empty())),
         "postgres_version" => {

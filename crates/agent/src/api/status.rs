@@ -1,10 +1,11 @@
 //! The body of `GET /patroni` and of every health check. Other members read it in a race for the lead.
 
-use super::Shared;
+use super::{Shared, health};
 use crate::local::{Answer, Seen};
 use etcd::Contact;
 use postgres::probe::Facts;
 use serde_json::{Map, Value, json};
+use settings::SynchronousMode;
 use types::{NodeName, TagValue};
 
 /// State and role in the words of the contract.
@@ -49,6 +50,11 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         postgres(&mut map, facts);
     }
     let view = shared.view.borrow().clone();
+    match health::sync_mode(shared, &view) {
+        SynchronousMode::On if facts.is_some() => map.insert("sync_standby".to_owned(), json!(true)),
+        SynchronousMode::Quorum if facts.is_some() => map.insert("quorum_standby".to_owned(), json!(true)),
+        SynchronousMode::On | SynchronousMode::Quorum | SynchronousMode::Off => None,
+    };
     let dynamic = shared.dynamic.get();
     if dynamic.pause {
         map.insert("pause".to_owned(), json!(true));
@@ -110,8 +116,8 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
     if let Some(timeline) = facts.timeline {
         map.insert("timeline".to_owned(), json!(timeline.0));
     }
-    if facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming") {
-        map.insert("replication_state".to_owned(), json!("streaming"));
+    if let Some(state) = replication_state(facts) {
+        map.insert("replication_state".to_owned(), json!(state));
     }
     if !facts.replication.is_empty() {
         let row = |standby: &postgres::probe::Standby| {
@@ -125,13 +131,19 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
     }
 }
 
+/// Where a standby gets its WAL from: the leader, or the archive when a `restore_command` is there for it.
+pub(super) fn replication_state(facts: &Facts) -> Option<&'static str> {
+    let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+    (facts.in_recovery && streaming).then_some("streaming")
+}
+
 fn tags(shared: &Shared) -> Map<String, Value> {
     let value = |value: &TagValue| match value {
         TagValue::Bool(value) => json!(value),
         TagValue::Int(value) => json!(value),
         TagValue::Text(text) => json!(text),
     };
-    shared.settings().tags.0.iter().map(|(name, tag)| (name.clone(), value(tag))).collect()
+    shared.settings().tags.published().0.iter().map(|(name, tag)| (name.clone(), value(tag))).collect()
 }
 
 fn timestamp(micros: i64) -> Option<String> {

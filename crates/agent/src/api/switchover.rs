@@ -33,7 +33,7 @@ struct Wish {
 
 /// Writes the wish, if it can come true, and waits for what comes of it.
 pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind) -> Reply {
-    let Some(body) = body else { return reply::bare(StatusCode::BAD_REQUEST) };
+    let Some(body) = body else { return reply::error(StatusCode::BAD_REQUEST, "the request needs a body") };
     let name = |key: &str| {
         let text = body.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
         text.map(NodeName::from)
@@ -205,6 +205,6 @@ pub(super) async fn flush(shared: &Arc<Shared>) -> Reply {
     };
     match shared.etcd.clear_failover(planned.mod_revision, by).await {
         Ok(()) => reply::text(StatusCode::OK, "scheduled switchover deleted"),
-        Err(_) => reply::bare(StatusCode::CONFLICT),
+        Err(_) => reply::error(StatusCode::CONFLICT, "the schedule has changed at the same moment"),
     }
 }
