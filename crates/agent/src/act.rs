@@ -11,11 +11,12 @@ use crate::timelines;
 use crate::upstream::Sender;
 use anyhow::{Context, bail};
 use etcd::{Etcd, Snapshot, Writable};
+use ha::sync_quorum::Promise;
 use ha::{Action, Authority, ExitWhy, Upstream, Work};
 use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{LeaseId, Moment, Term, Timeline};
+use types::{LeaseId, Moment, StandbyNames, Term, Timeline};
 
 /// A guard is in its place within this time.
 const GUARD_WITHIN: Duration = Duration::from_millis(500);
@@ -80,7 +81,7 @@ impl Hands {
                 self.local.is_known().await?;
             }
             Action::RemoveInitialize => self.etcd.delete_initialize(by).await?,
-            Action::AcquireLeader => self.acquire(by).await?,
+            Action::AcquireLeader => self.acquire(turn).await?,
             Action::AdoptLeader(term) => self.adopt(*term, by).await?,
             Action::ReleaseLeader(term) => {
                 self.keeper.gave_lead_back();
@@ -110,6 +111,9 @@ impl Hands {
             }
             Action::WithdrawWritable(term) => self.etcd.delete_writable(*term, by).await?,
             Action::ClearFailover(revision) => self.etcd.clear_failover(*revision, by).await?,
+            Action::PutSync { promise, over, term } => self.put_sync(promise, *over, *term, by).await?,
+            Action::DeleteSync { over, term } => self.etcd.delete_sync(*over, *term, by).await?,
+            Action::SetSynchronous(names) => self.set_synchronous(names.clone(), turn).await?,
             Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
             Action::ReadLeaderHistory(of) => self.read_history(of, turn)?,
             Action::ArmGuard(term) => self.arm(*term).await?,
@@ -139,9 +143,11 @@ impl Hands {
             .ok_or_else(|| NotYet("use the lease: there is none at the moment".to_owned()))?)
     }
 
-    async fn acquire(&self, by: Moment) -> anyhow::Result<()> {
-        let lease = self.lease()?;
-        let Some(term) = self.etcd.acquire_leader(&self.settings.name, lease, by).await? else {
+    async fn acquire(&self, turn: &Turn) -> anyhow::Result<()> {
+        let (lease, me) = (self.lease()?, &self.settings.name);
+        let sync = turn.snapshot.as_ref().and_then(|snapshot| snapshot.sync.as_ref());
+        let sync = sync.map_or(0, |sync| sync.mod_revision);
+        let Some(term) = self.etcd.acquire_leader_over(me, lease, sync, turn.by).await? else {
             bail!(Faster("take the lead"));
         };
         self.keeper.took_lead(lease, term);
@@ -210,6 +216,27 @@ impl Hands {
         });
         let written = tokio::time::timeout(Duration::from_secs(10), write).await;
         Ok(written.context("write PostgreSQL's configuration: the disk does not answer")???)
+    }
+
+    async fn put_sync(&self, promise: &Promise, over: i64, term: Term, by: Moment) -> anyhow::Result<()> {
+        let sync = etcd::Sync {
+            leader: Some(self.settings.name.clone()),
+            quorum: u32::try_from(promise.quorum).unwrap_or(u32::MAX),
+            sync_standby: promise.voters.iter().cloned().collect(),
+            mod_revision: 0,
+        };
+        self.etcd.put_sync(&sync, Some(over), term, by).await?;
+        Ok(())
+    }
+
+    /// A running primary takes the names up at once; one that starts, or is promoted, with its configuration.
+    async fn set_synchronous(&self, names: Option<StandbyNames>, turn: &Turn) -> anyhow::Result<()> {
+        self.local.names().choose(names);
+        if self.local.is_primary() {
+            self.configure(As::Primary, turn).await?;
+            self.local.reload_for_names()?;
+        }
+        Ok(())
     }
 
     async fn start(&self, role: As, turn: &Turn) -> anyhow::Result<()> {

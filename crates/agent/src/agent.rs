@@ -87,6 +87,7 @@ impl Agent {
         let (view, watcher) = etcd::watch(etcd.clone());
         let (config, config_revision) = (initial_config(&settings, local.data_dir()), 0);
         let dynamic = Arc::new(settings::dynamic(&config, false).0);
+        local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
         let publisher = Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone());
@@ -240,6 +241,7 @@ impl Agent {
             authority: self.hands.keeper.authority(),
             data: local.data(),
             postgres,
+            replication: observe::replication(local),
             job: self.hands.jobs.running(),
             finished: self.hands.jobs.take_finished(),
             guard: self.hands.warden.state(),
@@ -304,11 +306,6 @@ impl Agent {
         for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
             tracing::warn!("dynamic configuration: {warning}");
         }
-        if dynamic.synchronous_mode != settings::SynchronousMode::Off {
-            tracing::warn!(
-                "dynamic configuration: synchronous_mode is not managed yet; commits wait for standbys only if you set synchronous_standby_names yourself"
-            );
-        }
         if dynamic.failsafe_mode {
             tracing::warn!(
                 "dynamic configuration: failsafe_mode is not there yet; a primary stops when its lease ends"
@@ -318,6 +315,7 @@ impl Agent {
             tracing::info!(revision = config.mod_revision, "took up the dynamic configuration");
         }
         self.config = kept;
+        self.hands.local.names().set_rules(observe::synchronous(&dynamic));
         self.dynamic = Arc::new(dynamic);
         self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
         let path = dynamic_file(self.hands.local.data_dir());

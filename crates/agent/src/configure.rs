@@ -66,7 +66,13 @@ pub(crate) fn write(
         As::Primary => None,
         As::Standby(sender) => Some(follow(settings, effective, sender)?),
     };
+    // Of two writers the later one must know the later names.
+    let _one_at_a_time = local.names().writing();
     let mut parameters = effective.parameters.clone();
+    if let Some(names) = local.names().value(matches!(role, As::Primary), local.shown_names()) {
+        parameters.retain(|name, _| !name.eq_ignore_ascii_case("synchronous_standby_names"));
+        parameters.insert("synchronous_standby_names".to_owned(), names);
+    }
     // A standby that finds no slot at a new leader yet tries again at once, not after PostgreSQL's 5 seconds.
     parameters.entry("wal_retrieve_retry_interval".to_owned()).or_insert_with(|| "500ms".to_owned());
     if let Some(directory) = &settings.postgresql.unix_socket_directory {

@@ -6,6 +6,8 @@
 //! ```
 //! No call into PostgreSQL or its disk is made by the loop itself: it looks at what these tasks found.
 
+use crate::senders::Senders;
+use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
 use ha::Data;
 use postgres::connection::ConnectTo;
@@ -20,9 +22,12 @@ use tokio::sync::watch;
 use types::{Lsn, Moment, Timeline};
 
 const STEADY: Duration = Duration::from_secs(1);
+/// A standby that comes is waited for by commits, or even by all of them.
+const STEADY_SYNCHRONOUS: Duration = Duration::from_millis(250);
 const HOT: Duration = Duration::from_millis(20);
 /// A change that was asked for is expected within this time.
 const HOT_FOR: Duration = Duration::from_secs(60);
+const HOT_FOR_NAMES: Duration = Duration::from_secs(2);
 const PROBE_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What the prober found last.
@@ -83,6 +88,8 @@ struct Inner {
     seen: watch::Sender<Seen>,
     poke: Wake,
     hot_until: Cell<Moment>,
+    names: SyncNames,
+    senders: Senders,
 }
 
 impl Local {
@@ -93,6 +100,7 @@ impl Local {
         wake: Wake,
     ) -> Local {
         let log_file = beside(&data_dir, "log");
+        let poke = Wake::default();
         Local {
             inner: Arc::new(Inner {
                 installation,
@@ -106,7 +114,9 @@ impl Local {
                 segment_size: Cell::new(16 << 20),
                 newborn: Cell::new(false),
                 seen: watch::Sender::new(Seen::default()),
-                poke: Wake::default(),
+                senders: Senders::new(poke.clone()),
+                names: SyncNames::default(),
+                poke,
                 hot_until: Cell::new(Moment::default()),
             }),
         }
@@ -159,6 +169,32 @@ impl Local {
     pub(crate) fn expect_change(&self) {
         self.inner.hot_until.with(|until| *until = clock::now().after(HOT_FOR));
         self.inner.poke.wake();
+    }
+
+    /// Whose confirmation commits shall wait for.
+    pub(crate) fn names(&self) -> &SyncNames {
+        &self.inner.names
+    }
+
+    /// Whose confirmation commits wait for, as the running PostgreSQL shows it.
+    pub(crate) fn shown_names(&self) -> Option<String> {
+        let (facts, _) = self.seen().facts?;
+        (!facts.in_recovery).then(|| facts.synchronous_standby_names.clone())
+    }
+
+    /// Whether a primary runs here.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.life().postmaster.is_some() && self.seen().facts.is_some_and(|(facts, _)| !facts.in_recovery)
+    }
+
+    /// Makes a primary take up new names; that shows within moments.
+    pub(crate) fn reload_for_names(&self) -> Result<(), postgres::Error> {
+        let Some(postmaster) = self.life().postmaster else { return Ok(()) };
+        postmaster.reload()?;
+        let hot = clock::now().after(HOT_FOR_NAMES);
+        self.inner.hot_until.with(|until| *until = hot.max(*until));
+        self.inner.poke.wake();
+        Ok(())
     }
 
     /// Takes up a postmaster that runs on the data directory already.
@@ -315,7 +351,8 @@ impl Local {
                 self.inner.seen.send_modify(|seen| seen.asked = clock::now());
             }
             let hot = clock::now() < self.inner.hot_until.get();
-            let rest = if hot { HOT } else { STEADY };
+            let steady = if self.inner.names.managed() { STEADY_SYNCHRONOUS } else { STEADY };
+            let rest = if hot { HOT } else { steady };
             let _ = tokio::time::timeout(rest, self.inner.poke.changed()).await;
         }
     }
@@ -332,6 +369,7 @@ impl Local {
         match answer {
             Probe::Running(mut facts) => {
                 self.note_role(!facts.in_recovery);
+                self.inner.senders.watch(facts.replication.iter().map(|standby| standby.pid));
                 if facts.in_recovery {
                     facts.timeline = self.standby_timeline(&facts, &old).await;
                 }
@@ -377,14 +415,18 @@ impl Local {
     }
 }
 
-/// In recovery, on which timeline, streaming, and with how many standbys.
-type Shape = (Answer, Option<(bool, Option<Timeline>, bool, usize)>);
+/// In recovery, on which timeline, streaming; who streams from here, and whose confirmation commits wait for.
+type Shape = (Answer, Option<(bool, Option<Timeline>, bool, Vec<(String, Option<String>)>, String)>);
 
 /// What of an answer makes a difference to a decision.
 fn shape(seen: &Seen) -> Shape {
     let facts = seen.facts.as_ref().map(|(facts, _)| {
         let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
-        (facts.in_recovery, facts.timeline, streaming, facts.replication.len())
+        let standby =
+            |standby: &postgres::probe::Standby| (standby.application_name.clone(), standby.state.clone());
+        let standbys = facts.replication.iter().map(standby).collect();
+        let names = facts.synchronous_standby_names.clone();
+        (facts.in_recovery, facts.timeline, streaming, standbys, names)
     });
     (seen.now, facts)
 }

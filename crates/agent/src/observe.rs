@@ -4,14 +4,14 @@ use crate::keeper::Lease;
 use crate::local::{Answer, Local};
 use etcd::{Contact, Snapshot, View};
 use ha::{
-    Cluster, Control, Data, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Rules, Running,
-    Writable,
+    Cluster, Control, Data, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Replication,
+    Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable, sync_quorum::Promise,
 };
 use postgres::data_dir::DataDir;
 use postgres::probe::Facts;
-use settings::{Dynamic, Settings};
+use settings::{Dynamic, Settings, SynchronousMode};
 use std::time::Duration;
-use types::{Moment, NodeName, PostgresState, Role, Term, Timeline};
+use types::{Moment, NodeName, PostgresState, Role, StandbyNames, Term, Timeline};
 
 /// The data directory; and what is wrong with it when it cannot be used.
 pub(crate) fn data(found: DataDir) -> (Data, Option<String>) {
@@ -50,6 +50,22 @@ pub(crate) fn running(facts: &Facts, upstream: Option<ha::Upstream>) -> Running 
     } else {
         Running::Primary { timeline, lsn: facts.flush_lsn.unwrap_or_default() }
     }
+}
+
+/// Who streams from the running primary.
+pub(crate) fn replication(local: &Local) -> Option<Replication> {
+    let (facts, asked) = local.seen().facts.filter(|(facts, _)| !facts.in_recovery)?;
+    let standby = |standby: &postgres::probe::Standby| Standby {
+        name: NodeName::from(standby.application_name.as_str()),
+        streaming: standby.state.as_deref() == Some("streaming"),
+        flushed: standby.flush_lsn.unwrap_or_default(),
+    };
+    Some(Replication {
+        asked,
+        names: StandbyNames::parse(&facts.synchronous_standby_names),
+        settled: facts.checkpointer_rests,
+        standbys: facts.replication.iter().map(standby).collect(),
+    })
 }
 
 /// The process.
@@ -103,6 +119,14 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
             waits: failover.scheduled_at.as_deref().is_some_and(waits),
             revision: failover.mod_revision,
         }),
+        sync: snapshot.sync.as_ref().map(|sync| SyncKey {
+            leader: sync.leader.clone(),
+            promise: Promise {
+                voters: sync.sync_standby.iter().cloned().collect(),
+                quorum: sync.quorum as usize,
+            },
+            revision: sync.mod_revision,
+        }),
         writable: snapshot.writable.as_ref().map(|writable| Writable {
             name: writable.name.clone(),
             term: writable.term,
@@ -139,6 +163,7 @@ fn member(found: &etcd::Member) -> Member {
         nofailover: found.tags.nofailover(),
         clonefrom: found.tags.clonefrom(),
         replicatefrom: found.tags.replicatefrom().map(NodeName::from),
+        sync_priority: if found.tags.nosync() { 0 } else { found.tags.sync_priority() },
         timeline: found.timeline,
         lsn: found.xlog_location,
     }
@@ -149,6 +174,22 @@ fn waits(scheduled_at: &str) -> bool {
     match scheduled_at.parse::<jiff::Timestamp>() {
         Ok(at) => jiff::Timestamp::try_from(clock::wall()).is_ok_and(|now| now < at),
         Err(_) => true,
+    }
+}
+
+/// Which standbys commits wait for; in a standby cluster there are no commits.
+pub(crate) fn synchronous(dynamic: &Dynamic) -> Synchronous {
+    let mode = match dynamic.synchronous_mode {
+        _ if dynamic.standby_cluster.is_some() => SyncMode::Off,
+        SynchronousMode::Off => SyncMode::Off,
+        SynchronousMode::On => SyncMode::On,
+        SynchronousMode::Quorum => SyncMode::Quorum,
+    };
+    Synchronous {
+        mode,
+        strict: dynamic.synchronous_mode_strict,
+        count: dynamic.synchronous_node_count as usize,
+        maximum_lag: dynamic.maximum_lag_on_syncnode,
     }
 }
 
@@ -177,5 +218,6 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
         may_rewind: settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind),
         may_copy_without_leader: listed.is_some_and(|names| names.iter().any(needs_no_leader)),
         standby_cluster: dynamic.standby_cluster.is_some(),
+        synchronous: synchronous(dynamic),
     }
 }

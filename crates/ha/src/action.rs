@@ -1,9 +1,10 @@
 //! What a decision asks the agent to do. Actions are quick: they write a key, send a signal or begin a job, and what came of
 //! them is seen in the next observation.
 
+use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use std::fmt;
-use types::{Lsn, NodeName, SystemId, Term, Timeline};
+use types::{Lsn, NodeName, StandbyNames, SystemId, Term, Timeline};
 
 /// One thing to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -26,6 +27,12 @@ pub enum Action {
     WithdrawWritable(Term),
     /// Empty `/failover` if it still has this revision.
     ClearFailover(i64),
+    /// Write `/sync` with this member as the leader, over this revision of it (0: it does not exist).
+    PutSync { promise: Promise, over: i64, term: Term },
+    /// Remove `/sync` if it still has this revision.
+    DeleteSync { over: i64, term: Term },
+    /// Let commits wait for these; `None` leaves `synchronous_standby_names` to the user's configuration.
+    SetSynchronous(Option<StandbyNames>),
     /// Ask these members for their role and position, all at once.
     AskPeers(Vec<NodeName>),
     /// Read the history of its timeline from whom we follow.
@@ -69,6 +76,18 @@ impl fmt::Display for Action {
             }
             Action::WithdrawWritable(term) => write!(f, "withdraw the announcement of writes of term {term}"),
             Action::ClearFailover(_) => f.write_str("clear the switchover in etcd"),
+            Action::PutSync { promise, .. } if promise.voters.is_empty() => {
+                f.write_str("write into /sync that nobody else may be promoted")
+            }
+            Action::PutSync { promise, .. } => {
+                let voters: Vec<NodeName> = promise.voters.iter().cloned().collect();
+                write!(f, "write into /sync that {} may be promoted", listed(&voters))
+            }
+            Action::DeleteSync { .. } => f.write_str("remove /sync"),
+            Action::SetSynchronous(None) => {
+                f.write_str("leave synchronous_standby_names to the configuration")
+            }
+            Action::SetSynchronous(Some(names)) => write!(f, "set synchronous_standby_names to '{names}'"),
             Action::AskPeers(names) => write!(f, "ask {}", listed(names)),
             Action::ReadLeaderHistory(name) => write!(f, "read the timeline history of {name}"),
             Action::ArmGuard(term) => write!(f, "arm the guard for term {term}"),

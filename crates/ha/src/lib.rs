@@ -30,16 +30,17 @@ mod observation;
 mod reason;
 mod rules;
 mod standing;
+pub mod sync_quorum;
 mod upstream;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
-pub use memory::{Announced, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy};
+pub use memory::{Announced, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy, SyncChange, SyncSent};
 pub use observation::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
-    LeaderHistory, LeaderKey, Member, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres, Running,
-    Writable,
+    LeaderHistory, LeaderKey, Member, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
+    Replication, Running, Standby, SyncKey, Writable,
 };
 pub use reason::{Reason, Refusal};
-pub use rules::Rules;
+pub use rules::{Rules, SyncMode, Synchronous};
 pub use upstream::Upstream;

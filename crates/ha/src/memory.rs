@@ -2,8 +2,9 @@
 
 use crate::action::StopMode;
 use crate::observation::Order;
+use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
-use types::{Moment, NodeName, Term, Timeline};
+use types::{Lsn, Moment, NodeName, StandbyNames, Term, Timeline};
 
 /// At most this many crashes are remembered.
 pub(crate) const CRASHES_KEPT: usize = 8;
@@ -61,6 +62,33 @@ pub struct Memory {
     pub created: bool,
     /// The last WAL of our primary was given to the archive, or could not be.
     pub tail_archived: bool,
+    /// The change of the synchronous standbys under way.
+    pub sync: SyncChange,
+    /// Since when we ask the leader not to count on us as a synchronous standby.
+    pub leaving_sync: Option<Moment>,
+}
+
+/// How far a change of the synchronous standbys has come.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct SyncChange {
+    /// We have written `/sync` in this term: a request of an earlier life of this agent can no longer change it.
+    pub term: Option<Term>,
+    /// What was written last and is not seen yet.
+    pub sent: Option<SyncSent>,
+    /// The names that were asked for last, and when.
+    pub asked: Option<(StandbyNames, Moment)>,
+    /// Where PostgreSQL was when they were certainly in effect.
+    pub barrier: Option<Lsn>,
+}
+
+/// A value of `/sync` on its way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SyncSent {
+    pub term: Term,
+    pub promise: Promise,
+    /// The revision of the key that it replaces; 0: none.
+    pub over: i64,
+    pub at: Moment,
 }
 
 /// An announcement that PostgreSQL accepts writes.

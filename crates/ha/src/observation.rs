@@ -2,9 +2,10 @@
 
 use crate::action::Work;
 use crate::rules::Rules;
+use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use std::collections::BTreeMap;
-use types::{History, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
+use types::{History, Lsn, Moment, NodeName, StandbyNames, SystemId, Tags, Term, Timeline};
 
 /// Everything a turn starts from.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -23,6 +24,8 @@ pub struct Observation {
     pub data: Data,
     /// Our PostgreSQL.
     pub postgres: Postgres,
+    /// Who streams from our running PostgreSQL.
+    pub replication: Option<Replication>,
     /// The running job.
     pub job: Job,
     /// A job that ended since the last turn.
@@ -69,6 +72,7 @@ pub struct Cluster {
     /// The position the last leader reported.
     pub optime: Option<Lsn>,
     pub failover: Option<Failover>,
+    pub sync: Option<SyncKey>,
     /// Who announced that it accepts writes, in which term.
     pub writable: Option<Writable>,
     /// The member that announced this last; it outlives that member's lease.
@@ -118,8 +122,18 @@ pub struct Member {
     pub clonefrom: bool,
     /// The member it follows instead of the leader.
     pub replicatefrom: Option<NodeName>,
+    /// Among those that could be synchronous standbys the largest are; 0: never.
+    pub sync_priority: i64,
     pub timeline: Option<Timeline>,
     pub lsn: Option<Lsn>,
+}
+
+/// `/sync`: who may be promoted without a loss. It counts only while it names a leader.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SyncKey {
+    pub leader: Option<NodeName>,
+    pub promise: Promise,
+    pub revision: i64,
 }
 
 /// `/failover`: a wish for a switchover (`leader` named) or a failover.
@@ -225,6 +239,28 @@ pub enum Running {
     },
 }
 
+/// Who streams from a running PostgreSQL, and whose confirmation its commits wait for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Replication {
+    /// When PostgreSQL was asked.
+    pub asked: Moment,
+    /// As PostgreSQL shows it.
+    pub names: StandbyNames,
+    /// Whether its checkpointer, which puts a change of the names into effect, had nothing else to do.
+    pub settled: bool,
+    pub standbys: Vec<Standby>,
+}
+
+/// One that streams from here, by the name it gave.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Standby {
+    pub name: NodeName,
+    /// It has caught up and streams.
+    pub streaming: bool,
+    /// What it has on its disk.
+    pub flushed: Lsn,
+}
+
 /// The running job.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Job {
@@ -280,6 +316,25 @@ pub struct PeerFacts {
 pub enum LeaderHistory {
     Unknown,
     Known { of: Upstream, history: History, asked: Moment },
+}
+
+impl SyncKey {
+    /// Whether it names this member as a standby that may be promoted.
+    #[must_use]
+    pub fn lists(&self, name: &NodeName) -> bool {
+        self.promise.voters.iter().any(|voter| same(voter, name))
+    }
+
+    /// Whether it names this member as the leader.
+    #[must_use]
+    pub fn is_led_by(&self, name: &NodeName) -> bool {
+        self.leader.as_ref().is_some_and(|leader| same(leader, name))
+    }
+}
+
+/// Names compare without regard to case in `/sync` and `synchronous_standby_names`.
+pub(crate) fn same(one: &NodeName, other: &NodeName) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 /// What a person asked this agent to do.

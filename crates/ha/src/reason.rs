@@ -2,7 +2,7 @@
 
 use crate::duties::{
     bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, lead_standby_cluster, race, recover,
-    refuse_foreign_data, stand_still, step_aside, survive_without_etcd, wait_for_job,
+    refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, Timeline};
@@ -69,6 +69,8 @@ reasons! {
     LeadStandbyCluster => lead_standby_cluster, "lead standby cluster";
     /// This member leads.
     Lead => lead, "lead";
+    /// The synchronous standbys change.
+    Synchronize => synchronize, "synchronize";
     /// Nobody leads.
     Race => race, "race";
     /// Another member leads.
@@ -85,6 +87,8 @@ pub enum Refusal {
     Unprotected,
     ClusterUnknown,
     NotOurCluster,
+    NotSynchronous { leader: NodeName },
+    TooFewVotes { votes: usize, wanted: usize },
     BehindTooFar { by: u64, limit: u64 },
     OldTimeline { mine: Timeline, newest: Timeline },
     Diverged { timeline: Timeline, lsn: Lsn, end: Lsn },
@@ -111,6 +115,8 @@ impl fmt::Display for Refusal {
             Refusal::Unprotected => f.write_str("its watchdog is required and does not work"),
             Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
             Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
+            Refusal::NotSynchronous { leader } => write!(f, "it is not among the synchronous standbys of {leader} in /sync, so it may lack commits that were acknowledged; a person can order a failover to it and accept that"),
+            Refusal::TooFewVotes { votes, wanted } => write!(f, "only {votes} of the synchronous standbys in /sync can be seen not to be ahead, itself included, and {wanted} are needed to be sure that no acknowledged commit is lost; bring more of them back, or order a failover and accept the loss"),
             Refusal::BehindTooFar { by, limit } => write!(f, "it is {by} bytes behind the last known position of the leader; maximum_lag_on_failover allows {limit}"),
             Refusal::OldTimeline { mine, newest } => write!(f, "it is on timeline {mine} and the cluster is on {newest}, which check_timeline or a switchover asks for"),
             Refusal::Diverged { timeline, lsn, end } => write!(f, "it has WAL of timeline {timeline} up to {lsn}, but the cluster left that timeline at {end}: its data have diverged"),

@@ -23,12 +23,37 @@ pub struct Rules {
     pub primary_stop_timeout: Duration,
     /// This member may create a new cluster.
     pub may_bootstrap: bool,
+    /// Whether commits wait for standbys.
+    pub synchronous: Synchronous,
     /// A diverged data directory may be rewound (else it is kept aside and cloned anew).
     pub may_rewind: bool,
     /// A method to create a replica needs no leader (`no_leader`).
     pub may_copy_without_leader: bool,
     /// The whole cluster follows a remote one: its leader is a standby.
     pub standby_cluster: bool,
+}
+
+/// Which standbys commits wait for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Synchronous {
+    pub mode: SyncMode,
+    /// Commits wait even when no standby is there.
+    pub strict: bool,
+    /// For so many standbys, if there are so many.
+    pub count: usize,
+    /// A standby further behind than so many bytes is not waited for.
+    pub maximum_lag: Option<u64>,
+}
+
+/// `synchronous_mode`
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum SyncMode {
+    #[default]
+    Off,
+    /// For a few chosen ones, each of which may be promoted.
+    On,
+    /// For any few; an election needs so many votes that one of them is among the voters.
+    Quorum,
 }
 
 impl Rules {

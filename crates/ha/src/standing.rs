@@ -4,8 +4,11 @@
 //! leader. WAL beyond the point where the cluster left its timeline is not part of the cluster's history at all.
 
 use crate::decision::Turn;
-use crate::observation::{Cluster, Failover, Guard, Observation, PeerAnswer, PeerFacts, Postgres, Running};
+use crate::observation::{
+    Cluster, Failover, Guard, Observation, PeerAnswer, PeerFacts, Postgres, Running, SyncKey, same,
+};
 use crate::reason::Refusal;
+use crate::rules::SyncMode;
 use types::{Lsn, NodeName, Timeline};
 
 /// The members that can be asked.
@@ -47,6 +50,48 @@ pub(crate) fn unguarded(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     (!ended).then(|| Refusal::UnguardedPrimary { peer: last.name.clone() })
 }
 
+/// `/sync`, while it says who may be promoted.
+pub(crate) fn synchronous<'a>(seen: &Observation, cluster: &'a Cluster) -> Option<&'a SyncKey> {
+    let key = cluster.sync.as_ref().filter(|key| key.leader.is_some())?;
+    (seen.rules.synchronous.mode != SyncMode::Off).then_some(key)
+}
+
+/// The same, unless a person ordered a failover to this member, whatever it may lack.
+fn binding<'a>(seen: &Observation, cluster: &'a Cluster) -> Option<&'a SyncKey> {
+    let failover = cluster.failover.as_ref();
+    let accepted = named_candidate(seen, failover) && failover.is_some_and(|wish| wish.leader.is_none());
+    synchronous(seen, cluster).filter(|_| !accepted)
+}
+
+/// In the mode `on` only those that `/sync` names may lead.
+fn unlisted(seen: &Observation, key: &SyncKey) -> Option<Refusal> {
+    let listed = key.lists(&seen.me) || key.is_led_by(&seen.me);
+    let leader = key.leader.clone().filter(|_| seen.rules.synchronous.mode == SyncMode::On && !listed)?;
+    Some(Refusal::NotSynchronous { leader })
+}
+
+/// Those whose position counts against `/sync`: so many that every acknowledged commit is among what they have.
+fn too_few_votes(
+    turn: &Turn<'_>,
+    cluster: &Cluster,
+    key: &SyncKey,
+    mine: (Timeline, Lsn),
+) -> Option<Refusal> {
+    if key.is_led_by(&turn.seen.me) {
+        return None;
+    }
+    let not_ahead = |voter: &&NodeName| match answer(turn, voter) {
+        Some(PeerAnswer::Said(facts)) => facts.timeline.is_some_and(|theirs| {
+            off_the_line(cluster, theirs, facts.lsn).is_none() && (theirs, facts.lsn) <= mine
+        }),
+        Some(PeerAnswer::Silent) | None => false,
+    };
+    let others = key.promise.voters.iter().filter(|voter| !same(voter, &turn.seen.me));
+    let votes = others.filter(not_ahead).count() + usize::from(key.lists(&turn.seen.me));
+    let wanted = key.promise.quorum + 1;
+    (votes < wanted).then_some(Refusal::TooFewVotes { votes, wanted })
+}
+
 /// What speaks against this member as a leader, without asking anybody.
 pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     if turn.seen.tags.nofailover() {
@@ -68,6 +113,10 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if let Some(refusal) = off_the_line(cluster, timeline, lsn) {
         return Some(refusal);
     }
+    let sync = binding(turn.seen, cluster);
+    if let Some(refusal) = sync.and_then(|key| unlisted(turn.seen, key)) {
+        return Some(refusal);
+    }
     // A person who names a member has seen how far behind it is.
     let named = named_candidate(turn.seen, cluster.failover.as_ref());
     // The timelines of a standby cluster are counted by the remote one.
@@ -77,7 +126,8 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     }
     let by = cluster.optime.map_or(0, |optime| optime.bytes_since(lsn));
     let limit = turn.seen.rules.maximum_lag_on_failover;
-    (by > limit && !named).then_some(Refusal::BehindTooFar { by, limit })
+    // What `/sync` promises it has, however much the leader wrote that nobody confirmed.
+    (by > limit && !named && sync.is_none()).then_some(Refusal::BehindTooFar { by, limit })
 }
 
 /// What the peers' answers say against this member.
@@ -87,9 +137,19 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
         turn.memory.race.is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
     let stepping_down = cluster.failover.as_ref().and_then(|failover| failover.leader.as_ref());
     let named = named_candidate(turn.seen, cluster.failover.as_ref());
+    let sync = binding(turn.seen, cluster);
     for (name, member) in &cluster.members {
         if *name == turn.seen.me || Some(name) == stepping_down {
             continue;
+        }
+        // One that could not lead itself may be ahead by what was never acknowledged.
+        if sync.is_some_and(|key| !key.lists(name) && !key.is_led_by(name)) {
+            match answer(turn, name) {
+                Some(PeerAnswer::Said(facts)) if facts.primary => {
+                    return Some(Refusal::PeerIsPrimary { peer: name.clone() });
+                }
+                Some(PeerAnswer::Said(_) | PeerAnswer::Silent) | None => continue,
+            }
         }
         let refusal = match answer(turn, name) {
             Some(PeerAnswer::Said(facts)) => {
@@ -108,7 +168,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
             return refusal;
         }
     }
-    None
+    sync.and_then(|key| too_few_votes(turn, cluster, key, (timeline, lsn)))
 }
 
 /// Whether a person named this member as the next leader.
@@ -150,6 +210,11 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let failover = cluster.failover.as_ref().filter(|failover| !failover.waits)?;
     let candidate = failover.candidate.as_ref().filter(|name| **name != turn.seen.me)?;
     let race = turn.memory.race?;
+    let switchover = failover.leader.is_some();
+    let listed = synchronous(turn.seen, cluster).is_none_or(|key| key.lists(candidate));
+    if switchover && !listed {
+        return None;
+    }
     if turn.now.since(race.since) >= turn.seen.rules.ttl {
         return None;
     }
@@ -166,12 +231,16 @@ pub(crate) fn successor_refusal(
     cluster: &Cluster,
     name: &NodeName,
     lsn: Lsn,
+    sync: Option<&SyncKey>,
 ) -> Option<Refusal> {
     let Some(member) = cluster.members.get(name) else {
         return Some(Refusal::Absent);
     };
     if member.nofailover {
         return Some(Refusal::NoFailoverTag);
+    }
+    if sync.is_some_and(|key| !key.lists(name)) {
+        return Some(Refusal::NotSynchronous { leader: seen.me.clone() });
     }
     let facts = match seen.peers.answers.get(name) {
         Some(PeerAnswer::Said(facts)) => facts,

@@ -21,7 +21,9 @@ use crate::error::Error;
 use crate::files;
 use processes::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -166,6 +168,17 @@ impl Postmaster {
             data_dir: data_dir.to_owned(),
             pidfd,
         })
+    }
+}
+
+/// Waits until the process with this id has ended; at once when there is none, or when it cannot be watched.
+pub async fn ended(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
+    #[expect(deprecated, reason = "its successor is unsafe for types that are not an OwnedFd; ours is one")]
+    let watch = AsyncFd::with_interest(pidfd, Interest::READABLE);
+    if let Ok(watch) = watch {
+        let _either_way = watch.readable().await;
     }
 }
 

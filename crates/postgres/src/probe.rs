@@ -73,6 +73,9 @@ pub struct Facts {
     /// Without the targets of a recovery: they leave the file with a promotion and mean nothing to a primary.
     pub pending_restart: Vec<String>,
     pub synchronous_standby_names: String,
+    /// The checkpointer rests: it has put a change of `synchronous_standby_names` into effect. While it forces files to the
+    /// disk it has not heard of the change, and commits do not wait yet.
+    pub checkpointer_rests: bool,
 }
 
 /// Where a standby streams from.

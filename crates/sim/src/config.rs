@@ -4,7 +4,7 @@ use crate::clock::{SECOND, Time};
 use crate::faults::Kind;
 use crate::rng::Rng;
 use crate::world::NodeNo;
-use ha::Rules;
+use ha::{Rules, SyncMode, Synchronous};
 use std::time::Duration;
 use types::{TagValue, Tags};
 
@@ -23,17 +23,26 @@ pub enum Without {
     Claims,
     /// The deadline counts from the answer to a renewal, and without a margin.
     SentTime,
+    /// Every standby seems to have confirmed everything, so `/sync` promises too early.
+    Confirmation,
+    /// The lead is taken whatever has become of `/sync` since it was read.
+    SyncCompare,
+    /// The votes of synchronous standbys are not counted: any of them may lead.
+    Votes,
 }
 
 impl Without {
     /// All of them, with the word for the command line.
-    pub const ALL: [(&'static str, Without); 6] = [
+    pub const ALL: [(&'static str, Without); 9] = [
         ("guard", Without::Guard),
         ("door", Without::Door),
         ("terms", Without::Terms),
         ("peers", Without::Peers),
         ("claims", Without::Claims),
         ("sent-time", Without::SentTime),
+        ("confirmation", Without::Confirmation),
+        ("sync-compare", Without::SyncCompare),
+        ("votes", Without::Votes),
     ];
 }
 
@@ -58,6 +67,8 @@ pub struct Config {
     /// So many of a thousand jobs fail while there is chaos.
     pub job_failures: u64,
     pub tagged: bool,
+    /// As the cluster begins; a fault changes it.
+    pub synchronous: Synchronous,
     pub write_every: Time,
     pub write_bytes: u64,
 }
@@ -78,6 +89,7 @@ impl Config {
             check_timeline: rng.chance(300),
             primary_start_timeout: secs(*rng.pick(&[300, 300, 10, 0]).unwrap_or(&300)),
             primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),
+            synchronous: Synchronous::default(),
             may_bootstrap: true,
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,
@@ -98,6 +110,7 @@ impl Config {
             clone: rng.between(1, 15) * SECOND,
             job_failures: *rng.pick(&[0, 100, 500]).unwrap_or(&0),
             tagged: rng.chance(200),
+            synchronous: synchronous(rng),
             write_every: rng.between(20, 500) * 1000,
             write_bytes: *rng.pick(&[200, 8192, 100_000]).unwrap_or(&200),
         }
@@ -108,6 +121,9 @@ impl Config {
         let mut tags = Tags::default();
         if self.tagged && node >= 2 && rng.chance(500) {
             tags.0.insert("nofailover".to_owned(), TagValue::Bool(true));
+        }
+        if self.tagged && rng.chance(200) {
+            tags.0.insert("nosync".to_owned(), TagValue::Bool(true));
         }
         if self.tagged && rng.chance(300) {
             tags.0.insert("failover_priority".to_owned(), TagValue::Int(rng.between(1, 3) as i64));
@@ -123,6 +139,11 @@ impl Config {
         tags
     }
 
+    /// Another mode than now, or the same.
+    pub fn flip(&self, rng: &mut Rng) -> Synchronous {
+        synchronous(rng)
+    }
+
     /// The cluster must be healthy so long after the last fault is gone: a lease that ends, the longest rest between two tries,
     /// two copies, two recoveries, and some turns.
     #[must_use]
@@ -131,5 +152,16 @@ impl Config {
         let turns =
             rules.ttl * 4 + rules.loop_wait * 4 + rules.retry_timeout * 4 + rules.primary_stop_timeout;
         crate::clock::span(turns) + 2 * (self.clone + self.recovery) + 70 * SECOND
+    }
+}
+
+fn synchronous(rng: &mut Rng) -> Synchronous {
+    let modes =
+        [SyncMode::Off, SyncMode::Off, SyncMode::On, SyncMode::On, SyncMode::Quorum, SyncMode::Quorum];
+    Synchronous {
+        mode: *rng.pick(&modes).unwrap_or(&SyncMode::Off),
+        strict: rng.chance(400),
+        count: *rng.pick(&[1, 1, 1, 2]).unwrap_or(&1),
+        maximum_lag: rng.chance(200).then_some(1 << 14),
     }
 }

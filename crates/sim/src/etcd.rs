@@ -8,7 +8,8 @@
 
 use crate::clock::Time;
 use crate::world::NodeNo;
-use ha::{Failover, Initialize, Last, Writable};
+use ha::sync_quorum::Promise;
+use ha::{Failover, Initialize, Last, SyncKey, Synchronous, Writable};
 use std::collections::BTreeMap;
 use types::{Lsn, SystemId, Term, Timeline};
 
@@ -23,6 +24,8 @@ pub struct Keys {
     pub members: BTreeMap<NodeNo, (ha::Member, u64)>,
     pub optime: Option<Lsn>,
     pub failover: Option<Failover>,
+    pub sync: Option<SyncKey>,
+    pub synchronous: Synchronous,
     pub writable: Option<Writable>,
     pub last: Option<Last>,
     /// The highest timeline number that a leader has claimed: claimed before each promotion, so no number is used twice.
@@ -31,6 +34,14 @@ pub struct Keys {
     pub paused: bool,
     /// The configuration has a standby_cluster.
     pub follows_remote: bool,
+}
+
+impl Keys {
+    /// The revision of `/sync`; 0 while it is absent.
+    #[must_use]
+    pub fn sync_revision(&self) -> i64 {
+        self.sync.as_ref().map_or(0, |key| key.revision)
+    }
 }
 
 /// The leader key.
@@ -58,18 +69,53 @@ pub enum Request {
 /// A transaction: applied as a whole when its comparison holds.
 #[derive(Clone, Debug)]
 pub enum Write {
-    CreateInitialize { lease: u64 },
+    CreateInitialize {
+        lease: u64,
+    },
     ConfirmInitialize(SystemId),
     RemoveInitialize,
-    Acquire { lease: u64 },
-    Claim { term: Term, timeline: Timeline },
-    Adopt { term: Term, lease: u64 },
-    Release { term: Term, modified: i64 },
-    Announce { writable: Writable, guarded: bool, history: BTreeMap<Timeline, Lsn> },
+    /// With the revision of `/sync` that the decision was made on.
+    Acquire {
+        lease: u64,
+        sync: Option<i64>,
+    },
+    Claim {
+        term: Term,
+        timeline: Timeline,
+    },
+    Adopt {
+        term: Term,
+        lease: u64,
+    },
+    Release {
+        term: Term,
+        modified: i64,
+    },
+    Announce {
+        writable: Writable,
+        guarded: bool,
+        history: BTreeMap<Timeline, Lsn>,
+    },
     Withdraw(Term),
     ClearFailover(i64),
-    Member { member: ha::Member, lease: u64, optime: Option<(Term, Lsn)> },
-    Leave { lease: u64 },
+    PutSync {
+        leader: types::NodeName,
+        promise: Promise,
+        over: i64,
+        term: Term,
+    },
+    DeleteSync {
+        over: i64,
+        term: Term,
+    },
+    Member {
+        member: ha::Member,
+        lease: u64,
+        optime: Option<(Term, Lsn)>,
+    },
+    Leave {
+        lease: u64,
+    },
 }
 
 /// What it answers.
@@ -116,6 +162,8 @@ impl Etcd {
             members: BTreeMap::new(),
             optime: None,
             failover: None,
+            sync: None,
+            synchronous: Synchronous::default(),
             writable: None,
             last: None,
             claimed: Timeline(1),
@@ -224,7 +272,11 @@ impl Etcd {
             Write::Claim { term, timeline } if self.is_term(*term) => {
                 self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
             }
-            Write::Acquire { lease } if keys.leader.is_none() && self.lives(*lease) => {
+            Write::Acquire { lease, sync }
+                if keys.leader.is_none()
+                    && self.lives(*lease)
+                    && sync.is_none_or(|revision| revision == keys.sync_revision()) =>
+            {
                 self.keys.leader =
                     Some(Leader { node: from, term: Term(next), lease: *lease, modified: next });
             }
@@ -251,6 +303,15 @@ impl Etcd {
             {
                 self.keys.failover = None;
             }
+            Write::PutSync { leader, promise, over, term }
+                if self.is_term(*term) && *over == keys.sync_revision() =>
+            {
+                let (leader, promise) = (Some(leader.clone()), promise.clone());
+                self.keys.sync = Some(SyncKey { leader, promise, revision: next });
+            }
+            Write::DeleteSync { over, term } if self.is_term(*term) && *over == keys.sync_revision() => {
+                self.keys.sync = None;
+            }
             Write::Member { member, lease, optime } if self.lives(*lease) => {
                 let leads = optime.filter(|(term, _)| self.is_term(*term));
                 self.keys.optime = leads.map(|(_, lsn)| lsn).or(self.keys.optime);
@@ -267,6 +328,8 @@ impl Etcd {
             | Write::Announce { .. }
             | Write::Withdraw(_)
             | Write::ClearFailover(_)
+            | Write::PutSync { .. }
+            | Write::DeleteSync { .. }
             | Write::Member { .. } => return false,
         }
         true
@@ -276,6 +339,12 @@ impl Etcd {
     pub fn wish(&mut self, leader: Option<types::NodeName>, candidate: Option<types::NodeName>) {
         let revision = self.bump();
         self.keys.failover = Some(Failover { leader, candidate, waits: false, revision });
+    }
+
+    /// What a person writes: another synchronous mode.
+    pub fn set_synchronous(&mut self, synchronous: Synchronous) {
+        self.keys.synchronous = synchronous;
+        self.bump();
     }
 
     /// What a person writes: pause or resume.

@@ -38,6 +38,8 @@ pub enum Event {
     RouterHears { keys: Rc<Keys> },
     /// A client writes.
     Write,
+    /// The processes of a primary take up new synchronous standbys, or the probe shows them.
+    Names { node: NodeNo, life: u32, shown: bool },
     /// The next fault begins.
     Fault,
     /// A fault ends.

@@ -35,6 +35,7 @@ pub enum Kind {
     Switchover,
     Failover,
     Pause,
+    SyncMode,
     OrderRestart,
     OrderReinitialize,
     OrderShutdown,
@@ -44,7 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::NodeCrash,
         Kind::PostgresCrash,
         Kind::PostgresHangs,
@@ -67,6 +68,7 @@ impl Kind {
         Kind::Switchover,
         Kind::Failover,
         Kind::Pause,
+        Kind::SyncMode,
         Kind::OrderRestart,
         Kind::OrderReinitialize,
         Kind::OrderShutdown,
@@ -160,6 +162,7 @@ impl World {
             Kind::Switchover
             | Kind::Failover
             | Kind::Pause
+            | Kind::SyncMode
             | Kind::OrderRestart
             | Kind::OrderReinitialize
             | Kind::OrderShutdown
@@ -254,7 +257,9 @@ impl World {
                 && !host.postgres.disk.is_foreign()
                 && (host.postgres.accepts_writes() || (fed && !host.tags.nofailover()))
         };
-        if leader == Some(node) || (0..self.nodes.len()).filter(well).count() < 2 {
+        // A disk that is lost for good takes acknowledged commits along.
+        let synchronous = self.etcd.keys.synchronous.mode != ha::SyncMode::Off;
+        if synchronous || leader == Some(node) || (0..self.nodes.len()).filter(well).count() < 2 {
             return;
         }
         self.node_dies(node);
@@ -281,7 +286,16 @@ impl World {
             }
             Kind::StandbyCluster => {
                 self.etcd.set_follows_remote(true);
+                self.promises_end();
                 self.undo_after(SECOND, 60 * SECOND, Undo::PromoteCluster);
+            }
+            Kind::SyncMode => {
+                let next = self.config.flip(&mut self.rng);
+                if next.mode == ha::SyncMode::Off {
+                    self.promises_end();
+                }
+                note!(self, None, "the synchronous mode: {next:?}");
+                self.etcd.set_synchronous(next);
             }
             Kind::OrderRestart => self.order_agent(node, Order::Restart),
             Kind::OrderReinitialize => self.order_agent(node, Order::Reinitialize { from_leader: named }),

@@ -32,6 +32,9 @@ impl World {
             return false;
         };
         database.standby = !primary;
+        if !primary {
+            postgres.names.configured = types::StandbyNames::Nobody;
+        }
         let clean = database.clean;
         postgres.proc = Proc::Starting { since, upstream };
         postgres.starts += 1;
@@ -141,6 +144,7 @@ impl World {
             let timeline = database.wal.timeline();
             database.wal.fork(branch, timeline);
             postgres.proc = Proc::Primary;
+            self.names_from_the_file(node);
             note!(self, Some(node), "PostgreSQL runs as a PRIMARY on timeline {timeline}");
             self.became_primary(node);
         }
@@ -157,6 +161,7 @@ impl World {
             database.standby = false;
             database.checkpoint = database.wal.end();
             let end = database.wal.end();
+            self.names_from_the_file(node);
             note!(self, Some(node), "PostgreSQL has been PROMOTED to timeline {next} at {end}");
         }
         self.became_primary(node);
@@ -191,6 +196,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.feed(node, None);
         }
+        self.release_commits();
     }
 
     /// A standby takes what its upstream has. `ended` is a primary that sends its last bytes before it ends.
@@ -218,6 +224,9 @@ impl World {
             }
             note!(self, Some(node), "streaming: {streaming}");
             self.postgres_changed(node);
+            if let Some(from) = upstream {
+                self.postgres_changed(from);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod report;
 pub mod rng;
 pub mod router;
+pub mod synchronous;
 pub mod trace;
 pub mod wal;
 pub mod world;

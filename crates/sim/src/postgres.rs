@@ -4,7 +4,7 @@ use crate::clock::Time;
 use crate::wal::Wal;
 use crate::world::NodeNo;
 use ha::{Control, Data, StopMode};
-use types::{Lsn, Moment, SystemId, Timeline};
+use types::{Lsn, Moment, StandbyNames, SystemId, Timeline};
 
 /// A complete data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,6 +107,18 @@ pub struct Postgres {
     pub remote: bool,
     /// How often it was started, by way of a life number.
     pub starts: u32,
+    pub names: Names,
+}
+
+/// Whose confirmation commits wait for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Names {
+    /// In the file.
+    pub configured: StandbyNames,
+    /// In the process that releases commits.
+    pub effective: StandbyNames,
+    /// In a session.
+    pub shown: StandbyNames,
 }
 
 impl Postgres {
@@ -123,6 +135,7 @@ impl Postgres {
             claimed: Timeline(1),
             remote: false,
             starts: 0,
+            names: Names::default(),
         }
     }
 

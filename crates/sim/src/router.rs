@@ -9,6 +9,8 @@ use types::{Lsn, Term};
 
 /// At most so many acknowledged writes are remembered.
 const WRITES_KEPT: usize = 4000;
+/// At most so many clients wait; the others give up.
+const WAITING_MOST: usize = 200;
 
 /// What the router knows, and what its clients were told.
 #[derive(Debug, Default)]
@@ -20,6 +22,17 @@ pub struct Router {
     pub refused: u64,
     /// Acknowledged writes: the branch and the end of each.
     pub writes: Vec<(u32, Lsn)>,
+    /// Commits that wait for synchronous standbys.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A client that waits for its commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub node: NodeNo,
+    /// The life of PostgreSQL in which it was written.
+    pub starts: u32,
+    pub write: (u32, Lsn),
 }
 
 impl Router {
@@ -35,6 +48,15 @@ impl Router {
 }
 
 impl World {
+    /// A commit is acknowledged.
+    pub fn acknowledge(&mut self, node: NodeNo, write: (u32, Lsn)) {
+        self.router.acknowledged += 1;
+        if self.router.writes.len() < WRITES_KEPT {
+            self.router.writes.push(write);
+        }
+        self.promised(node, write);
+    }
+
     /// The router hears of a change.
     pub fn router_hears(&mut self, keys: Rc<Keys>) {
         if self.router.keys.as_ref().is_some_and(|known| known.revision >= keys.revision) {
@@ -64,13 +86,14 @@ impl World {
             self.router.refused += 1;
             return;
         };
+        let starts = self.nodes[node].postgres.starts;
         if let Some(database) = self.nodes[node].postgres.disk.database_mut() {
             database.wal.write(size);
             let write = database.wal.last_write();
-            self.router.acknowledged += 1;
-            if self.router.writes.len() < WRITES_KEPT {
-                self.router.writes.push(write);
+            if self.router.waiting.len() < WAITING_MOST {
+                self.router.waiting.push(Waiting { node, starts, write });
             }
+            self.release_commits();
         }
     }
 }

@@ -114,6 +114,7 @@ impl World {
             .collect::<Vec<_>>();
         let mut etcd = Etcd::new();
         etcd.blind = without == Some(Without::Terms);
+        etcd.keys.synchronous = config.synchronous.clone();
         let mut world = World {
             now: 0,
             queue: Queue::default(),
@@ -182,6 +183,7 @@ impl World {
             Event::Replicate => self.replicate(),
             Event::RouterHears { keys } => self.router_hears(keys),
             Event::Write => self.client_writes(),
+            Event::Names { node, life, shown } => self.names_are_taken_up(node, life, shown),
             Event::Fault => self.next_fault(),
             Event::Undo { undo, serial } => self.undo(undo, serial),
             Event::StartAgent { node, token } => self.supervisor_starts(node, token),

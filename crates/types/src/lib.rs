@@ -6,6 +6,7 @@ mod member;
 mod moment;
 mod names;
 mod secret;
+mod standby_names;
 mod tags;
 
 pub use history::{History, HistoryLine, ParseHistoryError};
@@ -14,4 +15,5 @@ pub use member::{PostgresState, Role};
 pub use moment::Moment;
 pub use names::{LeaseId, NodeName, ParseSystemIdError, SystemId, Term, Timeline, slot_name};
 pub use secret::{MASK, Secret};
+pub use standby_names::StandbyNames;
 pub use tags::{TagValue, Tags};

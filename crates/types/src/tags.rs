@@ -67,6 +67,25 @@ impl Tags {
         self.flag("nosync").unwrap_or_else(|| self.priority("sync_priority").is_some_and(|p| p <= 0))
     }
 
+    /// Among the standbys that could be synchronous the one with the larger priority is; 1 unless said.
+    #[must_use]
+    pub fn sync_priority(&self) -> i64 {
+        match self.flag("nosync") {
+            Some(true) => 0,
+            Some(false) => self.priority("sync_priority").filter(|p| *p > 0).unwrap_or(1),
+            None => self.priority("sync_priority").unwrap_or(1),
+        }
+    }
+
+    /// These tags as a synchronous standby publishes them before it goes: the leader must not count on it any more.
+    #[must_use]
+    pub fn without_sync(&self) -> Tags {
+        let mut tags = self.clone();
+        tags.0.insert("nosync".to_owned(), TagValue::Bool(true));
+        tags.0.insert("sync_priority".to_owned(), TagValue::Int(0));
+        tags
+    }
+
     /// Whether routers keep reads away from this member.
     #[must_use]
     pub fn noloadbalance(&self) -> bool {
@@ -143,5 +162,14 @@ mod tests {
         assert_eq!(twin.failover_priority(), 1);
         assert!(tags(&[("failover_priority", TagValue::Text("0".into()))]).nofailover());
         assert_eq!(Tags::default().failover_priority(), 1);
+    }
+
+    #[test]
+    fn who_leaves_the_synchronous_standbys_says_so() {
+        let preferred = tags(&[("sync_priority", TagValue::Int(5)), ("clonefrom", TagValue::Bool(true))]);
+        assert_eq!((preferred.sync_priority(), preferred.nosync()), (5, false));
+        let gone = preferred.without_sync();
+        assert_eq!((gone.sync_priority(), gone.nosync(), gone.clonefrom()), (0, true, true));
+        assert_eq!(Tags::default().sync_priority(), 1);
     }
 }

@@ -81,7 +81,8 @@ async fn both_sides_show_certificates() {
 
         let seen = good.health(within(20)).await;
         let holders: Vec<String> = seen.certificates.iter().map(|found| found.holder.to_string()).collect();
-        let dated = seen.certificates.iter().all(|found| found.expires.as_ref().is_ok_and(|at| *at > clock::wall()));
+        let dated =
+            seen.certificates.iter().all(|found| found.expires.as_ref().is_ok_and(|at| *at > clock::wall()));
         assert!(dated && seen.certificates.len() == 3, "the authority, the client, the server: {holders:?}");
 
         let other = (stranger.path("client.pem"), stranger.path("client.key"));

@@ -61,7 +61,9 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Postgres::Stopping { .. } => Answer::because(Why::WaitsForStop),
         Postgres::Starting { since } => starting(turn, &cluster, since),
         Postgres::Unresponsive { since, .. } => unresponsive(turn, &cluster, since),
-        Postgres::Running(Running::Standby { timeline, lsn, .. }) => promote(turn, term, timeline, lsn),
+        Postgres::Running(Running::Standby { timeline, lsn, .. }) => {
+            promote(turn, &cluster, term, timeline, lsn)
+        }
         Postgres::Running(Running::Primary { timeline, lsn }) => lead(turn, &cluster, term, timeline, lsn),
     })
 }
@@ -69,7 +71,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     let limit = turn.seen.rules.primary_start_timeout;
     let down_since = *turn.memory.down_since.get_or_insert(since);
-    let another = super::another_could_lead(&turn.seen.me, cluster);
+    let another = super::another_could_lead(turn.seen, cluster);
     // Without another member to lead, ending a recovery that takes long only makes it begin anew.
     if limit.is_zero() || turn.now.since(down_since) < limit || !another {
         return Answer::because(Why::WaitsForStart { since });
@@ -80,7 +82,7 @@ fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
 
 fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     let limit = turn.seen.rules.unresponsive_limit();
-    if turn.now.since(since) < limit || !super::another_could_lead(&turn.seen.me, cluster) {
+    if turn.now.since(since) < limit || !super::another_could_lead(turn.seen, cluster) {
         return Answer::because(Why::Unresponsive { since });
     }
     // Counted as down since it fell silent, so that what follows the stop is giving the lead away, not a restart.
@@ -91,7 +93,7 @@ fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer
     Answer::because(Why::EndsUnresponsive { since }).act_all(turn.stop(StopMode::Immediate, patience))
 }
 
-fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
+fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
     if turn.seen.guard == Guard::Absent {
         return Answer::because(Why::NoGuard);
     }
@@ -99,7 +101,7 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
         Some((promoted, since)) if promoted == term => {
             let limit = turn.seen.rules.primary_start_timeout.max(turn.seen.rules.ttl);
             if turn.now.since(since) < limit {
-                return wait_for_promotion(turn, term);
+                return wait_for_promotion(turn, cluster, term);
             }
             turn.memory.down_since = Some(since);
             turn.memory.start.failures = turn.memory.start.failures.max(1);
@@ -110,7 +112,9 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
         Some(_) | None => {
             turn.memory.promoting = Some((term, turn.now));
             turn.memory.promote_sent = Some(turn.now);
+            let synchronous = super::synchronize::before_primary(turn, cluster, term, false);
             Answer::because(Why::Promotes { term, timeline, lsn })
+                .act_all(synchronous)
                 .act(Action::ArmGuard(term))
                 .act(Action::Promote(term))
         }
@@ -119,14 +123,15 @@ fn promote(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Ans
 
 /// The promotion was asked for. When nothing is seen of it for a while it is asked for again: the list of actions may have
 /// ended before it, and PostgreSQL takes no harm from a second word.
-fn wait_for_promotion(turn: &mut Turn<'_>, term: Term) -> Answer {
+fn wait_for_promotion(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Answer {
     let answer = Answer::because(Why::WaitsForPromotion { term });
     let sent = turn.memory.promote_sent.unwrap_or(turn.now);
     if turn.now.since(sent) < PROMOTE_AGAIN {
         return answer.wake_at(sent.after(PROMOTE_AGAIN));
     }
     turn.memory.promote_sent = Some(turn.now);
-    answer.act(Action::ArmGuard(term)).act(Action::Promote(term))
+    let synchronous = super::synchronize::before_primary(turn, cluster, term, false);
+    answer.act_all(synchronous).act(Action::ArmGuard(term)).act(Action::Promote(term))
 }
 
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
@@ -145,7 +150,8 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, 
     }
     let guarded = turn.seen.guard == Guard::Armed;
     if super::announced(turn, cluster, term, timeline, guarded) {
-        return Answer::because(Why::Leads { term });
+        let change = super::synchronize::answer(turn, cluster, term, lsn);
+        return change.unwrap_or_else(|| Answer::because(Why::Leads { term }));
     }
     super::announce(turn, Answer::because(Why::Announces { term, timeline }), (term, timeline, lsn), guarded)
 }

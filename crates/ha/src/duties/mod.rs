@@ -12,12 +12,14 @@ pub mod refuse_foreign_data;
 pub mod stand_still;
 pub mod step_aside;
 pub mod survive_without_etcd;
+pub mod synchronize;
 pub mod wait_for_job;
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::memory::Announced;
-use crate::observation::{Authority, Cluster, LeaderKey};
+use crate::observation::{Authority, Cluster, LeaderKey, Observation};
+use crate::standing;
 use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
@@ -43,9 +45,11 @@ pub(crate) fn ask(turn: &mut Turn<'_>) -> Answer {
 }
 
 /// Whether another member looks able to lead: it runs, can be asked and is allowed to.
-fn another_could_lead(me: &NodeName, cluster: &Cluster) -> bool {
+fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
+    let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
-        name != me && member.running && member.reachable && !member.nofailover && !member.primary
+        let allowed = !member.nofailover && sync.is_none_or(|key| key.lists(name));
+        *name != seen.me && member.running && member.reachable && allowed && !member.primary
     })
 }
 

@@ -167,7 +167,7 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
     let down_since = *turn.memory.down_since.get_or_insert(turn.now);
     let down = turn.now.since(down_since);
     let limit = turn.seen.rules.primary_start_timeout;
-    let another = super::another_could_lead(&turn.seen.me, cluster);
+    let another = super::another_could_lead(turn.seen, cluster);
     if another && down >= limit && (turn.memory.start.failures > 0 || limit.is_zero()) {
         return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);
     }
@@ -190,7 +190,8 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
         Why::RestartsCrashedPrimary { crashes }
     };
     turn.memory.start = turn.memory.start.failed(turn.now);
-    Answer::because(why).act(Action::ArmGuard(term)).act(Action::StartPrimary)
+    let synchronous = super::synchronize::before_primary(turn, cluster, term, true);
+    Answer::because(why).act_all(synchronous).act(Action::ArmGuard(term)).act(Action::StartPrimary)
 }
 
 fn give_away(turn: &mut Turn<'_>, why: Why, term: Term) -> Answer {

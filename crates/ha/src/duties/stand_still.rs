@@ -48,6 +48,12 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
             // Everybody must know that no guard would end this primary before the guard is disarmed.
             let announced =
                 cluster.is_some_and(|cluster| super::announced(turn, cluster, term, timeline, false));
+            if announced
+                && let Some(cluster) = cluster.cloned()
+                && let Some(change) = super::synchronize::answer(turn, &cluster, term, lsn)
+            {
+                return Some(change);
+            }
             let answer = Answer::because(Why::PausedLeading { term });
             if announced { answer } else { super::announce(turn, answer, (term, timeline, lsn), false) }
         }

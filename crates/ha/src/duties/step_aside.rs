@@ -142,13 +142,23 @@ fn nobody_fit(
         Some(candidate) => vec![candidate.clone()],
         None => cluster.members.keys().filter(|name| **name != turn.seen.me).cloned().collect(),
     };
+    // A person who orders a failover, and not a switchover, accepts a successor that lacks something.
+    let sync = standing::synchronous(turn.seen, cluster).filter(|_| failover.leader.is_some());
+    // Whoever takes over must see so many others, unless a person named it.
+    let wanted = sync.filter(|_| failover.candidate.is_none()).map_or(1, |key| key.promise.quorum + 1);
     let mut refusals = Vec::new();
+    let mut fit = Vec::new();
     for name in names {
-        match standing::successor_refusal(turn.seen, cluster, &name, lsn) {
+        match standing::successor_refusal(turn.seen, cluster, &name, lsn, sync) {
             Some(refusal) => refusals.push((name, refusal)),
-            None => return None,
+            None => fit.push(name),
         }
     }
+    if fit.len() >= wanted {
+        return None;
+    }
+    let votes = fit.len();
+    refusals.extend(fit.into_iter().map(|name| (name, Refusal::TooFewVotes { votes, wanted })));
     Some(refusals)
 }
 

@@ -61,6 +61,7 @@ fn branch(reason: &Reason) -> u64 {
         Reason::Recover(why) => discriminant(why).hash(&mut hasher),
         Reason::LeadStandbyCluster(why) => discriminant(why).hash(&mut hasher),
         Reason::Lead(why) => discriminant(why).hash(&mut hasher),
+        Reason::Synchronize(why) => discriminant(why).hash(&mut hasher),
         Reason::Race(why) => discriminant(why).hash(&mut hasher),
         Reason::Follow(why) => discriminant(why).hash(&mut hasher),
     }

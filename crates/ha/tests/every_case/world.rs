@@ -4,7 +4,8 @@ use crate::chooser::Chooser;
 use ha::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Memory, Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers,
-    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Upstream, Work, Writable,
+    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Synchronous, Upstream, Work,
+    Writable,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         authority,
         data,
         postgres,
+        replication: None,
         job,
         finished,
         guard,
@@ -102,6 +104,7 @@ fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
         check_timeline: false,
         primary_start_timeout: Duration::from_secs(start_timeout),
         primary_stop_timeout: Duration::from_secs(5),
+        synchronous: Synchronous::default(),
         may_bootstrap,
         may_rewind: may_bootstrap,
         may_copy_without_leader: false,
@@ -208,6 +211,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         nofailover: false,
         clonefrom: false,
         replicatefrom: None,
+        sync_priority: 1,
         timeline: Some(timeline),
         lsn: Some(Lsn(5200)),
     };
@@ -241,6 +245,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         members,
         optime: Some(Lsn(5000)),
         failover,
+        sync: None,
         writable,
         last,
         history,

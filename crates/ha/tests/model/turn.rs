@@ -3,8 +3,8 @@
 use crate::cluster::{Leader, Pg, State, TTL, deadline};
 use ha::{
     Action, Authority, Cluster, Contact, Control, Data, Etcd, Finished, Initialize, Job, Last, LeaderHistory,
-    LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Upstream, Work,
-    Writable,
+    LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Synchronous,
+    Upstream, Work, Writable,
 };
 use std::time::Duration;
 use types::{History, HistoryLine, Lsn, NodeName, SystemId, Tags, Term, Timeline};
@@ -30,6 +30,7 @@ fn rules() -> Rules {
         check_timeline: false,
         primary_start_timeout: Duration::from_secs(300),
         primary_stop_timeout: Duration::from_secs(5),
+        synchronous: Synchronous::default(),
         may_bootstrap: true,
         may_rewind: true,
         may_copy_without_leader: false,
@@ -52,6 +53,7 @@ impl State {
             nofailover: false,
             clonefrom: false,
             replicatefrom: None,
+            sync_priority: 1,
             timeline: Some(self.nodes[no].timeline),
             lsn: Some(LSN),
         };
@@ -63,6 +65,7 @@ impl State {
             members: (0..self.nodes.len()).map(|no| (name(no), member(no))).collect(),
             optime: Some(LSN),
             failover: None,
+            sync: None,
             writable: said.map(|(no, term, timeline)| Writable { name: name(no), term, timeline }),
             last: said.map(|(no, term, timeline)| Last { name: name(no), term, timeline, guarded: true }),
             history: (1..said.map_or(1, |(_, _, timeline)| timeline.0))
@@ -112,6 +115,7 @@ impl State {
                     upstream: node.upstream.map(|no| Upstream::Member(name(no))),
                 }),
             },
+            replication: None,
             job: Job::Idle,
             finished: node.finished.clone(),
             guard: node.guard(),

@@ -20,7 +20,7 @@
 use ha::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Memory, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
-    Rules, Running, Upstream, Work, Writable,
+    Rules, Running, Synchronous, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -81,6 +81,7 @@ impl Stage {
             check_timeline: false,
             primary_start_timeout: Duration::from_secs(30),
             primary_stop_timeout: Duration::from_secs(5),
+            synchronous: Synchronous::default(),
             may_bootstrap: true,
             may_rewind: true,
             may_copy_without_leader: false,
@@ -93,6 +94,7 @@ impl Stage {
             members: BTreeMap::new(),
             optime: None,
             failover: None,
+            sync: None,
             writable: None,
             last: None,
             history: BTreeMap::new(),
@@ -105,6 +107,7 @@ impl Stage {
             authority: Authority::None,
             data: Data::Empty,
             postgres: Postgres::Stopped,
+            replication: None,
             job: Job::Idle,
             finished: None,
             guard: Guard::Disarmed,
@@ -186,6 +189,7 @@ impl Stage {
                     nofailover: tags.contains(&"nofailover"),
                     clonefrom: tags.contains(&"clonefrom"),
                     replicatefrom: tags.last().filter(|_| tags.contains(&"after")).map(|who| name(who)),
+                    sync_priority: i64::from(!tags.contains(&"nosync")),
                     timeline: Some(timeline(tl)),
                     lsn: Some(Lsn(number(lsn))),
                 };

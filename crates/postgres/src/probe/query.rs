@@ -36,7 +36,9 @@ SELECT row_to_json(facts)::text FROM (
     FROM pg_replication_slots p ORDER BY slot_name LIMIT 1000) s) AS slots,
   (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
      WHERE pending_restart AND name NOT LIKE 'recovery_target%') AS pending_restart,
-  current_setting('synchronous_standby_names') AS synchronous_standby_names
+  current_setting('synchronous_standby_names') AS synchronous_standby_names,
+  (SELECT coalesce(bool_and(coalesce(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'), false)), true)
+     FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer_rests
  FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once
 ) facts";
 
@@ -58,6 +60,7 @@ struct RawFacts {
     slots: Vec<RawSlot>,
     pending_restart: Vec<String>,
     synchronous_standby_names: String,
+    checkpointer_rests: bool,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +133,7 @@ pub(super) fn parse(text: &str) -> Result<Facts, String> {
         slots: raw.slots.into_iter().map(slot).collect::<Result<_, _>>()?,
         pending_restart: raw.pending_restart,
         synchronous_standby_names: raw.synchronous_standby_names,
+        checkpointer_rests: raw.checkpointer_rests,
     })
 }
 

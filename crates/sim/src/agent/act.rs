@@ -67,7 +67,13 @@ impl World {
             | Action::ReleaseLeader(_)
             | Action::AnnounceWritable { .. }
             | Action::WithdrawWritable(_)
-            | Action::ClearFailover(_) => self.write(node, action),
+            | Action::ClearFailover(_)
+            | Action::PutSync { .. }
+            | Action::DeleteSync { .. } => self.write(node, action),
+            Action::SetSynchronous(names) => {
+                self.set_names(node, names.clone().unwrap_or_default());
+                Came::Done
+            }
             Action::AskPeers(names) => {
                 let peers: Vec<NodeNo> = names.iter().filter_map(|name| self.number(name)).collect();
                 self.ask_peers(node, peers);
@@ -190,6 +196,7 @@ impl World {
         }
         if action == Action::AcquireLeader {
             self.law_of_race(node);
+            self.note_acceptance(node);
         }
         let agent = &self.nodes[node].agent;
         let Some(lease) = agent.lease else {
@@ -199,7 +206,18 @@ impl World {
             Action::CreateInitialize => Write::CreateInitialize { lease },
             Action::ConfirmInitialize(id) => Write::ConfirmInitialize(*id),
             Action::RemoveInitialize => Write::RemoveInitialize,
-            Action::AcquireLeader => Write::Acquire { lease },
+            Action::AcquireLeader => {
+                let revision = agent.view.as_ref().map_or(0, |keys| keys.sync_revision());
+                let compares = self.config.without != Some(Without::SyncCompare);
+                Write::Acquire { lease, sync: compares.then_some(revision) }
+            }
+            Action::PutSync { promise, over, term } => Write::PutSync {
+                leader: agent.seen.me.clone(),
+                promise: promise.clone(),
+                over: *over,
+                term: *term,
+            },
+            Action::DeleteSync { over, term } => Write::DeleteSync { over: *over, term: *term },
             Action::Promote(term) => {
                 let timeline = self.nodes[node].postgres.disk.database().map(|d| d.wal.timeline());
                 Write::Claim { term: *term, timeline: timeline.unwrap_or(Timeline(1)) }

@@ -87,6 +87,7 @@ impl Agent {
             authority: Authority::None,
             data: Data::Empty,
             postgres: Postgres::Stopped,
+            replication: None,
             job: Job::Idle,
             finished: None,
             guard: ha::Guard::Absent,

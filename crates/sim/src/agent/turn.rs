@@ -93,6 +93,7 @@ impl World {
         let host = &self.nodes[node];
         let postgres = host.postgres.seen(&self.names);
         let guard = host.guard.seen();
+        let replication = self.senders(node);
         let cluster = match (&host.agent.view, host.agent.stale) {
             (Some(keys), true) => Some(self.cluster(keys, host.agent.lease)),
             (Some(_) | None, _) => None,
@@ -103,12 +104,16 @@ impl World {
             agent.stale = false;
             agent.seen.rules.pause = agent.view.as_ref().is_some_and(|keys| keys.paused);
             agent.seen.rules.standby_cluster = agent.view.as_ref().is_some_and(|keys| keys.follows_remote);
+            let synchronous = agent.view.as_ref().map(|keys| keys.synchronous.clone());
+            let synchronous = synchronous.filter(|_| !agent.seen.rules.standby_cluster);
+            agent.seen.rules.synchronous = synchronous.unwrap_or_default();
             let contact = if agent.lost { Contact::Lost { since: agent.heard } } else { Contact::Live };
             agent.seen.etcd = Etcd::Seen { cluster, contact };
         }
         agent.seen.data = data;
         agent.seen.postgres = postgres;
         agent.seen.guard = guard;
+        agent.seen.replication = replication;
         agent.seen.order = agent.orders.front().cloned();
         if deaf {
             for answer in agent.seen.peers.answers.values_mut() {
@@ -136,6 +141,7 @@ impl World {
             members: members.collect(),
             optime: keys.optime,
             failover: keys.failover.clone(),
+            sync: self.told_sync(keys),
             writable: keys.writable.clone(),
             last: keys.last.clone(),
             history: keys.history.clone(),
@@ -158,6 +164,8 @@ impl World {
         };
         let host = &self.nodes[node];
         let nofailover = host.tags.nofailover();
+        let leaves = host.agent.memory.leaving_sync.is_some();
+        let sync_priority = if host.tags.nosync() || leaves { 0 } else { host.tags.sync_priority() };
         let (clonefrom, replicatefrom) =
             (host.tags.clonefrom(), host.tags.replicatefrom().map(types::NodeName::from));
         let member = ha::Member {
@@ -167,6 +175,7 @@ impl World {
             nofailover,
             clonefrom,
             replicatefrom,
+            sync_priority,
             timeline,
             lsn,
         };

@@ -64,8 +64,14 @@ impl World {
                 && !facts.nofailover
                 && !facts.unprotected
         };
-        let passed_over =
-            agent.told.iter().find(|(name, facts)| cluster.members.contains_key(*name) && ahead(facts));
+        // One that may not lead in synchronous mode can only be ahead by what was never acknowledged.
+        let on = agent.seen.rules.synchronous.mode != ha::SyncMode::Off;
+        let sync = cluster.sync.as_ref().filter(|key| on && key.leader.is_some());
+        let counts = |name: &types::NodeName| {
+            cluster.members.contains_key(name)
+                && sync.is_none_or(|key| key.lists(name) || key.is_led_by(name))
+        };
+        let passed_over = agent.told.iter().find(|(name, facts)| counts(name) && ahead(facts));
         if let Some((peer, facts)) = passed_over {
             let what = format!(
                 "{} takes the lead at {lsn} although {peer} said that it has {}",

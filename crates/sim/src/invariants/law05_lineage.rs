@@ -21,6 +21,7 @@ impl World {
     /// A node has just become a primary.
     pub fn became_primary(&mut self, node: NodeNo) {
         self.laws.looked(5);
+        self.law_of_acknowledged(node);
         let Some(database) = self.nodes[node].postgres.disk.database() else {
             return;
         };

@@ -1,7 +1,9 @@
 //! The laws, one file each, and what to do when one is broken.
 
 mod law01_one_writer;
+mod law02_acknowledged;
 mod law03_authority;
+mod law04_overlap;
 mod law05_lineage;
 mod law06_pause;
 mod law07_undisturbed;
@@ -33,6 +35,7 @@ pub struct Laws {
     pub broken: Option<Broken>,
     pub lineage: law05_lineage::Lineage,
     pub healing: law11_healing::Healing,
+    pub promised: law02_acknowledged::Promised,
 }
 
 impl Laws {
@@ -53,6 +56,7 @@ impl World {
     /// After every event.
     pub fn check_laws(&mut self) {
         self.law_of_one_writer();
+        self.law_of_overlap();
         let now = self.now;
         if let Some(broken) = self.laws.broken.as_mut().filter(|broken| broken.at == 0) {
             broken.at = now;

@@ -1,0 +1,28 @@
+//! Law 4: the set that can acknowledge a commit overlaps every set that can win an election, also in the middle of a change.
+//!
+//! Guards against steps in the wrong order, and against one that is decided before the effect of another.
+
+use crate::world::World;
+use ha::sync_quorum::fits;
+
+impl World {
+    /// After every event: what `/sync` promises of the leader, and what its PostgreSQL waits for, fit.
+    pub fn law_of_overlap(&mut self) {
+        let keys = &self.etcd.keys;
+        let (Some(leader), Some(key)) = (keys.leader, &keys.sync) else {
+            return;
+        };
+        let (name, postgres) = (&self.names[leader.node], &self.nodes[leader.node].postgres);
+        if keys.synchronous.mode == ha::SyncMode::Off || !key.is_led_by(name) || !postgres.accepts_writes() {
+            return;
+        }
+        let names = &postgres.names.effective;
+        let ok = fits(&key.promise, names);
+        let what =
+            (!ok).then(|| format!("{name} waits for \"{names}\" and /sync promises {:?}", key.promise));
+        self.laws.looked(4);
+        if let Some(what) = what {
+            self.laws.breaks(4, what);
+        }
+    }
+}
