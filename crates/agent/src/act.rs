@@ -7,6 +7,7 @@ use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::publish;
+use crate::slots::{self, Slots};
 use crate::timelines;
 use crate::upstream::Sender;
 use anyhow::{Context, bail};
@@ -30,6 +31,7 @@ pub(crate) struct Hands {
     pub local: Local,
     pub jobs: Jobs,
     pub peers: Peers,
+    pub slots: Slots,
 }
 
 /// What the actions of one turn are carried out with.
@@ -201,6 +203,7 @@ impl Hands {
             .await
             .context("promote: the disk does not answer")???;
         self.check_authority(term)?;
+        self.slots.warn_of_unready();
         self.local.promote()?;
         Ok(())
     }
@@ -211,8 +214,8 @@ impl Hands {
             if matches!(role, As::Standby(_)) {
                 timelines::forget_skipped(local.data_dir());
             }
-            let effective = configure::effective(&settings, &dynamic, &local);
-            configure::write(&settings, &effective, &local, &role).map(|_| effective.command_line)
+            let mut effective = configure::effective(&settings, &dynamic, &local);
+            configure::write(&settings, &mut effective, &local, &role).map(|_| effective.command_line)
         });
         let written = tokio::time::timeout(Duration::from_secs(10), write).await;
         Ok(written.context("write PostgreSQL's configuration: the disk does not answer")???)
@@ -250,7 +253,9 @@ impl Hands {
             }
             As::Standby(sender) => Some(sender.word()),
         };
+        let standby = matches!(role, As::Standby(_));
         let args = self.configure(role, turn).await?;
+        slots::place_copies(&self.local, standby).await;
         self.local.look_at_data().await;
         self.local.start(args, upstream).await?;
         Ok(())

@@ -22,6 +22,7 @@ use crate::orders::Orders;
 use crate::peers::{self, Peers};
 use crate::publish::{Leading, Publisher, Word};
 use crate::signals::{Signal, Signals};
+use crate::slots::{Round, Slots};
 use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
 use etcd::{Etcd, Keys, Snapshot, View};
@@ -90,8 +91,10 @@ impl Agent {
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
-        let publisher = Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone());
         let orders = Orders::new(wake.clone());
+        let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
+        let publisher =
+            Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone(), slots.clone());
         let journal = Arc::new(Cell::new(Journal::default()));
         let jobs = Jobs::new(wake.clone());
         let shared = Arc::new(Shared {
@@ -120,10 +123,11 @@ impl Agent {
         keeper.first_beat(Duration::from_secs(2)).await;
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
+        tasks.push(tokio::spawn(slots.clone().run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let signals = Signals::install(wake.clone())?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
-        let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers };
+        let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots };
         Ok(Agent {
             settings,
             hands,
@@ -367,11 +371,15 @@ impl Agent {
                 timeline: position(running).0,
                 lsn: position(running).1,
                 config: self.config.clone(),
-                use_slots: self.dynamic.use_slots,
-                slots_ttl: Duration::from_secs(self.dynamic.member_slots_ttl.into()),
             }),
             (_, _) => None,
         };
+        self.hands.slots.look_after(Round::of(
+            seen,
+            &self.dynamic,
+            self.config_revision,
+            view.snapshot.clone(),
+        ));
         self.publisher.say(Word {
             member,
             loop_wait: seen.rules.loop_wait,
@@ -402,6 +410,8 @@ impl Agent {
         member.pause = self.dynamic.pause;
         if let Postgres::Running(running) = &seen.postgres {
             let facts = self.hands.local.seen().facts.map(|(facts, _)| facts);
+            member.pending_restart_reason = self.hands.local.pending();
+            member.pending_restart = !member.pending_restart_reason.is_empty();
             match running {
                 Running::Primary { timeline, lsn } => {
                     member.timeline = Some(*timeline);
@@ -423,7 +433,6 @@ impl Agent {
                     }
                 }
             }
-            member.pending_restart = facts.is_some_and(|facts| !facts.pending_restart.is_empty());
         }
         member
     }
@@ -576,8 +585,8 @@ async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, r
     };
     let writer = local.clone();
     let written = tokio::task::spawn_blocking(move || {
-        let effective = configure::effective(&settings, &dynamic, &writer);
-        configure::write(&settings, &effective, &writer, &role)
+        let mut effective = configure::effective(&settings, &dynamic, &writer);
+        configure::write(&settings, &mut effective, &writer, &role)
     });
     match written.await {
         Ok(Ok(written)) if written.changed => {

@@ -3,7 +3,7 @@
 use crate::local::Local;
 use crate::upstream::Sender;
 use ha::Data;
-use postgres::config_files::{self, Follow, PgPass, Wanted, Written};
+use postgres::config_files::{self, Follow, PgPass, Refusal, Wanted, Written};
 use postgres::connection::ConnectTo;
 use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums, StandbyCluster};
 use std::collections::BTreeMap;
@@ -55,13 +55,17 @@ pub(crate) fn effective(settings: &Settings, dynamic: &Dynamic, local: &Local) -
     settings::effective(settings, dynamic, version, minimums.as_ref())
 }
 
-/// Writes the files for this role. Reads and writes the data directory: call it beside the loop.
+/// Writes the files for this role, without what PostgreSQL would not start with; that is gone from `effective` then as well.
+/// Reads and writes the data directory: call it beside the loop.
 pub(crate) fn write(
     settings: &Settings,
-    effective: &Effective,
+    effective: &mut Effective,
     local: &Local,
     role: &As,
 ) -> Result<Written, postgres::Error> {
+    for warning in &effective.warnings {
+        tracing::warn!("dynamic configuration: {warning}");
+    }
     let standby = match role {
         As::Primary => None,
         As::Standby(sender) => Some(follow(settings, effective, sender)?),
@@ -78,7 +82,7 @@ pub(crate) fn write(
     if let Some(directory) = &settings.postgresql.unix_socket_directory {
         parameters.entry("unix_socket_directories".to_owned()).or_insert_with(|| directory.clone());
     }
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         parameters,
         pg_hba: effective.pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
@@ -86,7 +90,37 @@ pub(crate) fn write(
         standby,
     };
     let config_dir = settings.postgresql.config_dir.as_deref();
+    match config_files::refusals(local.installation(), local.data_dir(), config_dir, &wanted) {
+        Ok(refused) => leave_out(refused, &mut wanted, effective, local),
+        // It will say so itself when it starts.
+        Err(error) => tracing::debug!(%error, "failed to have PostgreSQL check its configuration"),
+    }
+    local.raised(&effective.raised);
     config_files::write(local.data_dir(), config_dir, &wanted, local.installation().version)
+}
+
+/// Takes what PostgreSQL refused out of what is asked of it. A controlled parameter has its default instead.
+fn leave_out(refused: Vec<Refusal>, wanted: &mut Wanted, effective: &mut Effective, local: &Local) {
+    for refusal in &refused {
+        wanted.parameters.remove(&refusal.name);
+        if let Some(follow) = &mut wanted.standby {
+            follow.others.remove(&refusal.name);
+        }
+        if let Some(default) = settings::controlled_default(&refusal.name) {
+            wanted.parameters.insert(refusal.name.clone(), default.to_owned());
+            let given = effective.command_line.iter_mut().find(|(name, _)| *name == refusal.name);
+            if let Some((_, value)) = given {
+                default.clone_into(value);
+            }
+        }
+    }
+    for refusal in local.refused(refused) {
+        tracing::warn!(
+            parameter = refusal.name,
+            "PostgreSQL would not start with a parameter of the configuration, which is left out: {}; correct it",
+            refusal.why
+        );
+    }
 }
 
 fn follow(settings: &Settings, effective: &Effective, sender: &Sender) -> Result<Follow, postgres::Error> {

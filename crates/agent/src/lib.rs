@@ -5,6 +5,7 @@
 //!   publish    what this member says in etcd                 jobs      bootstrap, clone, rewind, checkpoint
 //!   upstream   whom a standby follows, with address
 //!   peers      what the others say                           guard     kills a primary whose deadline has passed
+//!   slots      replication slots of this PostgreSQL
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
 //! ```
 
@@ -24,6 +25,7 @@ mod peers;
 mod publish;
 mod senders;
 mod signals;
+mod slots;
 mod sync_names;
 mod timelines;
 mod upstream;

@@ -9,12 +9,17 @@
 use crate::senders::Senders;
 use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
+use etcd::PendingChange;
 use ha::Data;
+use postgres::config_files::Refusal;
 use postgres::connection::ConnectTo;
 use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
 use postgres::postmaster::{Postmaster, StartOptions, Stop, last_log_lines};
 use postgres::probe::{Facts, Probe, Prober};
+use postgres::slots::CopiedSlot;
+use settings::Raised;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +88,12 @@ struct Inner {
     /// What is wrong with unusable data, for people.
     data_fault: Cell<Option<String>>,
     segment_size: Cell<u64>,
+    /// Parameters that this standby has to run with larger than configured.
+    raised: Cell<Vec<Raised>>,
+    /// Parameters that PostgreSQL would not start with, as last reported.
+    refused: Cell<Vec<Refusal>>,
+    /// Copies of the primary's logical slots, to be placed before the next start as a standby.
+    staged: Cell<Vec<CopiedSlot>>,
     /// The cluster in the data directory is complete and not yet known to etcd: it still bears the mark of unfinished work.
     newborn: Cell<bool>,
     seen: watch::Sender<Seen>,
@@ -112,6 +123,9 @@ impl Local {
                 data: Cell::new(Data::Unusable),
                 data_fault: Cell::new(None),
                 segment_size: Cell::new(16 << 20),
+                raised: Cell::new(Vec::new()),
+                refused: Cell::new(Vec::new()),
+                staged: Cell::new(Vec::new()),
                 newborn: Cell::new(false),
                 seen: watch::Sender::new(Seen::default()),
                 senders: Senders::new(poke.clone()),
@@ -153,6 +167,53 @@ impl Local {
     /// The timeline of the running PostgreSQL.
     pub(crate) fn timeline(&self) -> Option<Timeline> {
         self.seen().facts.and_then(|(facts, _)| facts.timeline)
+    }
+
+    /// The parameters whose configured values need a restart. Those that PostgreSQL names, and on a standby those that it can take
+    /// only after its primary has.
+    pub(crate) fn pending(&self) -> BTreeMap<String, PendingChange> {
+        let Some((facts, _)) = self.seen().facts else { return BTreeMap::new() };
+        let raised = self.inner.raised.get().into_iter().filter(|_| facts.in_recovery);
+        let raised = raised.map(|raised| {
+            let change = PendingChange { old_value: Some(raised.used), new_value: Some(raised.configured) };
+            (raised.name, change)
+        });
+        let named = facts.pending_restart.iter().map(|pending| {
+            let change =
+                PendingChange { old_value: pending.running.clone(), new_value: pending.wanted.clone() };
+            (pending.name.clone(), change)
+        });
+        raised.chain(named).collect()
+    }
+
+    /// Notes the parameters that had to be raised when the configuration was written.
+    pub(crate) fn raised(&self, raised: &[Raised]) {
+        self.inner.raised.with(|kept| raised.clone_into(kept));
+    }
+
+    /// Notes the parameters that were left out of the configuration; answers with those that are news.
+    pub(crate) fn refused(&self, refused: Vec<Refusal>) -> Vec<Refusal> {
+        self.inner.refused.with(|kept| {
+            let news = refused.iter().filter(|refusal| !kept.contains(refusal)).cloned().collect();
+            *kept = refused;
+            news
+        })
+    }
+
+    /// Keeps copies of logical slots for the next start as a standby.
+    pub(crate) fn stage(&self, slots: Vec<CopiedSlot>) {
+        self.inner.staged.with(|staged| *staged = slots);
+    }
+
+    /// The copies that are to be placed now.
+    pub(crate) fn take_staged(&self) -> Vec<CopiedSlot> {
+        self.inner.staged.with(std::mem::take)
+    }
+
+    /// Whether the WAL segment with this position is here.
+    pub(crate) fn has_wal(&self, at: Lsn) -> bool {
+        newest_timeline_at(&self.inner.data_dir, Lsn(at.0.saturating_add(1)), self.inner.segment_size.get())
+            .is_some()
     }
 
     /// What it says of itself, asked after now; the last answer when that takes longer than `within`.

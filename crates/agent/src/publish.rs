@@ -1,20 +1,17 @@
-//! What this member says about itself in etcd: its member key, and while it leads the status, the history and the slots.
+//! What this member says about itself in etcd: its member key, and while it leads the status and the history.
 //!
 //! A task of its own. The member key is written when something of it that matters changes, and its positions at most once per
 //! `loop_wait`; what only the leader may write carries the term and is refused by etcd once the term has passed.
 
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::slots::Slots;
 use crate::wake::{Cell, Wake};
 use etcd::{Etcd, HistoryRow, Member, Snapshot, Status, Writable};
-use postgres::connection::{Connection, Mode};
-use postgres::slots::{self, SlotPlan};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{LeaseId, Lsn, Moment, NodeName, Term, Timeline, slot_name};
-
-const SQL_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is to be said.
 #[derive(Clone)]
@@ -36,9 +33,6 @@ pub(crate) struct Leading {
     pub lsn: Lsn,
     /// The configuration of a cluster that has none yet.
     pub config: serde_json::Value,
-    pub use_slots: bool,
-    /// A member's slot is kept so long after the member was seen last.
-    pub slots_ttl: Duration,
 }
 
 /// Says it; a cheap clone.
@@ -52,6 +46,7 @@ struct Inner {
     me: NodeName,
     keeper: Keeper,
     local: Local,
+    slots: Slots,
     word: Cell<Option<Word>>,
     poke: Wake,
     /// The checkpoint after this promotion is done.
@@ -66,17 +61,17 @@ struct Said {
     shape: Option<String>,
     status: Option<(String, Term)>,
     chores_at: Option<Moment>,
-    last_seen: BTreeMap<String, Moment>,
 }
 
 impl Publisher {
-    pub(crate) fn new(etcd: Etcd, me: NodeName, keeper: Keeper, local: Local) -> Publisher {
+    pub(crate) fn new(etcd: Etcd, me: NodeName, keeper: Keeper, local: Local, slots: Slots) -> Publisher {
         Publisher {
             inner: Arc::new(Inner {
                 etcd,
                 me,
                 keeper,
                 local,
+                slots,
                 word: Cell::new(None),
                 poke: Wake::default(),
                 checkpointed: Cell::new(None),
@@ -152,7 +147,6 @@ impl Publisher {
         if let Err(error) = self.chores(word, leading, said, by).await {
             tracing::debug!(%error, "failed to write what a leader writes");
         }
-        self.slots(word, leading, said).await;
         self.checkpoint(leading);
     }
 
@@ -190,42 +184,10 @@ impl Publisher {
         let mut slots = BTreeMap::new();
         if let Some((facts, _)) = &seen.facts {
             let known = facts.slots.iter().filter(|slot| !slot.temporary);
-            slots.extend(known.filter_map(|slot| {
-                let at = slot.confirmed_flush_lsn.or(slot.restart_lsn)?;
-                Some((slot.name.clone(), at))
-            }));
+            slots.extend(known.filter_map(|slot| Some((slot.name.clone(), slot.position()?))));
         }
         slots.insert(slot_name(&self.inner.me), leading.lsn);
-        Status { optime: leading.lsn, slots, retain_slots: Vec::new() }
-    }
-
-    /// One slot for every member, so that WAL it still needs is kept; those of members that have been away too long go.
-    async fn slots(&self, word: &Word, leading: &Leading, said: &mut Said) {
-        let (Some(snapshot), true) = (&word.snapshot, leading.use_slots) else { return };
-        let seen = self.inner.local.seen();
-        let Some((facts, _)) = &seen.facts else { return };
-        let now = clock::now();
-        let wanted: BTreeSet<String> =
-            snapshot.members.keys().filter(|name| **name != self.inner.me).map(slot_name).collect();
-        for name in &wanted {
-            said.last_seen.insert(name.clone(), now);
-        }
-        let there: BTreeSet<&str> = facts.slots.iter().map(|slot| slot.name.as_str()).collect();
-        let gone: Vec<String> = said
-            .last_seen
-            .iter()
-            .filter(|(name, at)| there.contains(name.as_str()) && now.since(**at) > leading.slots_ttl)
-            .map(|(name, _)| name.clone())
-            .collect();
-        said.last_seen.retain(|_, at| now.since(*at) <= leading.slots_ttl);
-        let create = wanted.into_iter().filter(|name| !there.contains(name.as_str())).collect();
-        let plan = SlotPlan { create, drop: gone, advance: Vec::new() };
-        if plan.is_empty() {
-            return;
-        }
-        if let Err(error) = execute(&self.inner.local, &plan).await {
-            tracing::warn!(error, "failed to keep the members' replication slots");
-        }
+        Status { optime: leading.lsn, slots, retain_slots: self.inner.slots.retained() }
     }
 
     /// After a promotion: the checkpoint that a rewind of the former leader waits for.
@@ -285,24 +247,6 @@ pub(crate) async fn history(
     let excess = rows.len().saturating_sub(most.max(1));
     rows.drain(..excess);
     Some(rows)
-}
-
-async fn execute(local: &Local, plan: &SlotPlan) -> Result<(), String> {
-    let settings = [("search_path", "pg_catalog")];
-    let connect = local.connect().named("baton slots");
-    let connection = Connection::open(&connect, Mode::Sql, &settings, SQL_WITHIN).await;
-    let mut connection = connection.map_err(|error| error.to_string())?;
-    let done = slots::execute(&mut connection, plan, SQL_WITHIN).await.map_err(|error| error.to_string())?;
-    for name in &done.created {
-        tracing::info!(slot = name, "created a replication slot");
-    }
-    for name in &done.dropped {
-        tracing::info!(slot = name, "dropped the replication slot of a member that has been away too long");
-    }
-    match done.failed.first() {
-        Some(failure) => Err(failure.to_string()),
-        None => Ok(()),
-    }
 }
 
 /// The member key without what moves all the time.

@@ -29,6 +29,7 @@ mod memory;
 mod observation;
 mod reason;
 mod rules;
+pub mod slots;
 mod standing;
 pub mod sync_quorum;
 mod upstream;

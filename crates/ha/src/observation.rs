@@ -344,6 +344,8 @@ pub enum Order {
     Restart,
     /// Clone the data directory anew, whatever the tags say from the leader if so asked.
     Reinitialize { from_leader: bool },
+    /// Restart a standby that got copies of its primary's logical slots: PostgreSQL reads them when it starts.
+    LoadSlots,
     /// Stop PostgreSQL (handing the lead over first) and end the agent.
     Shutdown,
 }

@@ -10,10 +10,12 @@
 
 mod conninfo;
 mod pgpass;
+mod refusals;
 mod render;
 
 pub use conninfo::conninfo;
 pub use pgpass::{PgPass, write_pgpass};
+pub use refusals::{Refusal, refusals};
 
 use crate::control;
 use crate::error::Error;

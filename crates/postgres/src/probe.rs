@@ -16,6 +16,7 @@ use query::{QUERY, parse};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::{Lsn, SystemId, Timeline};
+pub use types::{Slot, SlotKind};
 
 /// In force on the connection of the probe. The server's own limit ends a statement that we no longer wait for.
 const SETTINGS: [(&str, &str); 4] = [
@@ -69,9 +70,10 @@ pub struct Facts {
     /// Who streams from it.
     pub replication: Vec<Standby>,
     pub slots: Vec<Slot>,
-    /// Names of settings that take effect at the next restart only.
     /// Without the targets of a recovery: they leave the file with a promotion and mean nothing to a primary.
-    pub pending_restart: Vec<String>,
+    pub pending_restart: Vec<Pending>,
+    /// PostgreSQL 17 and later: it copies failover slots from its primary by itself (`sync_replication_slots`).
+    pub slot_sync: bool,
     pub synchronous_standby_names: String,
     /// The checkpointer rests: it has put a change of `synchronous_standby_names` into effect. While it forces files to the
     /// disk it has not heard of the change, and commits do not wait yet.
@@ -109,33 +111,14 @@ pub struct Standby {
     pub replay_lsn: Option<Lsn>,
 }
 
-/// A replication slot.
+/// A parameter that takes effect at the next restart only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct Pending {
     pub name: String,
-    pub kind: SlotKind,
-    pub active: bool,
-    pub temporary: bool,
-    pub restart_lsn: Option<Lsn>,
-    /// Logical: what the subscriber has confirmed.
-    pub confirmed_flush_lsn: Option<Lsn>,
-    pub plugin: Option<String>,
-    pub database: Option<String>,
-    /// `reserved`, `extended`, `unreserved`, `lost`
-    pub wal_status: Option<String>,
-    /// It holds back the removal of dead rows.
-    pub holds_xmin: bool,
-    /// PostgreSQL 17 and later: it is kept on standbys by PostgreSQL itself.
-    pub failover: bool,
-    /// PostgreSQL 17 and later: it is such a copy.
-    pub synced: bool,
-}
-
-/// What a slot is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    Physical,
-    Logical,
+    /// In effect, as `SHOW` prints it.
+    pub running: Option<String>,
+    /// In the configuration files; the default where they no longer name it.
+    pub wanted: Option<String>,
 }
 
 /// Asks one PostgreSQL again and again.

@@ -1,17 +1,26 @@
-//! Physical replication slots: made, dropped and moved forward as told.
+//! Replication slots: made, dropped, cleared and moved forward as told.
+//!
+//! A logical slot belongs to a database, and only a session there may make it or move it. Its copy on a standby is a file, placed
+//! while PostgreSQL is stopped (`copy`).
 
-use crate::connection::{Connection, SqlError};
+mod copy;
+
+pub use copy::{CopiedSlot, FoundSlot, install, read_logical};
+
+use crate::connection::{ConnectTo, Connection, Mode, SqlError};
 use postgres_protocol::escape::escape_literal;
 use std::time::Duration;
-use types::Lsn;
+use types::{Lsn, SlotWish};
 
 /// What to do with the slots of this PostgreSQL, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotPlan {
-    /// To be there, keeping WAL from now on.
-    pub create: Vec<String>,
     /// To be gone. One that is in use stays.
     pub drop: Vec<String>,
+    /// To be there, keeping WAL from now on.
+    pub create: Vec<(String, SlotWish)>,
+    /// Physical ones that nobody uses: to let go of the dead rows they hold, and to keep their WAL.
+    pub clear: Vec<String>,
     /// To let go of the WAL before a position. Never goes back, and never touches one that is in use.
     pub advance: Vec<(String, Lsn)>,
 }
@@ -20,7 +29,7 @@ impl SlotPlan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.drop.is_empty() && self.advance.is_empty()
+        self.create.is_empty() && self.drop.is_empty() && self.clear.is_empty() && self.advance.is_empty()
     }
 }
 
@@ -29,6 +38,7 @@ impl SlotPlan {
 pub struct SlotsDone {
     pub created: Vec<String>,
     pub dropped: Vec<String>,
+    pub cleared: Vec<String>,
     pub advanced: Vec<String>,
     /// The others are done all the same.
     pub failed: Vec<SlotFailure>,
@@ -43,50 +53,117 @@ pub struct SlotFailure {
     pub source: SqlError,
 }
 
-/// Makes the slots that are missing and returns their names. They keep WAL from this moment, also on a standby.
-pub async fn ensure_physical(
-    connection: &mut Connection,
-    wanted: &[String],
-    within: Duration,
-) -> Result<Vec<String>, SqlError> {
-    let mut created = Vec::new();
-    for name in wanted {
-        if create(connection, name, within).await? {
-            created.push(name.clone());
-        }
-    }
-    Ok(created)
-}
-
-/// Carries a plan out, each step within `within`. An error ends it only when the connection is spent.
-pub async fn execute(
-    connection: &mut Connection,
-    plan: &SlotPlan,
-    within: Duration,
-) -> Result<SlotsDone, SqlError> {
+/// Carries a plan out on the PostgreSQL at `to`, each step within `within`. An error ends it only when the connection is spent.
+pub async fn execute(to: &ConnectTo, plan: &SlotPlan, within: Duration) -> Result<SlotsDone, SqlError> {
+    let mut connection = open(to, within).await?;
     let mut done = SlotsDone::default();
-    for name in &plan.create {
-        match create(connection, name, within).await {
-            Ok(true) => done.created.push(name.clone()),
-            Ok(false) => {}
-            Err(error) => keep(connection, &mut done.failed, name, "create", error)?,
-        }
-    }
     for name in &plan.drop {
-        match drop_slot(connection, name, within).await {
+        match drop_slot(&mut connection, name, within).await {
             Ok(true) => done.dropped.push(name.clone()),
             Ok(false) => {}
-            Err(error) => keep(connection, &mut done.failed, name, "drop", error)?,
+            Err(error) => keep(&connection, &mut done.failed, name, "drop", error)?,
+        }
+    }
+    for (name, wish) in &plan.create {
+        let created = match wish {
+            SlotWish::Physical => create(&mut connection, name, within).await,
+            SlotWish::Logical { database, plugin } => {
+                create_logical(to, database, name, plugin, within).await
+            }
+        };
+        match created {
+            Ok(true) => done.created.push(name.clone()),
+            Ok(false) => {}
+            Err(error) => keep(&connection, &mut done.failed, name, "create", error)?,
+        }
+    }
+    for name in &plan.clear {
+        match clear(&mut connection, name, within).await {
+            Ok(true) => done.cleared.push(name.clone()),
+            Ok(false) => {}
+            Err(error) => keep(&connection, &mut done.failed, name, "clear", error)?,
         }
     }
     for (name, to) in &plan.advance {
-        match advance(connection, name, *to, within).await {
+        match advance(&mut connection, name, *to, within).await {
             Ok(true) => done.advanced.push(name.clone()),
             Ok(false) => {}
-            Err(error) => keep(connection, &mut done.failed, name, "advance", error)?,
+            Err(error) => keep(&connection, &mut done.failed, name, "advance", error)?,
         }
     }
     Ok(done)
+}
+
+/// Moves a logical slot forward, in a session in its database. PostgreSQL decodes all WAL on the way: it can take long.
+pub async fn advance_logical(
+    to: &ConnectTo,
+    database: &str,
+    name: &str,
+    position: Lsn,
+    within: Duration,
+) -> Result<bool, SqlError> {
+    let mut connection = open(&ConnectTo { dbname: database.to_owned(), ..to.clone() }, within).await?;
+    let sql = format!(
+        "SELECT pg_replication_slot_advance(slot_name, '{position}') FROM pg_replication_slots \
+         WHERE slot_name = {} AND slot_type = 'logical' AND NOT active AND confirmed_flush_lsn < '{position}'",
+        escape_literal(name)
+    );
+    Ok(!connection.query(&sql, within).await?.rows.is_empty())
+}
+
+async fn open(to: &ConnectTo, within: Duration) -> Result<Connection, SqlError> {
+    // Nobody's commits wait for a slot; and its session waits for no standby either.
+    let settings =
+        [("search_path", "pg_catalog"), ("statement_timeout", "0"), ("synchronous_commit", "local")];
+    Connection::open(to, Mode::Sql, &settings, within).await
+}
+
+async fn create_logical(
+    to: &ConnectTo,
+    database: &str,
+    name: &str,
+    plugin: &str,
+    within: Duration,
+) -> Result<bool, SqlError> {
+    let mut connection = open(&ConnectTo { dbname: database.to_owned(), ..to.clone() }, within).await?;
+    let sql = format!(
+        "SELECT pg_create_logical_replication_slot({0}, {1}) \
+         WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {0})",
+        escape_literal(name),
+        escape_literal(plugin)
+    );
+    match connection.query(&sql, within).await {
+        Ok(rows) => Ok(!rows.rows.is_empty()),
+        // Somebody was faster.
+        Err(error) if error.sqlstate() == Some("42710") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A copy of a physical slot keeps its WAL and not its transactions; so it is copied to another name and back.
+async fn clear(connection: &mut Connection, name: &str, within: Duration) -> Result<bool, SqlError> {
+    let unused = format!(
+        "SELECT 1 FROM pg_replication_slots WHERE slot_name = {} AND slot_type = 'physical' \
+         AND NOT active AND restart_lsn IS NOT NULL",
+        escape_literal(name)
+    );
+    if connection.query(&unused, within).await?.rows.is_empty() {
+        return Ok(false);
+    }
+    let keeper = format!("baton_keeps_{:x}", crc32c::crc32c(name.as_bytes()));
+    drop_slot(connection, &keeper, within).await?;
+    let copy = |from: &str, to: &str| {
+        format!("SELECT pg_copy_physical_replication_slot({}, {})", escape_literal(from), escape_literal(to))
+    };
+    connection.query(&copy(name, &keeper), within).await?;
+    let copied = match drop_slot(connection, name, within).await {
+        Ok(_) => connection.query(&copy(&keeper, name), within).await.map(|_| true),
+        // Its user came back.
+        Err(error) if error.sqlstate() == Some("55006") => Ok(false),
+        Err(error) => Err(error),
+    };
+    drop_slot(connection, &keeper, within).await?;
+    copied
 }
 
 fn keep(

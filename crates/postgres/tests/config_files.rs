@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scratch, Server, installation, pg_bin, pg_bins};
 use postgres::Secret;
-use postgres::config_files::{self, Follow, PgPass, Wanted, Written, write_pgpass};
+use postgres::config_files::{self, Follow, PgPass, Wanted, Written, refusals, write_pgpass};
 use postgres::installation::{Installation, Version};
 use std::collections::BTreeMap;
 use std::fs;
@@ -310,4 +310,53 @@ async fn the_password_file_works() {
     let bad = PgPass { password: Secret::new("two\nlines"), ..entry };
     let error = write_pgpass(&path, &[bad]).unwrap_err().to_string();
     assert!(error.contains("line break") && !error.contains("two"), "{error}");
+}
+
+#[tokio::test]
+async fn postgresql_itself_says_what_it_would_not_start_with() {
+    for bin in pg_bins() {
+        let scratch = Scratch::new("conf-refusals");
+        let server = Server::init(&scratch, &bin, "data");
+        let installation = installation(&bin).await;
+        let mut wanted = Wanted {
+            parameters: parameters(&[
+                ("work_mem", "4MB"),
+                ("zero_damaged_pages", "off"),
+                ("my_extension.mode", "fast"),
+                ("log_destination", "csvlog"),
+                ("wrk_mem", "4MB"),
+                ("shared_buffers", "lots"),
+                ("max_connections", "1000000000"),
+                ("lc_messages", "C"),
+                ("log_line_prefix", "%m [%p] "),
+            ]),
+            standby: Some(follow(&server)),
+            ..Wanted::default()
+        };
+        let others = &mut wanted.standby.as_mut().unwrap().others;
+        others.insert("recovery_min_apply_delay".to_owned(), "soon".to_owned());
+        let refused = refusals(&installation, &server.data_dir, None, &wanted).unwrap();
+        let mut names: Vec<&str> = refused.iter().map(|refusal| refusal.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["max_connections", "recovery_min_apply_delay", "shared_buffers", "wrk_mem"],
+            "{refused:?}"
+        );
+        assert!(refused.iter().all(|refusal| !refusal.why.contains("baton")), "{refused:?}");
+
+        for name in ["wrk_mem", "shared_buffers", "max_connections"] {
+            wanted.parameters.remove(name);
+        }
+        wanted.standby = None;
+        write(&server.data_dir, &wanted, &installation);
+        assert_eq!(
+            refusals(&installation, &server.data_dir, None, &wanted).unwrap(),
+            [],
+            "also with our own file there"
+        );
+        server.start();
+        assert_eq!(server.psql("SHOW my_extension.mode"), "fast");
+        assert!(!server.data_dir.join("postgresql.conf.baton-draft").exists());
+    }
 }

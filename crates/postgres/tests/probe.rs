@@ -36,7 +36,9 @@ async fn a_primary_and_its_standby_tell_everything_on_every_version() {
         .await;
         assert!(!facts.in_recovery);
         assert_eq!(facts.timeline, Some(Timeline(1)));
-        assert_eq!(facts.pending_restart, ["max_connections"]);
+        let [pending] = facts.pending_restart.as_slice() else { panic!("{:?}", facts.pending_restart) };
+        let values = (pending.running.as_deref(), pending.wanted.as_deref());
+        assert_eq!((pending.name.as_str(), values), ("max_connections", (Some("100"), Some("77"))));
         assert_eq!(facts.system_id, control::read(&primary.data_dir).unwrap().system_id);
         assert_eq!(facts.server_version.to_string(), primary.psql("SHOW server_version_num"));
         assert!(facts.flush_lsn.is_some_and(Lsn::is_valid) && facts.replayed_lsn.is_none());

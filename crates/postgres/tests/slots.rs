@@ -3,11 +3,11 @@
 mod common;
 mod sql;
 
-use common::{Scratch, Server, pg_bin, pg_bins};
-use postgres::probe::{Prober, Slot};
-use postgres::slots::{SlotPlan, ensure_physical, execute};
-use sql::{LONG, facts_until, session, to};
-use types::Lsn;
+use common::{Scratch, Server, major, pg_bin, pg_bins, until};
+use postgres::probe::{Facts, Prober, Slot};
+use postgres::slots::{CopiedSlot, SlotPlan, advance_logical, execute, install, read_logical};
+use sql::{LONG, ensure_users, facts_until, lock, to, to_as};
+use types::{Lsn, SlotWish};
 
 async fn slots(server: &Server) -> Vec<Slot> {
     facts_until("the slots", &mut Prober::new(to(server)), |_| true).await.slots
@@ -15,6 +15,20 @@ async fn slots(server: &Server) -> Vec<Slot> {
 
 fn names(slots: &[Slot]) -> Vec<&str> {
     slots.iter().map(|slot| slot.name.as_str()).collect()
+}
+
+fn create(names: &[&str]) -> SlotPlan {
+    let create = names.iter().map(|name| ((*name).to_owned(), SlotWish::Physical)).collect();
+    SlotPlan { create, ..SlotPlan::default() }
+}
+
+fn written(server: &Server) -> Lsn {
+    server.psql("SELECT pg_current_wal_flush_lsn()").parse().unwrap()
+}
+
+async fn wal_is_there(server: &Server, target: Lsn) {
+    let there = |facts: &Facts| facts.flush_lsn.max(facts.replayed_lsn) >= Some(target);
+    facts_until("the WAL", &mut Prober::new(to(server)), there).await;
 }
 
 #[tokio::test]
@@ -26,28 +40,28 @@ async fn slots_are_made_moved_and_dropped_on_both_sides() {
         let standby = primary.standby(&scratch, "standby");
         standby.start();
         for server in [&primary, &standby] {
-            let mut session = session(server).await;
-            let wanted = ["node_2".to_owned(), "node_3".to_owned()];
-            assert_eq!(ensure_physical(&mut session, &wanted, LONG).await.unwrap(), wanted);
-            assert!(ensure_physical(&mut session, &wanted, LONG).await.unwrap().is_empty(), "there already");
+            let wanted = create(&["node_2", "node_3"]);
+            let done = execute(&to(server), &wanted, LONG).await.unwrap();
+            assert_eq!(done.created, ["node_2", "node_3"]);
+            let again = execute(&to(server), &wanted, LONG).await.unwrap();
+            assert!(again.created.is_empty() && again.failed.is_empty(), "there already: {again:?}");
             let before = slots(server).await;
             assert_eq!(names(&before), ["node_2", "node_3"]);
             assert!(before.iter().all(|slot| slot.restart_lsn.is_some() && !slot.active), "{before:?}");
 
             primary.psql("SELECT pg_switch_wal()");
             primary.psql("CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t VALUES (1)");
-            let target = primary.psql("SELECT pg_current_wal_flush_lsn()").parse::<Lsn>().unwrap();
-            let there =
-                |facts: &postgres::probe::Facts| facts.flush_lsn.max(facts.replayed_lsn) >= Some(target);
-            facts_until("the WAL", &mut Prober::new(to(server)), there).await;
+            let target = written(&primary);
+            wal_is_there(server, target).await;
             let plan = SlotPlan {
-                create: vec!["node_4".to_owned(), "Not A Slot".to_owned()],
+                create: create(&["node_4", "Not A Slot"]).create,
                 drop: vec!["node_3".to_owned(), "unknown".to_owned()],
+                clear: vec!["node_2".to_owned(), "unknown".to_owned()],
                 advance: vec![("node_2".to_owned(), target), ("unknown".to_owned(), target)],
             };
-            let done = execute(&mut session, &plan, LONG).await.unwrap();
+            let done = execute(&to(server), &plan, LONG).await.unwrap();
             assert_eq!((done.created, done.dropped), (vec!["node_4".to_owned()], vec!["node_3".to_owned()]));
-            assert_eq!(done.advanced, ["node_2"]);
+            assert_eq!((done.cleared, done.advanced), (vec!["node_2".to_owned()], vec!["node_2".to_owned()]));
             let [failure] = done.failed.as_slice() else { panic!("{:?}", done.failed) };
             assert_eq!((failure.slot.as_str(), failure.step), ("Not A Slot", "create"));
             let after = slots(server).await;
@@ -56,30 +70,114 @@ async fn slots_are_made_moved_and_dropped_on_both_sides() {
 
             // Again, and back: nothing left to do, and never backwards.
             let back = SlotPlan { advance: vec![("node_2".to_owned(), Lsn(1))], ..SlotPlan::default() };
-            let done = execute(&mut session, &back, LONG).await.unwrap();
+            let done = execute(&to(server), &back, LONG).await.unwrap();
             assert!(done.advanced.is_empty() && done.failed.is_empty(), "{done:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_slot_in_use_is_neither_dropped_nor_moved() {
+async fn a_slot_in_use_is_neither_dropped_nor_moved_and_a_deserted_one_lets_go_of_dead_rows() {
     let scratch = Scratch::new("slots-busy");
     let primary = Server::init(&scratch, &pg_bin(), "primary");
     primary.start();
-    let mut session = session(&primary).await;
-    ensure_physical(&mut session, &["node_2".to_owned()], LONG).await.unwrap();
+    execute(&to(&primary), &create(&["node_2"]), LONG).await.unwrap();
     let standby = primary.standby(&scratch, "standby");
-    standby.append("postgresql.conf", "primary_slot_name = 'node_2'\n");
+    standby.append("postgresql.conf", "primary_slot_name = 'node_2'\nhot_standby_feedback = on\n");
     standby.start();
-    let busy = |facts: &postgres::probe::Facts| facts.slots.iter().any(|slot| slot.active);
+    let busy = |facts: &Facts| facts.slots.iter().any(|slot| slot.active && slot.holds_xmin);
     facts_until("a busy slot", &mut Prober::new(to(&primary)), busy).await;
     let name = || "node_2".to_owned();
-    let plan =
-        SlotPlan { drop: vec![name()], advance: vec![(name(), Lsn(u64::MAX >> 1))], ..SlotPlan::default() };
-    let done = execute(&mut session, &plan, LONG).await.unwrap();
+    let plan = SlotPlan {
+        drop: vec![name()],
+        clear: vec![name()],
+        advance: vec![(name(), Lsn(u64::MAX >> 1))],
+        ..SlotPlan::default()
+    };
+    let done = execute(&to(&primary), &plan, LONG).await.unwrap();
     let [failure] = done.failed.as_slice() else { panic!("{:?}", done.failed) };
     assert_eq!((failure.step, failure.source.sqlstate()), ("drop", Some("55006")));
-    assert!(done.dropped.is_empty() && done.advanced.is_empty());
+    assert!(done.dropped.is_empty() && done.advanced.is_empty() && done.cleared.is_empty());
     assert_eq!(names(&slots(&primary).await), ["node_2"]);
+
+    standby.stop("immediate");
+    let deserted = |facts: &Facts| facts.slots.iter().all(|slot| !slot.active);
+    let before = facts_until("a deserted slot", &mut Prober::new(to(&primary)), deserted).await.slots;
+    assert!(before[0].holds_xmin && before[0].restart_lsn.is_some());
+    let clear = SlotPlan { clear: vec![name()], ..SlotPlan::default() };
+    assert_eq!(execute(&to(&primary), &clear, LONG).await.unwrap().cleared, [name()]);
+    let after = slots(&primary).await;
+    assert_eq!(names(&after), ["node_2"]);
+    assert!(!after[0].holds_xmin);
+    assert_eq!(after[0].restart_lsn, before[0].restart_lsn, "the WAL is kept");
+}
+
+#[tokio::test]
+async fn a_logical_slot_is_copied_to_a_standby_moved_there_and_used_after_its_promotion() {
+    for bin in pg_bins() {
+        let scratch = Scratch::new("slots-copy");
+        let primary = Server::init(&scratch, &bin, "primary");
+        primary.append("postgresql.conf", "wal_level = logical\n");
+        lock(&primary, "scram-sha-256");
+        primary.start();
+        primary.psql("CREATE DATABASE shop");
+        ensure_users(&primary, "secret").await;
+        execute(&to(&primary), &create(&["standby"]), LONG).await.unwrap();
+        let standby = primary.standby(&scratch, "standby");
+        let conf = "wal_level = logical\nprimary_slot_name = 'standby'\nhot_standby_feedback = on\n";
+        standby.append("postgresql.conf", conf);
+        standby.start();
+
+        let wish = SlotWish::Logical { database: "shop".to_owned(), plugin: "test_decoding".to_owned() };
+        let plan = SlotPlan { create: vec![("cdc".to_owned(), wish.clone())], ..SlotPlan::default() };
+        assert_eq!(execute(&to(&primary), &plan, LONG).await.unwrap().created, ["cdc"]);
+        let on_primary = slots(&primary).await;
+        assert!(wish.is_met_by(&on_primary[0]) && on_primary[0].catalog_xmin.is_some(), "{on_primary:?}");
+
+        // As the user of pg_rewind, who has no other rights.
+        let rewinder = to_as(&primary, "rewinder", "secret");
+        let found = read_logical(&rewinder, &["cdc".to_owned(), "unknown".to_owned()], LONG).await.unwrap();
+        let [cdc] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(
+            (cdc.database.as_str(), cdc.plugin.as_str(), cdc.failover),
+            ("shop", "test_decoding", false)
+        );
+        assert!(read_logical(&to(&standby), &["cdc".to_owned()], LONG).await.unwrap().is_empty());
+        standby.stop("fast");
+        let copy = [CopiedSlot { name: "cdc".to_owned(), state: cdc.state.clone() }];
+        assert_eq!(install(&standby.data_dir, &copy).unwrap(), ["cdc"]);
+        assert!(install(&standby.data_dir, &copy).unwrap().is_empty(), "there already");
+        standby.start();
+        assert_eq!(names(&slots(&standby).await), ["cdc"], "PostgreSQL {}", major(&bin));
+
+        let psql = |server: &Server, sql: &str| {
+            let mut psql = server.psql_command(sql);
+            psql.args(["--dbname", "shop"]);
+            common::run(&mut psql).trim().to_owned()
+        };
+        psql(&primary, "CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+        let seen = psql(
+            &primary,
+            "SELECT string_agg(data, ' ') FROM pg_logical_slot_get_changes('cdc', NULL, NULL)",
+        );
+        assert!(seen.contains("n[integer]:1"), "{seen}");
+        let confirmed = slots(&primary).await[0].confirmed_flush_lsn.unwrap();
+        wal_is_there(&standby, confirmed).await;
+        assert!(advance_logical(&to(&standby), "shop", "cdc", confirmed, LONG).await.unwrap());
+        assert!(
+            !advance_logical(&to(&standby), "shop", "cdc", confirmed, LONG).await.unwrap(),
+            "there already"
+        );
+        assert_eq!(slots(&standby).await[0].confirmed_flush_lsn, Some(confirmed));
+
+        psql(&primary, "INSERT INTO t VALUES (2)");
+        wal_is_there(&standby, written(&primary)).await;
+        primary.stop("immediate");
+        standby.pg_ctl(&["promote", "--wait"]);
+        psql(&standby, "INSERT INTO t VALUES (3)");
+        let changes = "SELECT string_agg(data, ' ') FROM pg_logical_slot_get_changes('cdc', NULL, NULL)";
+        let seen = until("the changes", || Some(psql(&standby, changes))).await;
+        assert!(seen.contains("n[integer]:2") && seen.contains("n[integer]:3"), "no gap: {seen}");
+        assert!(!seen.contains("n[integer]:1"), "and no repetition: {seen}");
+    }
 }

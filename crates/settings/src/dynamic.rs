@@ -10,12 +10,13 @@ use crate::methods::ReplicaMethod;
 use crate::node::Node;
 use crate::origin::Origin;
 use crate::problem::{Findings, Place};
-use crate::slots::{self, PermanentSlot, SlotMatcher};
+use crate::slots;
 use crate::standby_cluster::{self, StandbyCluster};
 use crate::table;
 use crate::values::Values;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use types::{ClusterType, PermanentSlot, SlotMatcher, SlotWish};
 
 /// What holds for the whole cluster.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +65,18 @@ pub struct Dynamic {
     pub replica_methods: BTreeMap<String, ReplicaMethod>,
     pub pre_promote: Option<String>,
     pub before_stop: Option<String>,
+}
+
+impl Dynamic {
+    /// Whether a permanent slot is a logical one: standbys then tell their primary which rows the slot still needs.
+    #[must_use]
+    pub fn has_logical_slots(&self) -> bool {
+        self.use_slots
+            && self.standby_cluster.is_none()
+            && self.slots.values().any(|slot| {
+                matches!(slot.wish, SlotWish::Logical { .. }) && slot.only_in != Some(ClusterType::Standby)
+            })
+    }
 }
 
 /// `synchronous_mode`

@@ -70,6 +70,10 @@ pub fn effective(
     let mut parameters = dynamic.parameters.clone();
     parameters.extend(local.parameters.clone());
     parameters.retain(|name, _| !guc::is_controlled(name));
+    // Without its feedback the primary removes rows that a copy of a logical slot still needs.
+    if dynamic.has_logical_slots() && !settings.tags.nofailover() {
+        parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+    }
     let mut warnings = Vec::new();
     let mut raised = Vec::new();
     let mut command_line = Vec::new();

@@ -64,6 +64,12 @@ pub fn is_controlled(name: &str) -> bool {
     CONTROLLED.iter().any(|guc| guc.name == name)
 }
 
+/// What a controlled parameter is where nobody asks for anything else, or for something impossible.
+#[must_use]
+pub fn controlled_default(name: &str) -> Option<&'static str> {
+    CONTROLLED.iter().find(|guc| guc.name == name && !matches!(guc.rule, Rule::Fixed)).map(|guc| guc.default)
+}
+
 /// Whether nobody but us sets it.
 pub(crate) fn is_fixed(name: &str) -> bool {
     CONTROLLED.iter().any(|guc| guc.name == name && matches!(guc.rule, Rule::Fixed))

@@ -42,7 +42,7 @@ pub use dynamic::{Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good,
 pub use effective::{Effective, Raised, ShmemMinimums, effective};
 pub use env::{CONFIGURATION, Env, ProcessEnv};
 pub use etcd::{BadEndpoint, Etcd, endpoint};
-pub use guc::is_controlled;
+pub use guc::{controlled_default, is_controlled};
 pub use kind::Kind;
 pub use load::{Loaded, load, load_ctl, load_environment, load_router};
 pub use log_format::{DEFAULT_LOG_FORMAT, LogField, LogFormat, LogPiece};
@@ -58,7 +58,6 @@ pub use settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
     Watchdog, WatchdogDriver, WatchdogMode,
 };
-pub use slots::{ClusterType, PermanentSlot, SlotKind, SlotMatcher};
 pub use standby_cluster::StandbyCluster;
 pub use table::{Row, Scope, Support, rows};
 pub use yaml::to_json;

@@ -1,150 +1,210 @@
-//! `slots` and `ignore_slots` of the dynamic configuration.
+//! `slots` and `ignore_slots` of the dynamic configuration, as meant.
+//!
+//! An entry that cannot be understood is left out and named: a slot is not guessed at.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use types::{ClusterType, PermanentSlot, SlotKind, SlotMatcher, SlotWish, is_slot_name};
 
-/// A replication slot that always exists.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PermanentSlot {
-    pub kind: SlotKind,
-    /// Whether it exists only while this is (or is not) a standby cluster; `None` is always.
-    pub cluster_type: Option<ClusterType>,
-}
+/// More permanent slots, or more matchers, are not taken.
+const LIMIT: usize = 200;
 
-/// `type`, with what it needs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SlotKind {
-    Physical,
-    Logical { database: String, plugin: String },
-}
-
-/// `cluster_type`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClusterType {
-    Primary,
-    Standby,
-}
-
-/// One entry of `ignore_slots`: a slot that agrees with everything it says is never touched.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SlotMatcher {
-    pub name: Option<String>,
-    /// `physical` or `logical`.
-    pub slot_type: Option<String>,
-    pub database: Option<String>,
-    pub plugin: Option<String>,
-}
-
-/// The slots that can be understood; the others are named in `warnings`.
-pub(crate) fn permanent(value: Option<Value>, warnings: &mut Vec<String>) -> BTreeMap<String, PermanentSlot> {
+/// The permanent slots; what is wrong with the others goes to `warnings`.
+pub(crate) fn permanent(
+    written: Option<Value>,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, PermanentSlot> {
     let mut slots = BTreeMap::new();
-    match value {
-        None => {}
-        Some(Value::Object(entries)) => {
-            for (name, entry) in entries {
-                match one(&entry) {
-                    Ok(slot) => drop(slots.insert(name, slot)),
-                    Err(why) => warnings.push(format!("slots.{name} has no effect: {why}")),
-                }
-            }
+    let entries = match written {
+        None | Some(Value::Null) => return slots,
+        Some(Value::Object(entries)) => entries,
+        Some(_) => {
+            warnings.push("slots should be a mapping from the names of slots to what they are".to_owned());
+            return slots;
         }
-        Some(_) => warnings.push("slots should be a mapping of names to slots, and has no effect".to_owned()),
+    };
+    for (name, entry) in entries.iter().take(LIMIT) {
+        if !is_slot_name(name) {
+            warnings.push(format!(
+                "slots.{name} is left out: the name of a slot has at most 63 characters, all of them lower-case letters, digits or _"
+            ));
+            continue;
+        }
+        match slot(entry) {
+            Ok(slot) => drop(slots.insert(name.clone(), slot)),
+            Err(why) => warnings.push(format!("slots.{name} is left out: {why}")),
+        }
+    }
+    if entries.len() > LIMIT {
+        warnings
+            .push(format!("slots has {} entries; those after the first {LIMIT} are left out", entries.len()));
     }
     slots
 }
 
-fn one(entry: &Value) -> Result<PermanentSlot, String> {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
-    let entry_is_empty = match entry {
-        Value::Null => true,
-        Value::Object(entry) => entry.is_empty(),
+/// Without a type it is logical where a database and a plugin are given, else physical.
+fn slot(entry: &Value) -> Result<PermanentSlot, String> {
+    let none = Map::new();
+    let entry = match entry {
+        Value::Null => &none,
+        Value::Object(entry) => entry,
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            return Err("write it as `name: {type: physical}`".to_owned());
+            return Err("it should be a mapping with type, database and plugin".to_owned());
         }
     };
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
     let (database, plugin) = (text("database"), text("plugin"));
-    // Without a type, what a logical slot needs makes it one.
-    let logical = match text("type").as_deref() {
-        Some("logical") => true,
-        Some("physical") => false,
-        None => !entry_is_empty && database.is_some() && plugin.is_some(),
-        Some(other) => return Err(format!("its type {other:?} should be physical or logical")),
+    let kind = match entry.get("type").and_then(Value::as_str) {
+        Some(kind) => kind_of(kind)?,
+        None if entry.get("type").is_some_and(|kind| !kind.is_null()) => {
+            return Err("type should be physical or logical".to_owned());
+        }
+        None if database.is_some() && plugin.is_some() => SlotKind::Logical,
+        None => SlotKind::Physical,
     };
-    let kind = match (logical, database, plugin) {
-        (false, _, _) => SlotKind::Physical,
-        (true, Some(database), Some(plugin)) => SlotKind::Logical { database, plugin },
-        (true, _, _) => return Err("a logical slot needs its database and its plugin".to_owned()),
+    let wish = match (kind, database, plugin) {
+        (SlotKind::Physical, _, _) => SlotWish::Physical,
+        (SlotKind::Logical, Some(database), Some(plugin)) => SlotWish::Logical { database, plugin },
+        (SlotKind::Logical, _, _) => {
+            return Err("a logical slot needs its database and its plugin".to_owned());
+        }
     };
-    let cluster_type = match text("cluster_type").as_deref() {
+    let only_in = match text("cluster_type").as_deref() {
         None => None,
         Some("primary") => Some(ClusterType::Primary),
         Some("standby") => Some(ClusterType::Standby),
-        Some(other) => return Err(format!("its cluster_type {other:?} should be primary or standby")),
+        Some(other) => return Err(format!("cluster_type {other:?} should be primary or standby")),
     };
-    Ok(PermanentSlot { kind, cluster_type })
+    if let Some(other) =
+        entry.keys().find(|key| !["type", "database", "plugin", "cluster_type"].contains(&key.as_str()))
+    {
+        return Err(format!(
+            "{other:?} is no setting of a slot; there are type, database, plugin, cluster_type"
+        ));
+    }
+    Ok(PermanentSlot { wish, only_in })
 }
 
-/// The matchers that can be understood; the others are named in `warnings`.
-pub(crate) fn matchers(value: Option<Value>, warnings: &mut Vec<String>) -> Vec<SlotMatcher> {
-    let mut matchers = Vec::new();
-    match value {
-        None => {}
-        Some(Value::Array(entries)) => {
-            for (number, entry) in entries.iter().enumerate() {
-                match matcher(entry) {
-                    Some(matcher) => matchers.push(matcher),
-                    None => warnings.push(format!(
-                        "ignore_slots.{number} has no effect: write it with at least one of name, type, database, plugin"
-                    )),
-                }
-            }
+fn kind_of(text: &str) -> Result<SlotKind, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "physical" => Ok(SlotKind::Physical),
+        "logical" => Ok(SlotKind::Logical),
+        other => Err(format!("type {other:?} should be physical or logical")),
+    }
+}
+
+/// The matchers of slots that are never touched; what is wrong with the others goes to `warnings`.
+pub(crate) fn matchers(written: Option<Value>, warnings: &mut Vec<String>) -> Vec<SlotMatcher> {
+    let entries = match written {
+        None | Some(Value::Null) => return Vec::new(),
+        Some(Value::Array(entries)) => entries,
+        Some(_) => {
+            warnings.push("ignore_slots should be a list of mappings, and has no effect".to_owned());
+            return Vec::new();
         }
-        Some(_) => warnings.push("ignore_slots should be a list of mappings, and has no effect".to_owned()),
+    };
+    let mut matchers = Vec::new();
+    for (at, entry) in entries.iter().take(LIMIT).enumerate() {
+        match matcher(entry) {
+            Ok(matcher) => matchers.push(matcher),
+            Err(why) => warnings.push(format!("ignore_slots[{at}] is left out: {why}")),
+        }
+    }
+    if entries.len() > LIMIT {
+        warnings.push(format!(
+            "ignore_slots has {} entries; those after the first {LIMIT} are left out",
+            entries.len()
+        ));
     }
     matchers
 }
 
 /// A matcher that says nothing would match everything, and is none.
-fn matcher(entry: &Value) -> Option<SlotMatcher> {
-    let Value::Object(entry) = entry else { return None };
-    let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
-    let matcher = SlotMatcher {
-        name: text("name"),
-        slot_type: text("type"),
-        database: text("database"),
-        plugin: text("plugin"),
+fn matcher(entry: &Value) -> Result<SlotMatcher, String> {
+    let Value::Object(entry) = entry else {
+        return Err("it should be a mapping with name, type, database or plugin".to_owned());
     };
-    (matcher != SlotMatcher::default()).then_some(matcher)
+    let mut matcher = SlotMatcher::default();
+    for (name, value) in entry {
+        let text = value.as_str().ok_or_else(|| format!("{name} should be a text"))?;
+        match name.as_str() {
+            "name" => matcher.name = Some(text.to_owned()),
+            "type" => matcher.kind = Some(kind_of(text)?),
+            "database" => matcher.database = Some(text.to_owned()),
+            "plugin" => matcher.plugin = Some(text.to_owned()),
+            other => return Err(format!("{other:?} is none of name, type, database, plugin")),
+        }
+    }
+    if matcher == SlotMatcher::default() {
+        return Err("it should say at least one of name, type, database, plugin".to_owned());
+    }
+    Ok(matcher)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterType, PermanentSlot, SlotKind, matchers, permanent};
+    use super::{matchers, permanent};
     use serde_json::json;
+    use types::{ClusterType, SlotKind, SlotMatcher, SlotWish};
 
     #[test]
-    fn slots_are_physical_unless_they_say_what_a_logical_one_needs() {
+    fn slots_are_read_in_all_spellings() {
         let mut warnings = Vec::new();
-        let given = json!({
-            "a": null, "b": {}, "c": {"type": "physical", "cluster_type": "standby"},
-            "d": {"database": "app", "plugin": "pgoutput"}, "e": {"type": "logical", "database": "app"}, "f": 5,
-        });
-        let slots = permanent(Some(given), &mut warnings);
-        let physical = PermanentSlot { kind: SlotKind::Physical, cluster_type: None };
-        assert_eq!((&slots["a"], &slots["b"]), (&physical, &physical));
-        assert_eq!(slots["c"].cluster_type, Some(ClusterType::Standby));
-        assert!(matches!(&slots["d"].kind, SlotKind::Logical { database, .. } if database == "app"));
-        assert_eq!(slots.len(), 4);
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let slots = permanent(
+            Some(json!({
+                "backup": null, "barman": {}, "b2": {"type": "physical", "cluster_type": "standby"},
+                "cdc": {"type": "logical", "database": "shop", "plugin": "pgoutput", "cluster_type": "primary"},
+                "short": {"database": "shop", "plugin": "wal2json"},
+            })),
+            &mut warnings,
+        );
+        assert_eq!(warnings, Vec::<String>::new());
+        let wish = |name: &str| slots.get(name).map(|slot| slot.wish.clone());
+        for physical in ["backup", "barman", "b2"] {
+            assert_eq!(wish(physical), Some(SlotWish::Physical), "{physical}");
+        }
+        let logical =
+            |plugin: &str| Some(SlotWish::Logical { database: "shop".into(), plugin: plugin.into() });
+        assert_eq!((wish("cdc"), wish("short")), (logical("pgoutput"), logical("wal2json")));
+        assert_eq!(slots.get("cdc").and_then(|slot| slot.only_in), Some(ClusterType::Primary));
+        assert_eq!(slots.get("b2").and_then(|slot| slot.only_in), Some(ClusterType::Standby));
     }
 
     #[test]
-    fn a_matcher_that_would_match_everything_is_none() {
+    fn what_is_no_slot_is_left_out_and_named() {
         let mut warnings = Vec::new();
-        let given = json!([{"type": "logical", "plugin": "wal2json"}, {}, "x"]);
-        let found = matchers(Some(given), &mut warnings);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].slot_type.as_deref(), Some("logical"));
-        assert_eq!(warnings.len(), 2);
+        let slots = permanent(
+            Some(json!({
+                "Bad-Name": {}, "half": {"type": "logical", "database": "x"}, "odd": {"type": "round"},
+                "text": "physical", "typo": {"tpye": "physical"}, "where": {"cluster_type": "moon"}, "good": {},
+            })),
+            &mut warnings,
+        );
+        assert_eq!(slots.keys().collect::<Vec<_>>(), ["good"]);
+        insta::assert_snapshot!(warnings.join("\n"), @r#"
+        slots.Bad-Name is left out: the name of a slot has at most 63 characters, all of them lower-case letters, digits or _
+        slots.half is left out: a logical slot needs its database and its plugin
+        slots.odd is left out: type "round" should be physical or logical
+        slots.text is left out: it should be a mapping with type, database and plugin
+        slots.typo is left out: "tpye" is no setting of a slot; there are type, database, plugin, cluster_type
+        slots.where is left out: cluster_type "moon" should be primary or standby
+        "#);
+        assert!(permanent(Some(json!(["a"])), &mut warnings).is_empty() && warnings.len() == 7);
+        assert!(permanent(None, &mut warnings).is_empty() && warnings.len() == 7);
+    }
+
+    #[test]
+    fn matchers_that_match_too_much_are_not_made_of_typing_errors() {
+        let mut warnings = Vec::new();
+        let matchers = matchers(
+            Some(json!([
+                {"name": "ext", "type": "logical", "database": "shop", "plugin": "pgoutput"},
+                {"type": "physical"}, {"nmae": "x"}, "all", {"name": 5}, {},
+            ])),
+            &mut warnings,
+        );
+        let physical = SlotMatcher { kind: Some(SlotKind::Physical), ..SlotMatcher::default() };
+        assert_eq!(matchers.get(1), Some(&physical));
+        assert_eq!((matchers.len(), warnings.len()), (2, 4), "{warnings:?}");
     }
 }

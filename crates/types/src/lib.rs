@@ -6,6 +6,7 @@ mod member;
 mod moment;
 mod names;
 mod secret;
+mod slots;
 mod standby_names;
 mod tags;
 
@@ -15,5 +16,6 @@ pub use member::{PostgresState, Role};
 pub use moment::Moment;
 pub use names::{LeaseId, NodeName, ParseSystemIdError, SystemId, Term, Timeline, slot_name};
 pub use secret::{MASK, Secret};
+pub use slots::{ClusterType, PermanentSlot, Slot, SlotKind, SlotMatcher, SlotWish, is_slot_name};
 pub use standby_names::StandbyNames;
 pub use tags::{TagValue, Tags};

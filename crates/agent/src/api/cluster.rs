@@ -73,6 +73,10 @@ fn member(snapshot: &Snapshot, mode: SynchronousMode, name: &NodeName, member: &
     }
     if member.pending_restart {
         row.insert("pending_restart".to_owned(), json!(true));
+        if !member.pending_restart_reason.is_empty() {
+            let reasons = super::status::reasons(&member.pending_restart_reason);
+            row.insert("pending_restart_reason".to_owned(), reasons);
+        }
     }
     if !member.tags.0.is_empty() {
         let value = |value: &TagValue| match value {

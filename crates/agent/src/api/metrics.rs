@@ -120,7 +120,7 @@ fn postgres(page: &mut Page, shared: &Shared) {
     page.flag(
         "patroni_pending_restart",
         "Value is 1 if the node needs a restart, 0 otherwise.",
-        facts.is_some_and(|facts| !facts.pending_restart.is_empty()),
+        !shared.local.pending().is_empty(),
     );
     let state = PostgresState::parse(state).map_or(-1, PostgresState::metric);
     page.gauge("patroni_postgres_state", "Numeric representation of Postgres state.", state);

@@ -61,7 +61,7 @@ fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, S
             Some("standby_leader") => holds(false),
             _ => Err("PostgreSQL role should be either primary, standby_leader, or replica".to_owned()),
         },
-        "restart_pending" => holds(seen.facts.is_some_and(|(facts, _)| !facts.pending_restart.is_empty())),
+        "restart_pending" => holds(!shared.local.pending().is_empty()),
         "postgres_version" => {
             let text =
                 wanted.as_str().ok_or("PostgreSQL version should be in the first.major.minor format")?;
@@ -112,7 +112,7 @@ pub(super) fn reinitialize(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
 
 fn in_progress(order: &Order) -> Reply {
     let name = match order {
-        Order::Restart => "restart",
+        Order::Restart | Order::LoadSlots => "restart",
         Order::Reinitialize { .. } => "reinitialize",
         Order::Shutdown => "shutdown",
     };

@@ -2,10 +2,11 @@
 
 use super::{Shared, health};
 use crate::local::{Answer, Seen};
-use etcd::Contact;
+use etcd::{Contact, PendingChange};
 use postgres::probe::Facts;
 use serde_json::{Map, Value, json};
 use settings::SynchronousMode;
+use std::collections::BTreeMap;
 use types::{NodeName, TagValue};
 
 /// State and role in the words of the contract.
@@ -79,8 +80,10 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let ha::Data::Present(control) = shared.local.data() {
         map.insert("database_system_identifier".to_owned(), json!(control.system_id.to_string()));
     }
-    if facts.is_some_and(|facts| !facts.pending_restart.is_empty()) {
+    let pending = shared.local.pending();
+    if !pending.is_empty() {
         map.insert("pending_restart".to_owned(), json!(true));
+        map.insert("pending_restart_reason".to_owned(), reasons(&pending));
     }
     let settings = &shared.settings();
     map.insert(
@@ -135,6 +138,13 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
 pub(super) fn replication_state(facts: &Facts) -> Option<&'static str> {
     let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
     (facts.in_recovery && streaming).then_some("streaming")
+}
+
+/// The parameters that wait for a restart, with the value in effect and the one that is configured.
+pub(super) fn reasons(pending: &BTreeMap<String, PendingChange>) -> Value {
+    let reason =
+        |change: &PendingChange| json!({"old_value": change.old_value, "new_value": change.new_value});
+    Value::Object(pending.iter().map(|(name, change)| (name.clone(), reason(change))).collect())
 }
 
 fn tags(shared: &Shared) -> Map<String, Value> {

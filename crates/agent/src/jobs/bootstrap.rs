@@ -89,8 +89,8 @@ async fn by_script(tools: &Tools, script: &BootstrapMethod, token: &Cancellation
     );
     let config_dir = tools.settings.postgresql.config_dir.as_deref().unwrap_or(data_dir);
     if !config_dir.join("postgresql.conf").exists() {
-        let effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
-        configure::write(&tools.settings, &effective, &tools.local, &As::Primary)?;
+        let mut effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
+        configure::write(&tools.settings, &mut effective, &tools.local, &As::Primary)?;
     }
     signals(data_dir, script)
 }
@@ -189,8 +189,8 @@ async fn populate(
         .await
         .context("stop the new cluster after its users were created")?;
     std::fs::remove_dir_all(&socket_dir)?;
-    let effective = configure::effective(settings, &tools.dynamic, &tools.local);
-    configure::write(settings, &effective, &tools.local, &As::Primary)?;
+    let mut effective = configure::effective(settings, &tools.dynamic, &tools.local);
+    configure::write(settings, &mut effective, &tools.local, &As::Primary)?;
     anyhow::ensure!(control::read(data_dir)?.state.is_clean(), "stop the new cluster cleanly");
     Ok(())
 }

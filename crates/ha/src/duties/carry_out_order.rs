@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   restart       stop (fast) ─► stopped ─► the other duties start it again ─► running: done
+//!   load slots    the same, of a standby whose leader is there: what was copied is placed while it is stopped
 //!   reinitialize  stop (immediate) ─► stopped ─► clone from the leader ─► running: done
 //!   shutdown      leading: hand the lead over (step aside) ─► stopped ─► exit
 //! ```
@@ -20,6 +21,9 @@ use types::NodeName;
 pub enum Why {
     RestartOrdered,
     RestartDone,
+    LoadsSlots,
+    LoadsSlotsLater,
+    SlotsLoaded,
     ReinitializeOrdered { from: Upstream },
     ReinitializeRefusedAsLeader,
     ReinitializeRefusedWithoutLeader,
@@ -36,6 +40,9 @@ impl fmt::Display for Why {
                 f.write_str("a restart was ordered: PostgreSQL is being stopped and will be started again")
             }
             Why::RestartDone => f.write_str("the ordered restart is done"),
+            Why::LoadsSlots => f.write_str("logical replication slots were copied from the primary: PostgreSQL is restarted to load them"),
+            Why::LoadsSlotsLater => f.write_str("copied logical replication slots are not loaded now: this needs another member that leads, and no pause"),
+            Why::SlotsLoaded => f.write_str("PostgreSQL was restarted to load copied logical replication slots"),
             Why::ReinitializeOrdered { from } => write!(
                 f,
                 "a new copy was ordered: the present data directory is moved aside and the one of {from} is copied"
@@ -67,18 +74,29 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Some(order) => order.clone(),
     };
     match order {
-        Order::Restart => restart(turn),
+        Order::Restart => restart(turn, &Order::Restart, Why::RestartOrdered, Why::RestartDone),
+        Order::LoadSlots => load_slots(turn),
         Order::Reinitialize { from_leader } => reinitialize(turn, from_leader),
         Order::Shutdown => shutdown(turn),
     }
 }
 
-fn restart(turn: &mut Turn<'_>) -> Option<Answer> {
-    match begun(turn, &Order::Restart) {
+/// A restart that nobody would notice: never of a primary, nor of a standby that may have to become one in this moment.
+fn load_slots(turn: &mut Turn<'_>) -> Option<Answer> {
+    let begun = turn.memory.ordered.as_ref().is_some_and(|ordered| ordered.order == Order::LoadSlots);
+    let led = turn.leads().is_none() && turn.seen.other_leader().is_some();
+    if !begun && (turn.seen.rules.pause || !led) {
+        return Some(Answer::because(Why::LoadsSlotsLater).act(Action::FinishOrder { done: false }));
+    }
+    restart(turn, &Order::LoadSlots, Why::LoadsSlots, Why::SlotsLoaded)
+}
+
+fn restart(turn: &mut Turn<'_>, order: &Order, why: Why, done: Why) -> Option<Answer> {
+    match begun(turn, order) {
         Stage::New | Stage::Stopping => {
-            turn.memory.ordered = Some(Ordered { order: Order::Restart, stopped: false });
+            turn.memory.ordered = Some(Ordered { order: order.clone(), stopped: false });
             turn.memory.expected_stop = true;
-            let mut answer = Answer::because(Why::RestartOrdered);
+            let mut answer = Answer::because(why);
             if let Some(term) = turn.leads().filter(|_| turn.memory.stopping.is_none()) {
                 answer = answer.act(Action::WithdrawWritable(term));
             }
@@ -88,7 +106,7 @@ fn restart(turn: &mut Turn<'_>) -> Option<Answer> {
         Stage::Stopped => None,
         Stage::Running => {
             turn.memory.ordered = None;
-            Some(Answer::because(Why::RestartDone).act(Action::FinishOrder { done: true }))
+            Some(Answer::because(done).act(Action::FinishOrder { done: true }))
         }
     }
 }
@@ -176,8 +194,9 @@ fn begun(turn: &mut Turn<'_>, order: &Order) -> Stage {
     };
     match &mut turn.memory.ordered {
         Some(ordered) if ordered.order == *order => {
-            let cloned = *order == Order::Restart || turn.memory.clone.failures == 0;
-            ordered.stopped |= turn.seen.postgres == Postgres::Stopped && *order == Order::Restart;
+            let restarts = matches!(order, Order::Restart | Order::LoadSlots);
+            let cloned = restarts || turn.memory.clone.failures == 0;
+            ordered.stopped |= turn.seen.postgres == Postgres::Stopped && restarts;
             match (ordered.stopped, running) {
                 (false, _) => Stage::Stopping,
                 (true, true) if cloned => Stage::Running,

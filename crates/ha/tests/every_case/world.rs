@@ -66,7 +66,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let peers = peers(chooser, slice);
     let order = chooser.pick_if(
         slice == Slice::Orders,
-        &[None, Some(Order::Restart), Some(REINITIALIZE), Some(Order::Shutdown)],
+        &[None, Some(Order::Restart), Some(REINITIALIZE), Some(Order::LoadSlots), Some(Order::Shutdown)],
     );
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
@@ -312,6 +312,8 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
             all.extend([
                 Memory { ordered: done(Order::Restart, false), ..base.clone() },
                 Memory { ordered: done(Order::Restart, true), ..base.clone() },
+                Memory { ordered: done(Order::LoadSlots, false), ..base.clone() },
+                Memory { ordered: done(Order::LoadSlots, true), ..base.clone() },
                 Memory { ordered: done(REINITIALIZE, false), ..base.clone() },
                 Memory { ordered: done(REINITIALIZE, true), ..base.clone() },
                 Memory {

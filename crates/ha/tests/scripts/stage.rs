@@ -217,6 +217,7 @@ impl Stage {
                     "restart" => Some(Order::Restart),
                     "reinitialize" => Some(Order::Reinitialize { from_leader: false }),
                     "reinitialize-from-leader" => Some(Order::Reinitialize { from_leader: true }),
+                    "load-slots" => Some(Order::LoadSlots),
                     "shutdown" => Some(Order::Shutdown),
                     _ => None,
                 };

@@ -1,6 +1,6 @@
 //! The one query of the probe, and its answer: JSON on the wire, [`Facts`] behind it.
 
-use super::{Facts, Receiver, Slot, SlotKind, Standby};
+use super::{Facts, Pending, Receiver, Slot, SlotKind, Standby};
 use serde::Deserialize;
 use types::{Lsn, SystemId, Timeline};
 
@@ -31,11 +31,17 @@ SELECT row_to_json(facts)::text FROM (
   (SELECT coalesce(json_agg(s), '[]') FROM (
     SELECT slot_name AS name, slot_type = 'logical' AS logical, active, temporary, restart_lsn, confirmed_flush_lsn,
       plugin, database, wal_status, xmin IS NOT NULL OR catalog_xmin IS NOT NULL AS holds_xmin,
+      catalog_xmin::text AS catalog_xmin,
       coalesce((to_jsonb(p)->>'failover')::bool, false) AS failover,
       coalesce((to_jsonb(p)->>'synced')::bool, false) AS synced
     FROM pg_replication_slots p ORDER BY slot_name LIMIT 1000) s) AS slots,
-  (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings
-     WHERE pending_restart AND name NOT LIKE 'recovery_target%') AS pending_restart,
+  (SELECT coalesce(json_agg(p), '[]') FROM (
+    SELECT name, current_setting(name, true) AS running, coalesce(
+      (SELECT f.setting FROM pg_file_settings f WHERE lower(f.name) = lower(s.name) ORDER BY f.seqno DESC LIMIT 1),
+      boot_val) AS wanted
+    FROM pg_settings s WHERE pending_restart AND name NOT LIKE 'recovery_target%' ORDER BY name) p)
+    AS pending_restart,
+  coalesce(current_setting('sync_replication_slots', true) = 'on', false) AS slot_sync,
   current_setting('synchronous_standby_names') AS synchronous_standby_names,
   (SELECT coalesce(bool_and(coalesce(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'), false)), true)
      FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer_rests
@@ -58,7 +64,8 @@ struct RawFacts {
     system_id: String,
     replication: Vec<RawStandby>,
     slots: Vec<RawSlot>,
-    pending_restart: Vec<String>,
+    pending_restart: Vec<RawPending>,
+    slot_sync: bool,
     synchronous_standby_names: String,
     checkpointer_rests: bool,
 }
@@ -100,8 +107,16 @@ struct RawSlot {
     database: Option<String>,
     wal_status: Option<String>,
     holds_xmin: bool,
+    catalog_xmin: Option<String>,
     failover: bool,
     synced: bool,
+}
+
+#[derive(Deserialize)]
+struct RawPending {
+    name: String,
+    running: Option<String>,
+    wanted: Option<String>,
 }
 
 /// Reads the answer to [`QUERY`]; the error says what is odd about it.
@@ -131,7 +146,8 @@ pub(super) fn parse(text: &str) -> Result<Facts, String> {
         system_id: system_id(&raw.system_id)?,
         replication: raw.replication.into_iter().map(standby).collect::<Result<_, _>>()?,
         slots: raw.slots.into_iter().map(slot).collect::<Result<_, _>>()?,
-        pending_restart: raw.pending_restart,
+        pending_restart: raw.pending_restart.into_iter().map(pending).collect(),
+        slot_sync: raw.slot_sync,
         synchronous_standby_names: raw.synchronous_standby_names,
         checkpointer_rests: raw.checkpointer_rests,
     })
@@ -164,6 +180,10 @@ fn standby(raw: RawStandby) -> Result<Standby, String> {
     })
 }
 
+fn pending(raw: RawPending) -> Pending {
+    Pending { name: raw.name, running: raw.running, wanted: raw.wanted }
+}
+
 fn slot(raw: RawSlot) -> Result<Slot, String> {
     Ok(Slot {
         name: raw.name,
@@ -176,6 +196,7 @@ fn slot(raw: RawSlot) -> Result<Slot, String> {
         database: raw.database,
         wal_status: raw.wal_status,
         holds_xmin: raw.holds_xmin,
+        catalog_xmin: raw.catalog_xmin.and_then(|xid| xid.parse().ok()),
         failover: raw.failover,
         synced: raw.synced,
     })
