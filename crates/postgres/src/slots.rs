@@ -19,7 +19,7 @@ pub struct SlotPlan {
     pub drop: Vec<String>,
     /// To be there, keeping WAL from now on.
     pub create: Vec<(String, SlotWish)>,
-    /// Physical ones that nobody uses: to let go of the dead rows they hold, and to keep their WAL.
+    /// Physical ones that nobody uses: to let go of the dead rows they hold. They are made anew.
     pub clear: Vec<String>,
     /// To let go of the WAL before a position. Never goes back, and never touches one that is in use.
     pub advance: Vec<(String, Lsn)>,
@@ -140,30 +140,15 @@ async fn create_logical(
     }
 }
 
-/// A copy of a physical slot keeps its WAL and not its transactions; so it is copied to another name and back.
+/// Only a new slot holds no transactions. It keeps WAL from the last checkpoint or restart point on.
 async fn clear(connection: &mut Connection, name: &str, within: Duration) -> Result<bool, SqlError> {
-    let unused = format!(
-        "SELECT 1 FROM pg_replication_slots WHERE slot_name = {} AND slot_type = 'physical' \
-         AND NOT active AND restart_lsn IS NOT NULL",
-        escape_literal(name)
-    );
-    if connection.query(&unused, within).await?.rows.is_empty() {
-        return Ok(false);
-    }
-    let keeper = format!("baton_keeps_{:x}", crc32c::crc32c(name.as_bytes()));
-    drop_slot(connection, &keeper, within).await?;
-    let copy = |from: &str, to: &str| {
-        format!("SELECT pg_copy_physical_replication_slot({}, {})", escape_literal(from), escape_literal(to))
-    };
-    connection.query(&copy(name, &keeper), within).await?;
-    let copied = match drop_slot(connection, name, within).await {
-        Ok(_) => connection.query(&copy(&keeper, name), within).await.map(|_| true),
+    match drop_slot(connection, name, within).await {
+        Ok(true) => create(connection, name, within).await,
+        Ok(false) => Ok(false),
         // Its user came back.
         Err(error) if error.sqlstate() == Some("55006") => Ok(false),
         Err(error) => Err(error),
-    };
-    drop_slot(connection, &keeper, within).await?;
-    copied
+    }
 }
 
 fn keep(

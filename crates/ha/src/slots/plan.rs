@@ -12,7 +12,7 @@ use types::{Lsn, Moment, NodeName, Slot, SlotKind, SlotWish, slot_name};
 pub struct Plan {
     pub drop: Vec<Drop>,
     pub create: Vec<(String, SlotWish)>,
-    /// To let go of the dead rows that they hold, and to keep their WAL.
+    /// Physical slots that nobody uses here, to let go of the dead rows that they hold.
     pub clear: Vec<String>,
     /// Physical slots, to be moved so far.
     pub advance: Vec<(String, Lsn)>,
@@ -40,6 +40,7 @@ pub enum DropWhy {
     WrongKind,
     Lost,
     HoldsNothing,
+    AheadOfLeader,
     BlocksSlotSync,
 }
 
@@ -51,6 +52,7 @@ impl fmt::Display for DropWhy {
             DropWhy::WrongKind => "its type, database or plugin is not the configured one; it is made anew",
             DropWhy::Lost => "the WAL it needs is gone; it is made anew",
             DropWhy::HoldsNothing => "it keeps no WAL; it is made anew",
+            DropWhy::AheadOfLeader => "it is ahead of the leader's, as a former leader's can be: after a promotion its consumer would miss changes; it is copied anew",
             DropWhy::BlocksSlotSync => {
                 "it is left over from when this member led, and PostgreSQL cannot copy the primary's slot of this name over it"
             }
@@ -93,7 +95,12 @@ pub struct Memory {
     last_seen: BTreeMap<String, Moment>,
     /// Since when a slot was seen that nobody knows.
     unknown_since: BTreeMap<String, Moment>,
+    /// Since when a logical slot here is ahead of the leader's. A fresh copy is ahead of `/status` for a moment.
+    ahead_since: BTreeMap<String, Moment>,
 }
+
+/// So many times the time of grace a slot may be ahead.
+const AHEAD_TOLERATED: u32 = 3;
 
 /// One round.
 #[must_use]
@@ -105,11 +112,13 @@ pub fn plan(seen: &Seen, memory: &Memory, now: Moment) -> (Plan, Memory) {
     plan.reports =
         conflicts.into_iter().map(|(slot, member)| Report::NamedLikeMember { slot, member }).collect();
     memory.unknown_since.retain(|name, _| seen.there.iter().any(|slot| slot.name == *name));
+    memory.ahead_since.retain(|name, _| seen.there.iter().any(|slot| slot.name == *name));
     for slot in seen.there.iter().filter(|slot| !slot.temporary && !is_left_alone(seen, slot)) {
         match wants.get(&slot.name) {
             Some(want) => {
                 memory.unknown_since.remove(&slot.name);
-                look_after(seen, slot, want, &mut plan);
+                let ahead = is_ahead(seen, slot, want, &mut memory, now);
+                look_after(seen, slot, want, ahead, &mut plan);
             }
             None => reject(seen, slot, &mut memory, now, &mut plan),
         }
@@ -181,7 +190,7 @@ fn is_left_alone(seen: &Seen, slot: &Slot) -> bool {
 }
 
 /// A slot that shall be here.
-fn look_after(seen: &Seen, slot: &Slot, want: &Want, plan: &mut Plan) {
+fn look_after(seen: &Seen, slot: &Slot, want: &Want, ahead: bool, plan: &mut Plan) {
     let drop = |why| Drop { name: slot.name.clone(), why };
     let slot_sync = matches!(&seen.post, Post::Follows { slot_sync: true, .. });
     if slot.active {
@@ -204,12 +213,29 @@ fn look_after(seen: &Seen, slot: &Slot, want: &Want, plan: &mut Plan) {
         }
     } else if slot.kind == SlotKind::Physical && slot.restart_lsn.is_none() {
         plan.drop.push(drop(DropWhy::HoldsNothing));
+    } else if ahead {
+        plan.drop.push(drop(DropWhy::AheadOfLeader));
     } else {
-        if slot.kind == SlotKind::Physical && slot.holds_xmin && !want.used_here {
+        // The slot of an absent member keeps what it has: its WAL is worth more.
+        if slot.kind == SlotKind::Physical && slot.holds_xmin && !want.used_here && want.make {
             plan.clear.push(slot.name.clone());
         }
         advance(seen, slot, want, plan);
     }
+}
+
+/// Whether a copy of a logical slot has been ahead of the original for too long.
+fn is_ahead(seen: &Seen, slot: &Slot, want: &Want, memory: &mut Memory, now: Moment) -> bool {
+    let ahead = match (&seen.post, want.to, slot.position()) {
+        (Post::Follows { .. }, Some(to), Some(at)) => slot.kind == SlotKind::Logical && at > to,
+        (Post::Follows { .. } | Post::Leads, _, _) => false,
+    };
+    if !ahead {
+        memory.ahead_since.remove(&slot.name);
+        return false;
+    }
+    let since = *memory.ahead_since.entry(slot.name.clone()).or_insert(now);
+    now.since(since) > seen.rules.grace * AHEAD_TOLERATED
 }
 
 fn advance(seen: &Seen, slot: &Slot, want: &Want, plan: &mut Plan) {
