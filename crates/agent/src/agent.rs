@@ -10,6 +10,7 @@
 
 use crate::act::{Faster, Hands, NotYet, Outcome, Turn};
 use crate::api::{self, Shared};
+use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
 use crate::guard::Warden;
@@ -17,12 +18,15 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
 use crate::peers::{self, Peers};
 use crate::publish::{Leading, Publisher, Word};
+use crate::reload::{self, Reader};
 use crate::signals::{Signal, Signals};
 use crate::slots::{Round, Slots};
+use crate::surroundings::{Log, Surroundings};
 use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
 use etcd::{Etcd, Keys, Snapshot, View};
@@ -30,7 +34,7 @@ use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running
 use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
 use serde_json::Value;
-use settings::{Dynamic, Settings};
+use settings::{Dynamic, Loaded, Problems, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -40,9 +44,10 @@ use types::{Moment, NodeName, PostgresState, Role};
 pub const CONTRACT_VERSION: &str = "4.1.5";
 
 /// Runs the agent until it is told to end.
-pub async fn run(settings: Settings) -> Result<(), Error> {
-    let mut agent = Agent::start(settings).await?;
+pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), Error> {
+    let mut agent = Agent::start(settings, surroundings).await?;
     let why = agent.turn_forever().await;
+    notify::stopping();
     agent.end(why).await
 }
 
@@ -54,23 +59,28 @@ struct Agent {
     journal: Arc<Cell<Journal>>,
     orders: Orders,
     signals: Signals,
+    reader: Reader,
+    log: Arc<dyn Log>,
     wake: Wake,
     memory: Memory,
     dynamic: Arc<Dynamic>,
     /// The configuration as last understood, and the revision of the key it came from.
     config: Value,
     config_revision: i64,
+    cache: ConfigCache,
     /// The keys that cannot be understood, as last reported.
     spoiled: Vec<etcd::Spoiled>,
     /// The role and configuration that PostgreSQL's files were last written for while it runs.
     configured: Option<(As, i64)>,
+    /// PostgreSQL is to read its files again whether they change or not: somebody asked for it.
+    reload_postgres: bool,
     began: Moment,
     shared: Arc<Shared>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Agent {
-    async fn start(settings: Settings) -> Result<Agent, Error> {
+    async fn start(settings: Settings, surroundings: Surroundings) -> Result<Agent, Error> {
         let settings = Arc::new(settings);
         let installation = Installation::find(settings.postgresql.bin_dir.as_deref()).await;
         let installation = installation.map_err(Error::Installation)?;
@@ -86,7 +96,7 @@ impl Agent {
         local.look_at_data().await;
         let etcd = connect_etcd(&settings)?;
         let (view, watcher) = etcd::watch(etcd.clone());
-        let (config, config_revision) = (initial_config(&settings, local.data_dir()), 0);
+        let (config, config_revision) = (config_cache::initial(&settings, local.data_dir()), 0);
         let dynamic = Arc::new(settings::dynamic(&config, false).0);
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
@@ -97,6 +107,8 @@ impl Agent {
             Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone(), slots.clone());
         let journal = Arc::new(Cell::new(Journal::default()));
         let jobs = Jobs::new(wake.clone());
+        let signals = Signals::new(wake.clone());
+        let reader = Reader::new(surroundings.file, wake.clone());
         let shared = Arc::new(Shared {
             current: Cell::new(settings.clone()),
             etcd: etcd.clone(),
@@ -106,11 +118,14 @@ impl Agent {
             jobs: jobs.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
+            signals: signals.clone(),
+            log: surroundings.log.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
         });
         api::serve(listener, shared.clone())?;
+        notify::ready();
         if local.adopt().map_err(|error| Error::DataDirectory {
             path: local.data_dir().to_owned(),
             why: error.to_string(),
@@ -125,7 +140,7 @@ impl Agent {
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
-        let signals = Signals::install(wake.clone())?;
+        signals.install()?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots };
         Ok(Agent {
@@ -136,13 +151,17 @@ impl Agent {
             journal,
             orders,
             signals,
+            reader,
+            log: surroundings.log,
             wake,
             memory: Memory::default(),
             dynamic,
             config,
             config_revision,
+            cache: ConfigCache::default(),
             spoiled: Vec::new(),
             configured: None,
+            reload_postgres: false,
             began: clock::now(),
             shared,
             tasks,
@@ -155,9 +174,8 @@ impl Agent {
             match self.signals.take() {
                 Some(Signal::Detach) => return None,
                 Some(Signal::Reload) => {
-                    self.shared.renew_certificate();
-                    self.hands.peers.use_client(http::Client::for_members(&self.settings.ctl));
-                    tracing::info!("asked to reload: settings of this file are read at the next start");
+                    notify::reloading();
+                    self.reader.begin();
                 }
                 Some(Signal::Stop) => self.orders.shut_down(),
                 None => {}
@@ -174,7 +192,11 @@ impl Agent {
     /// One turn; returns when the next is due, or why the agent ends.
     async fn turn(&mut self) -> Result<Moment, ExitWhy> {
         let view = self.view.borrow().clone();
+        if let Some(read) = self.reader.take() {
+            self.take_settings(read);
+        }
         self.take_config(&view);
+        self.cache.keep(&self.config, self.config_revision, &self.hands.local);
         if let Err(error) = self.hands.warden.ensure() {
             tracing::error!(%error, "failed to have a guard");
         }
@@ -183,7 +205,8 @@ impl Agent {
         self.hands.keeper.turned(&seen.rules);
         self.shared.turned.with(|turned| *turned = now);
         let decision = ha::decide(&seen, &self.memory, now);
-        self.journal.with(|journal| journal.note(&seen, &decision));
+        let once = self.settings.log.deduplicate_heartbeat_logs;
+        self.journal.with(|journal| journal.note(&seen, &decision, now, once));
         self.memory = decision.memory.clone();
         let turn = Turn {
             snapshot: view.snapshot.clone(),
@@ -304,6 +327,9 @@ impl Agent {
             return;
         };
         self.config_revision = config.mod_revision;
+        if config.value.as_object().is_some_and(serde_json::Map::is_empty) {
+            return; // as good as missing: the leader writes back what is in effect
+        }
         let kept = settings::keep_good(&config.value, &self.config);
         let patroni = another_is_patroni(snapshot, &self.settings.name);
         let (dynamic, warnings) = settings::dynamic(&kept, patroni);
@@ -322,15 +348,45 @@ impl Agent {
         self.hands.local.names().set_rules(observe::synchronous(&dynamic));
         self.dynamic = Arc::new(dynamic);
         self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
-        let path = dynamic_file(self.hands.local.data_dir());
-        let text = self.config.to_string();
-        if let Data::Present(_) = self.hands.local.data() {
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = std::fs::write(&path, text) {
-                    tracing::warn!(%error, path = %path.display(), "failed to keep a copy of the dynamic configuration");
+    }
+
+    /// Takes up the file that was read again; a broken one changes nothing.
+    fn take_settings(&mut self, read: Result<Loaded, Problems>) {
+        notify::ready();
+        let loaded = match read {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                let count = problems.0.len();
+                tracing::error!(count, "the settings stay as they were, because the new ones are broken");
+                for problem in &problems.0 {
+                    tracing::error!("{problem}");
                 }
-            });
+                return;
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
+        let (settings, later) = reload::merged(&self.settings, loaded.settings);
+        for key in later {
+            tracing::warn!(
+                "{key} has changed, which takes effect at the next start of the agent (SIGUSR2 ends it and leaves PostgreSQL running)"
+            );
+        }
+        if let Err(error) = self.log.reconfigure(&settings.log) {
+            tracing::error!("the log stays as it was: {error}");
+        }
+        let settings = Arc::new(settings);
+        let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
+        self.hands.local.reconnect(configure::local_connection(&settings, socket));
+        self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
+        self.hands.settings = settings.clone();
+        self.shared.current.with(|current| *current = settings.clone());
+        self.shared.renew_certificate();
+        self.settings = settings;
+        self.reload_postgres = true;
+        self.configured = None;
+        tracing::info!("the settings were read again");
     }
 
     /// Writes PostgreSQL's files again when its role or the configuration has changed while it runs.
@@ -359,7 +415,8 @@ impl Agent {
         self.configured = wanted;
         let (settings, dynamic, local) =
             (self.settings.clone(), self.dynamic.clone(), self.hands.local.clone());
-        tokio::spawn(async move { rewrite(settings, dynamic, local, role).await });
+        let always = std::mem::take(&mut self.reload_postgres);
+        tokio::spawn(async move { rewrite(settings, dynamic, local, role, always).await });
     }
 
     fn publish(&self, seen: &Observation, view: &View) {
@@ -578,7 +635,7 @@ async fn wake_on_view(mut view: watch::Receiver<View>, wake: Wake, _watcher: etc
     }
 }
 
-async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, role: As) {
+async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, role: As, always: bool) {
     let upstream = match &role {
         As::Primary => None,
         As::Standby(sender) => Some(sender.word()),
@@ -589,7 +646,7 @@ async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, r
         configure::write(&settings, &mut effective, &writer, &role)
     });
     match written.await {
-        Ok(Ok(written)) if written.changed => {
+        Ok(Ok(written)) if written.changed || always => {
             if let Err(error) = local.reload(upstream) {
                 tracing::warn!(%error, "failed to make PostgreSQL read its configuration again");
             }
@@ -598,17 +655,6 @@ async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, r
         Ok(Err(error)) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
         Err(error) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
     }
-}
-
-/// What is in effect before `/config` was read: the copy of the last time, else what a new cluster gets.
-fn initial_config(settings: &Settings, data_dir: &std::path::Path) -> Value {
-    let kept = std::fs::read_to_string(dynamic_file(data_dir)).ok();
-    let kept = kept.and_then(|text| serde_json::from_str::<Value>(&text).ok()).filter(Value::is_object);
-    kept.unwrap_or_else(|| settings::born_with_baton(&settings.bootstrap.dcs))
-}
-
-fn dynamic_file(data_dir: &std::path::Path) -> std::path::PathBuf {
-    data_dir.join("patroni.dynamic.json")
 }
 
 /// Whether another member runs Patroni, whose floors hold then for all.

@@ -22,7 +22,7 @@ pub enum Error {
     #[error("create the cluster (see the last lines of the log)")]
     BootstrapFailed,
     #[error(
-        "start: there is already a node named '{name}' running, at {api_url}; give this one another name, or stop that one"
+        "Can't start; there is already a node named '{name}' running, at {api_url}: give this one another name, or stop that one"
     )]
     NameTaken { name: String, api_url: String },
     #[error("use etcd: {0}")]

@@ -147,6 +147,6 @@ fn name(work: &Work) -> &'static str {
 }
 
 async fn checkpoint(tools: &Tools) -> anyhow::Result<()> {
-    Prober::new(tools.local.connect().clone()).checkpoint(CHECKPOINT_WITHIN).await?;
+    Prober::new(tools.local.connect()).checkpoint(CHECKPOINT_WITHIN).await?;
     Ok(())
 }

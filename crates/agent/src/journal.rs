@@ -6,6 +6,7 @@ use ha::{Decision, Observation, Postgres, Running};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use types::Moment;
 
 /// So many rows are kept.
 const ROWS: usize = 512;
@@ -27,11 +28,16 @@ struct Row {
 #[derive(Default)]
 pub(crate) struct Journal {
     rows: VecDeque<Row>,
+    /// When the last line was logged.
+    logged: Moment,
+    /// The last heartbeat, until something else is logged.
+    heartbeat: Option<String>,
 }
 
 impl Journal {
-    /// Notes a decision; logs it when it is news.
-    pub(crate) fn note(&mut self, seen: &Observation, decision: &Decision) {
+    /// Notes a decision; logs it when it is news, and else that all is as before, once every `loop_wait`. With `once`, a
+    /// heartbeat is not repeated.
+    pub(crate) fn note(&mut self, seen: &Observation, decision: &Decision, at: Moment, once: bool) {
         let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
         let (duty, code, text) =
             (decision.reason.duty(), decision.reason.code(), decision.reason.to_string());
@@ -44,8 +50,11 @@ impl Journal {
         {
             last.until = now;
             last.count += 1;
+            self.beat(seen, decision, at, once);
             return;
         }
+        self.logged = at;
+        self.heartbeat = None;
         let steps = actions.join(", ");
         if actions.is_empty() {
             tracing::info!(duty, code, "{text}");
@@ -57,6 +66,19 @@ impl Journal {
         }
         let seen = describe(seen);
         self.rows.push_back(Row { at: now, until: now, count: 1, duty, code, text, seen, actions });
+    }
+
+    fn beat(&mut self, seen: &Observation, decision: &Decision, at: Moment, once: bool) {
+        // A little early is in time: the loop is woken by the clock and by events.
+        if at.since(self.logged) < seen.rules.loop_wait.mul_f32(0.9) {
+            return;
+        }
+        self.logged = at;
+        let line = heartbeat(seen, decision, at);
+        if !once || self.heartbeat.as_ref() != Some(&line) {
+            tracing::info!("{line}");
+        }
+        self.heartbeat = Some(line);
     }
 
     /// Why the agent does what it does now.
@@ -80,6 +102,28 @@ impl Journal {
             })
         };
         self.rows.iter().map(row).collect()
+    }
+}
+
+/// The line that says that all is as before, as readers of Patroni's log know it.
+fn heartbeat(seen: &Observation, decision: &Decision, at: Moment) -> String {
+    let me = &seen.me;
+    let leader = match seen.cluster().map(|cluster| &cluster.leader) {
+        Some(ha::LeaderKey::Held { name, .. }) if name != me => Some(name),
+        Some(ha::LeaderKey::Held { .. } | ha::LeaderKey::Free | ha::LeaderKey::Spoiled { .. }) | None => None,
+    };
+    let pause = if seen.rules.pause { "PAUSE: " } else { "" };
+    match (&seen.postgres, leader, seen.leads(at)) {
+        (Postgres::Running(Running::Primary { .. }), _, Some(_)) => {
+            format!("{pause}no action. I am ({me}), the leader with the lock")
+        }
+        (Postgres::Running(Running::Standby { .. }), _, Some(_)) => {
+            format!("{pause}no action. I am ({me}), the standby leader with the lock")
+        }
+        (Postgres::Running(Running::Standby { .. }), Some(leader), None) => {
+            format!("{pause}no action. I am ({me}), a secondary, and following a leader ({leader})")
+        }
+        (_, _, _) => format!("{pause}{}", decision.reason),
     }
 }
 

@@ -81,7 +81,7 @@ struct Inner {
     installation: Installation,
     data_dir: PathBuf,
     log_file: PathBuf,
-    connect: ConnectTo,
+    connect: Cell<ConnectTo>,
     wake: Wake,
     life: Cell<Life>,
     data: Cell<Data>,
@@ -117,7 +117,7 @@ impl Local {
                 installation,
                 data_dir,
                 log_file,
-                connect,
+                connect: Cell::new(connect),
                 wake,
                 life: Cell::new(Life::default()),
                 data: Cell::new(Data::Unusable),
@@ -148,8 +148,14 @@ impl Local {
         &self.inner.log_file
     }
 
-    pub(crate) fn connect(&self) -> &ConnectTo {
-        &self.inner.connect
+    pub(crate) fn connect(&self) -> ConnectTo {
+        self.inner.connect.get()
+    }
+
+    /// Connects in this way from now on.
+    pub(crate) fn reconnect(&self, connect: ConnectTo) {
+        self.inner.connect.with(|kept| *kept = connect);
+        self.inner.poke.wake();
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -404,8 +410,14 @@ impl Local {
 
     /// Probes for ever; ends when dropped.
     pub(crate) async fn probe_forever(self) {
-        let mut prober = Prober::new(self.inner.connect.clone());
+        let mut connect = self.connect();
+        let mut prober = Prober::new(connect.clone());
         loop {
+            let now = self.connect();
+            if now != connect {
+                connect = now;
+                prober = Prober::new(connect.clone());
+            }
             if self.life().postmaster.is_some() {
                 self.probe(&mut prober).await;
             } else {

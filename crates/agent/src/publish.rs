@@ -159,8 +159,12 @@ impl Publisher {
     ) -> Result<(), etcd::Error> {
         let Some(snapshot) = &word.snapshot else { return Ok(()) };
         let etcd = &self.inner.etcd;
-        if snapshot.config.is_none() {
-            etcd.create_config(&leading.config, by).await?;
+        match &snapshot.config {
+            None => drop(etcd.create_config(&leading.config, by).await?),
+            Some(key) if key.value.as_object().is_some_and(serde_json::Map::is_empty) => {
+                etcd.put_config(&leading.config, Some(key.mod_revision), by).await?;
+            }
+            Some(_) => {}
         }
         let status = self.status(leading);
         let text = status.to_json();
@@ -198,7 +202,7 @@ impl Publisher {
         }
         let (publisher, done) = (self.clone(), (leading.term, leading.timeline));
         tokio::spawn(async move {
-            let prober = postgres::probe::Prober::new(publisher.inner.local.connect().clone());
+            let prober = postgres::probe::Prober::new(publisher.inner.local.connect());
             match prober.checkpoint(Duration::from_secs(300)).await {
                 Ok(()) => {
                     publisher.inner.checkpointed.with(|kept| *kept = Some(done));

@@ -3,7 +3,7 @@
 //! ```text
 //!   SIGTERM, SIGINT   stop PostgreSQL, handing the lead over first, and end
 //!   SIGUSR2           end and leave PostgreSQL, the lease and the guard as they are: another agent takes them up in time
-//!   SIGHUP            read the settings again
+//!   SIGHUP            read the settings again; POST /reload asks for the same
 //! ```
 
 use crate::wake::{Cell, Wake};
@@ -22,12 +22,17 @@ pub(crate) enum Signal {
 #[derive(Clone)]
 pub(crate) struct Signals {
     pending: Arc<Cell<Vec<Signal>>>,
+    wake: Wake,
 }
 
 impl Signals {
+    /// Without the process's signals yet: those of the REST API alone.
+    pub(crate) fn new(wake: Wake) -> Signals {
+        Signals { pending: Arc::new(Cell::new(Vec::new())), wake }
+    }
+
     /// Takes over the process's signals.
-    pub(crate) fn install(wake: Wake) -> std::io::Result<Signals> {
-        let signals = Signals { pending: Arc::new(Cell::new(Vec::new())) };
+    pub(crate) fn install(&self) -> std::io::Result<()> {
         let kinds = [
             (SignalKind::terminate(), Signal::Stop),
             (SignalKind::interrupt(), Signal::Stop),
@@ -36,19 +41,24 @@ impl Signals {
         ];
         for (kind, meaning) in kinds {
             let mut stream = signal(kind)?;
-            let (pending, wake) = (signals.pending.clone(), wake.clone());
+            let signals = self.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
-                    pending.with(|pending| {
-                        if !pending.contains(&meaning) {
-                            pending.push(meaning);
-                        }
-                    });
-                    wake.wake();
+                    signals.raise(meaning);
                 }
             });
         }
-        Ok(signals)
+        Ok(())
+    }
+
+    /// Asks for this, as if the signal had come.
+    pub(crate) fn raise(&self, meaning: Signal) {
+        self.pending.with(|pending| {
+            if !pending.contains(&meaning) {
+                pending.push(meaning);
+            }
+        });
+        self.wake.wake();
     }
 
     /// The signal that came first and was not taken yet.

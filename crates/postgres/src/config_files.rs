@@ -99,6 +99,11 @@ pub fn write(
     Ok(written)
 }
 
+/// Keeps a file of the agent's own in the data directory, in one step and as open as the directory is.
+pub fn keep(data_dir: &Path, name: &str, content: &[u8]) -> Result<bool, Error> {
+    files::replace(&data_dir.join(name), content, files::mode_in(data_dir))
+}
+
 /// Where the files are.
 struct Place<'a> {
     data_dir: &'a Path,

@@ -30,6 +30,8 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::orders::Orders;
+use crate::signals::Signals;
+use crate::surroundings::Log;
 use crate::wake::Cell;
 use ::tls::TlsAcceptor;
 use etcd::{Etcd, View};
@@ -62,6 +64,8 @@ pub(crate) struct Shared {
     pub jobs: Jobs,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
+    pub signals: Signals,
+    pub log: Arc<dyn Log>,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

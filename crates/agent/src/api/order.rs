@@ -3,6 +3,7 @@
 use super::Shared;
 use super::reply::{self, Reply};
 use super::status;
+use crate::signals::Signal;
 use ha::Order;
 use hyper::StatusCode;
 use serde_json::Value;
@@ -11,11 +12,10 @@ use std::time::Duration;
 
 const RESTART_WITHIN: Duration = Duration::from_secs(600);
 
+/// Has the settings read again, and PostgreSQL its configuration.
 pub(super) fn reload(shared: &Shared) -> Reply {
-    match shared.local.reload(shared.local.life().upstream) {
-        Ok(()) => reply::text(StatusCode::ACCEPTED, "reload scheduled"),
-        Err(error) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}")),
-    }
+    shared.signals.raise(Signal::Reload);
+    reply::text(StatusCode::ACCEPTED, "reload scheduled")
 }
 
 /// Restarts PostgreSQL if the conditions in the body hold, and answers when it is done.

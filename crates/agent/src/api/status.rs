@@ -9,6 +9,9 @@ use settings::SynchronousMode;
 use std::collections::BTreeMap;
 use types::{NodeName, TagValue};
 
+/// So many log lines wait now and then without anything being wrong.
+const USUALLY_WAITING: u64 = 2;
+
 /// State and role in the words of the contract.
 pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'static str) {
     let life = shared.local.life();
@@ -91,6 +94,13 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
     );
     map.insert("baton".to_owned(), json!({"version": env!("CARGO_PKG_VERSION")}));
+    let (waiting, lost) = (shared.log.waiting(), shared.log.lost());
+    if waiting > USUALLY_WAITING {
+        map.insert("logger_queue_size".to_owned(), json!(waiting));
+    }
+    if lost > 0 {
+        map.insert("logger_records_lost".to_owned(), json!(lost));
+    }
     if let Some(progress) = shared.jobs.progress() {
         let job = json!({"done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes, "bytes_per_second": progress.rate});
         map.insert("baton_job".to_owned(), job);

@@ -14,8 +14,10 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         None => return Err(Failure::new(Code::Usage, "which configuration? `baton agent FILE`")),
     };
     let loaded = loaded.map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
-    daemon::start(&loaded.settings.log, &loaded.warnings)?;
-    daemon::run(async { Box::pin(agent::run(loaded.settings)).await.map_err(Failure::from) })
+    let log = daemon::start(&loaded.settings.log, "patroni.log", &loaded.warnings)?;
+    let surroundings = agent::Surroundings { file: args.file.clone(), log: log.clone() };
+    let work = async { Box::pin(agent::run(loaded.settings, surroundings)).await.map_err(Failure::from) };
+    daemon::run(&log, work)
 }
 
 fn configured_by_environment() -> bool {
@@ -33,6 +35,10 @@ impl From<agent::Error> for Failure {
             agent::Error::Guard(_) => Code::GuardFailed,
             agent::Error::BootstrapFailed | agent::Error::Etcd(_) | agent::Error::System(_) => Code::Failed,
         };
-        Failure::new(code, format!("failed to {error}"))
+        match &error {
+            // As Patroni says it: log readers look for this.
+            agent::Error::NameTaken { .. } => Failure::new(code, error.to_string()),
+            _ => Failure::new(code, format!("failed to {error}")),
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
-use crate::logging;
+use crate::logging::{self, Logbook};
 use settings::{Log, Problem};
+use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -12,18 +13,18 @@ use tokio_util::sync::CancellationToken;
 const WORKERS: usize = 2;
 
 /// Opens the log and says what is odd about the configuration.
-pub(super) fn start(log: &Log, warnings: &[Problem]) -> Outcome {
-    logging::start(log)?;
+pub(super) fn start(log: &Log, file: &'static str, warnings: &[Problem]) -> Result<Arc<Logbook>, Failure> {
+    let book = Logbook::start(log, file)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    Ok(book)
 }
 
 /// Runs `work`, which takes its signals itself, to its end.
-pub(super) fn run(work: impl Future<Output = Outcome>) -> Outcome {
+pub(super) fn run(log: &Logbook, work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = runtime()?;
-    finish(runtime.block_on(work), runtime)
+    finish(runtime.block_on(work), runtime, log)
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -32,17 +33,18 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// Ends the runtime, and says in the log why the work ended early.
-fn finish(outcome: Outcome, runtime: Runtime) -> Outcome {
+fn finish(outcome: Outcome, runtime: Runtime, log: &Logbook) -> Outcome {
     // A thread that is stuck in the kernel must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     if let Err(failure) = &outcome {
         logging::critical(&failure.message);
     }
+    log.flush();
     outcome.map_err(|failure| Failure::said(failure.code))
 }
 
 /// Runs `work` until it ends by itself, or until SIGTERM or SIGINT asks it to.
-pub(super) fn block_on<W>(work: impl FnOnce(CancellationToken) -> W) -> Outcome
+pub(super) fn block_on<W>(log: &Logbook, work: impl FnOnce(CancellationToken) -> W) -> Outcome
 where
     W: Future<Output = Outcome>,
 {
@@ -63,5 +65,5 @@ where
         });
         work(stop).await
     });
-    finish(outcome, runtime)
+    finish(outcome, runtime, log)
 }

@@ -13,10 +13,10 @@ pub(crate) fn run(args: &RouterArgs) -> Outcome {
     let settings = settings::load_router(&args.file, &ProcessEnv)
         .map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
     let config = config(&settings)?;
-    daemon::start(&settings.log, &[])?;
+    let log = daemon::start(&settings.log, "router.log", &[])?;
     let keys = etcd::Keys::new(&settings.namespace, &settings.scope);
     let etcd = etcd::Etcd::new(etcd_config(&settings.etcd), keys)?;
-    daemon::block_on(|stop| async move { router::run(config, etcd, stop).await.map_err(Failure::from) })
+    daemon::block_on(&log, |stop| async move { router::run(config, etcd, stop).await.map_err(Failure::from) })
 }
 
 impl From<router::Error> for Failure {

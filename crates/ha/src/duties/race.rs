@@ -41,6 +41,10 @@ impl fmt::Display for Why {
                 f,
                 "PostgreSQL runs as a primary on timeline {timeline}, but the cluster has gone on to {newest}: it is stopped"
             ),
+            // The words that readers of Patroni's log look for.
+            Why::Refuses(Refusal::NoFailoverTag) => f.write_str(
+                "nobody leads: following a different leader because I am not allowed to promote (nofailover, or failover_priority 0)",
+            ),
             Why::Refuses(refusal) => {
                 write!(f, "nobody leads, and this member does not take the lead: {refusal}")
             }
