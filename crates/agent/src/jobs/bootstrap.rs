@@ -168,7 +168,7 @@ async fn populate(
     let settings = &tools.settings;
     let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
     let socket_dir = tempdir(data_dir)?;
-    let connect = ConnectTo { host: socket_dir.display().to_string(), ..tools.local.connect().clone() };
+    let connect = ConnectTo { host: socket_dir.display().to_string(), ..tools.local.connect() };
     let hba = socket_dir.join("pg_hba.conf");
     std::fs::write(&hba, "local all all trust\n").context("write rules for the first start")?;
     let options = StartOptions {
