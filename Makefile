@@ -8,8 +8,9 @@ SEEDS ?= 200
 RUNS ?= 5
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+DO ?= capture
 
-.PHONY: help setup build demo test check tidy units stories sim bench lab
+.PHONY: help setup build demo test check tidy units stories sim bench lab golden
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,3 +56,8 @@ bench: ## the table of pauses, RUNS runs of each event
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench
 	@$(ENV); exec target/release/baton-bench --runs $(RUNS) $(BENCH_ARGS)
+
+golden: ## capture what a real Patroni answers, into crates/lab/golden; DO=compare: what Baton answers, against that
+	@tools/setup test
+	@$(ENV); cargo build --locked -p baton-ctl --bin baton -p baton-lab --bin baton-golden
+	@$(ENV); exec target/debug/baton-golden $(DO)

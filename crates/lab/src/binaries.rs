@@ -1,6 +1,6 @@
-//! Where the programs are: PostgreSQL, etcd and Baton itself.
+//! Where the programs are: PostgreSQL, etcd, Baton itself, and what Baton replaces.
 //!
-//! In this order: the variables BATON_TEST_PG_BINS and BATON_TEST_ETCD_BINS, what `tools/setup` left in its cache
+//! In this order: the variables BATON_TEST_PG_BINS, BATON_TEST_ETCD_BINS, BATON_TEST_PATRONI and BATON_TEST_HAPROXY, what `tools/setup` left in its cache
 //! directory, what the distribution installed.
 
 use anyhow::{Result, bail};
@@ -64,6 +64,22 @@ pub fn etcd_bins() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain([PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")]);
     dirs.map(|dir| dir.join("etcd")).find(|etcd| etcd.is_file()).into_iter().collect()
+}
+
+/// The directory of real Patroni's programs: `patroni`, `patronictl`, `check_patroni`.
+pub fn patroni_bin() -> Result<PathBuf> {
+    match listed("BATON_TEST_PATRONI", |bin| bin.join("patroni").is_file()).into_iter().next() {
+        Some(bin) => Ok(bin),
+        None => bail!("there is no Patroni for the tests: run tools/setup test, or set BATON_TEST_PATRONI"),
+    }
+}
+
+/// The program `haproxy`.
+pub fn haproxy_binary() -> Result<PathBuf> {
+    match listed("BATON_TEST_HAPROXY", Path::is_file).into_iter().next() {
+        Some(program) => Ok(program),
+        None => bail!("there is no HAProxy for the tests: run tools/setup test, or set BATON_TEST_HAPROXY"),
+    }
 }
 
 /// The binary `baton` of the build that the running test or bench belongs to.

@@ -67,6 +67,13 @@ impl Gateway {
         self.call("/v3/kv/put", &body).await.map(drop)
     }
 
+    /// The time to live that a lease was granted, in seconds.
+    pub async fn granted(&self, lease: i64) -> Result<i64> {
+        let answer = self.call("/v3/lease/timetolive", &json!({ "ID": lease.to_string() })).await?;
+        let granted = answer.get("grantedTTL").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        granted.ok_or_else(|| anyhow!("etcd knows no lease {lease}: {answer}"))
+    }
+
     /// Removes one key.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let key = format!("{}{name}", self.prefix);

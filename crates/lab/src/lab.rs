@@ -10,12 +10,14 @@
 //! Dropped without `stop` (a failed test, a panic), everything is killed instead.
 
 use crate::account::Account;
+use crate::agent_kind::AgentKind;
 use crate::binaries::Binaries;
 use crate::client::Target;
 use crate::config::{self, NAMESPACE, Passwords, SCOPE, SUPERUSER, endpoint, etcd_hosts, node_name};
 use crate::daemon::{Daemon, Program};
 use crate::demo::LOCK;
 use crate::etcd_member::{Addresses, EtcdMember};
+use crate::haproxy::HaProxy;
 use crate::keys::Gateway;
 use crate::node::{Node, NodePlan, place_binary, write_private};
 use crate::place::{Block, check_depth, secret};
@@ -54,6 +56,9 @@ pub struct Spec {
     pub tags: Value,
     /// `log.level` of agents and router.
     pub log_level: String,
+    /// Who keeps the first node, the second, …; Baton, where the list ends. Nodes can change hands only in a lab that begins with
+    /// a Patroni somewhere.
+    pub agents: Vec<AgentKind>,
 }
 
 impl Spec {
@@ -72,6 +77,7 @@ impl Spec {
             router_file: Value::Null,
             tags: Value::Null,
             log_level: "INFO".to_owned(),
+            agents: Vec::new(),
         }
     }
 }
@@ -82,6 +88,7 @@ pub struct Lab {
     pub nodes: Vec<Node>,
     router: Option<Daemon>,
     router_program: Option<Program>,
+    haproxy: Option<HaProxy>,
     pub block: Block,
     passwords: Passwords,
     base: PathBuf,
@@ -124,6 +131,7 @@ impl Lab {
             nodes: Vec::new(),
             router: None,
             router_program: None,
+            haproxy: None,
             block,
             passwords,
             base: base.clone(),
@@ -196,6 +204,18 @@ impl Lab {
         let program = self.router_program.as_ref().ok_or_else(|| anyhow!("this lab has no router"))?;
         self.router = Some(Daemon::start(program, &self.account)?);
         Ok(())
+    }
+
+    /// Starts HAProxy before all nodes, whoever keeps them.
+    pub fn start_haproxy(&mut self) -> Result<()> {
+        self.haproxy = Some(HaProxy::start(&self.base, &self.block, &self.nodes, &self.account)?);
+        Ok(())
+    }
+
+    /// How clients reach the primary through HAProxy.
+    #[must_use]
+    pub fn through_haproxy(&self) -> Target {
+        self.at(self.block.haproxy().to_string(), self.block.ports.primary())
     }
 
     /// Kills the router.
@@ -337,6 +357,9 @@ impl Lab {
         for member in &mut self.etcd {
             member.must_run()?;
         }
+        if let Some(haproxy) = &mut self.haproxy {
+            haproxy.must_run()?;
+        }
         match (&mut self.router, &self.router_program) {
             (Some(router), Some(program)) => router.must_run(&program.log),
             (Some(_) | None, _) => Ok(()),
@@ -385,6 +408,9 @@ impl Lab {
         if let Some(mut router) = self.router.take() {
             router.stop(GRACE).await;
         }
+        if let Some(mut haproxy) = self.haproxy.take() {
+            haproxy.stop().await;
+        }
         futures_util::future::join_all(self.nodes.iter_mut().map(|node| node.stop(GRACE))).await;
         futures_util::future::join_all(self.etcd.iter_mut().map(EtcdMember::stop)).await;
         processes::kill_under(&self.base);
@@ -423,6 +449,8 @@ impl Lab {
                 postgres_port: self.block.ports.postgres(),
                 rest_port: self.block.ports.rest(),
                 config: config::yaml(&file),
+                kind: spec.agents.get(index).copied().unwrap_or_default(),
+                patroni: spec.agents.contains(&AgentKind::Patroni),
             };
             self.nodes.push(Node::create(&self.base, baton, &plan, &self.account)?);
         }
@@ -459,6 +487,7 @@ impl Drop for Lab {
             return;
         }
         self.router = None;
+        self.haproxy = None;
         processes::kill_under(&self.base);
         processes::remove_guard_memory(&self.base);
         self.nodes.clear();

@@ -5,12 +5,15 @@
 //!     │      │        │
 //!     └── lab ────────┘     directories, addresses, configuration files, start and stop, faults
 //!          ├ node, etcd_member     the hosts; daemon and processes start, find and end what runs there
+//!          ├ agent_kind, haproxy   real Patroni in the place of an agent, and what stands before it
 //!          ├ client                a paced workload: pauses, failed statements, lost rows
+//!          ├ golden                what Patroni answers and writes, against what Baton does
 //!          ├ primaries             who really takes writes, asked behind the router's back
 //!          └ keys → view           what etcd says, read without Baton's own client
 //! ```
 
 mod account;
+mod agent_kind;
 pub mod bench;
 mod binaries;
 mod client;
@@ -18,6 +21,8 @@ mod config;
 mod daemon;
 pub mod demo;
 mod etcd_member;
+pub mod golden;
+mod haproxy;
 mod keys;
 mod lab;
 mod node;
@@ -29,7 +34,8 @@ mod view;
 pub mod wait;
 
 pub use account::Account;
-pub use binaries::{Binaries, baton_of_this_build, etcd_bins, postgres_bins};
+pub use agent_kind::AgentKind;
+pub use binaries::{Binaries, baton_of_this_build, etcd_bins, haproxy_binary, patroni_bin, postgres_bins};
 pub use client::{Failure, FailureKind, Plan, Target, WorkReport, Workload};
 pub use config::{NAMESPACE, SCOPE, SUPERUSER};
 pub use daemon::tail;

@@ -4,8 +4,10 @@
 //! ```text
 //!   <base>/n1/agent.yml  bin/baton  agent.log  data/  run/ (sockets)  pgpass
 //! ```
+//! Its agent is Baton's or a real Patroni, and one can be replaced by the other.
 
 use crate::account::Account;
+use crate::agent_kind::{AgentKind, Programs};
 use crate::daemon::{Daemon, Program};
 use crate::processes::{self, Process};
 use anyhow::{Context, Result, anyhow};
@@ -25,7 +27,8 @@ pub struct Node {
     /// Its agent's REST API.
     pub rest: SocketAddrV4,
     dir: PathBuf,
-    program: Program,
+    kind: AgentKind,
+    programs: Programs,
     account: Account,
     daemon: Option<Daemon>,
 }
@@ -38,6 +41,10 @@ pub struct NodePlan {
     pub rest_port: u16,
     /// The content of `agent.yml`.
     pub config: String,
+    /// Who keeps this node at first.
+    pub kind: AgentKind,
+    /// Whether Patroni is to be at hand.
+    pub patroni: bool,
 }
 
 impl Node {
@@ -55,23 +62,17 @@ impl Node {
             fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
             account.own(&path)?;
         }
-        let binary = place_binary(&dir, baton)?;
         let config = dir.join("agent.yml");
         write_private(&config, &plan.config, account)?;
-        let program = Program {
-            name: format!("agent {}", plan.name),
-            path: binary,
-            arguments: vec!["agent".to_owned(), config.display().to_string()],
-            directory: dir.clone(),
-            log: dir.join("agent.log"),
-        };
+        let programs = Programs::of(&plan.name, &dir, baton, plan.patroni, &config)?;
         Ok(Node {
             name: plan.name.clone(),
             address: plan.address,
             postgres_port: plan.postgres_port,
             rest: SocketAddrV4::new(plan.address, plan.rest_port),
             dir,
-            program,
+            kind: plan.kind,
+            programs,
             account: account.clone(),
             daemon: None,
         })
@@ -104,7 +105,22 @@ impl Node {
     /// The agent's log.
     #[must_use]
     pub fn log(&self) -> &Path {
-        &self.program.log
+        &self.programs.baton.log
+    }
+
+    /// Who keeps this node, or did when its agent was last started.
+    #[must_use]
+    pub fn kind(&self) -> AgentKind {
+        self.kind
+    }
+
+    fn program(&self) -> Result<&Program> {
+        match self.kind {
+            AgentKind::Baton => Ok(&self.programs.baton),
+            AgentKind::Patroni => {
+                self.programs.patroni.as_ref().ok_or_else(|| anyhow!("this lab was created without Patroni"))
+            }
+        }
     }
 
     /// Replaces the agent's configuration file.
@@ -117,8 +133,18 @@ impl Node {
         if self.agent_runs() {
             anyhow::bail!("start the agent of {}: it runs already", self.name);
         }
-        self.daemon = Some(Daemon::start(&self.program, &self.account)?);
+        self.daemon = Some(Daemon::start(self.program()?, &self.account)?);
         Ok(())
+    }
+
+    /// What an administrator does who moves this node from one agent to the other: the service of the one is stopped, that of
+    /// the other is started, with the same configuration file and on the same data directory.
+    pub async fn replace_by(&mut self, kind: AgentKind, grace: Duration) -> Result<()> {
+        if !self.stop_agent(grace).await {
+            anyhow::bail!("replace the agent of {}: {} did not end within {grace:?}", self.name, self.kind);
+        }
+        self.kind = kind;
+        self.start_agent()
     }
 
     /// Whether the agent runs; a frozen one does.
@@ -140,7 +166,7 @@ impl Node {
     /// Fails when the agent has ended by itself.
     pub fn agent_must_run(&mut self) -> Result<()> {
         match &mut self.daemon {
-            Some(daemon) => daemon.must_run(&self.program.log),
+            Some(daemon) => daemon.must_run(&self.programs.baton.log),
             None => Ok(()),
         }
     }

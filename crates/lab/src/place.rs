@@ -7,6 +7,7 @@
 //!   .1 .. .3     etcd members      2379 clients, 2380 peers
 //!   .11 .. .19   nodes             5432 PostgreSQL, 8008 REST
 //!   .20          the router        5433 5434 5436 5438, 8009 its own page
+//!   .21          HAProxy           5433 5434
 //!   .99          nobody; a listener here keeps the block taken while the lab lives
 //! ```
 
@@ -102,6 +103,11 @@ impl Block {
     #[must_use]
     pub fn router(&self) -> Ipv4Addr {
         address(self.network, 20)
+    }
+
+    #[must_use]
+    pub fn haproxy(&self) -> Ipv4Addr {
+        address(self.network, 21)
     }
 }
 

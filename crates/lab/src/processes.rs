@@ -1,7 +1,7 @@
 //! The processes of this machine, as /proc shows them.
 //!
 //! A lab recognises what is its own by place, not by memory: every program of Baton runs from a copy under the lab's
-//! directory, and every process of PostgreSQL has its working directory there. So a postmaster or a guard, which outlive
+//! directory, and every other process of a lab has its working directory there. So a postmaster or a guard, which outlive
 //! the agent that started them, are found again, and nothing else on the machine can be mistaken for one of them.
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,8 +14,9 @@ use std::time::Duration;
 
 /// The programs that a lab and its agents start; a shell or an editor that a person opened in the directory is not one
 /// of them.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "etcd",
+    "haproxy",
     "postgres",
     "initdb",
     "pg_basebackup",
@@ -68,6 +69,12 @@ impl Process {
         self.program_name() == "postgres"
     }
 
+    /// Whether it is a Patroni, which is a program in Python.
+    #[must_use]
+    pub fn is_patroni(&self) -> bool {
+        self.program_name().starts_with("python")
+    }
+
     /// Whether it is an agent, a guard or a router: their programs lie under `dir`.
     #[must_use]
     pub fn is_baton(&self, dir: &Path) -> bool {
@@ -82,7 +89,8 @@ pub fn under(dir: &Path) -> Vec<Process> {
         .into_iter()
         .filter_map(Process::read)
         .filter(|process| {
-            let ours = PROGRAMS.contains(&process.program_name()) && process.directory.starts_with(dir);
+            let known = PROGRAMS.contains(&process.program_name()) || process.is_patroni();
+            let ours = known && process.directory.starts_with(dir);
             ours || process.is_baton(dir)
         })
         .collect()

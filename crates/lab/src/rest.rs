@@ -16,6 +16,8 @@ const LIMIT: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
+    /// `Content-Type`, if the answer has one.
+    pub content_type: Option<String>,
     pub body: String,
 }
 
@@ -29,6 +31,17 @@ impl Answer {
 /// GET `path`.
 pub async fn get(agent: SocketAddrV4, path: &str, within: Duration) -> Result<Answer> {
     request(agent, "GET", path, None, within).await
+}
+
+/// Any request, with a body of any kind or none.
+pub async fn raw(
+    agent: SocketAddrV4,
+    verb: &str,
+    path: &str,
+    body: Option<String>,
+    within: Duration,
+) -> Result<Answer> {
+    request(agent, verb, path, body, within).await
 }
 
 /// Sends a request with a JSON body.
@@ -72,6 +85,10 @@ fn parse(answer: &[u8]) -> Result<Answer> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) =
         text.split_once("\r\n\r\n").ok_or_else(|| anyhow!("read the answer: it has no head"))?;
+    let content_type = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+    });
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| anyhow!("read the answer: it has no status"))?;
@@ -80,7 +97,7 @@ fn parse(answer: &[u8]) -> Result<Answer> {
         line.starts_with("transfer-encoding:") && line.contains("chunked")
     });
     let body = if chunked { unchunk(body)? } else { body.to_owned() };
-    Ok(Answer { status, body })
+    Ok(Answer { status, content_type, body })
 }
 
 fn unchunk(mut rest: &str) -> Result<String> {

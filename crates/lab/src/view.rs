@@ -27,6 +27,8 @@ pub struct Member {
     pub position: Option<i64>,
     /// `streaming` on a replica that is connected to its primary.
     pub replication: Option<String>,
+    /// Whether its agent is Baton's.
+    pub baton: bool,
 }
 
 impl View {
@@ -59,11 +61,14 @@ impl View {
         self.member(&self.leader.as_ref()?.0)
     }
 
-    /// The writable primary's name, if the leader is it.
+    /// The writable primary's name, if the leader is it. Of a Patroni its role says so, it has no word of its own for it.
     #[must_use]
     pub fn primary(&self) -> Option<&str> {
         let leader = &self.leader.as_ref()?.0;
-        (self.writable.as_ref() == Some(leader)).then_some(leader.as_str())
+        let patroni =
+            |member: &Member| !member.baton && member.role == "primary" && member.state == "running";
+        (self.writable.as_ref() == Some(leader) || self.leading().is_some_and(patroni))
+            .then_some(leader.as_str())
     }
 
     /// Whether `count` members are there, one a writable primary and all others streaming on its timeline.
@@ -96,6 +101,7 @@ impl Member {
             timeline: number("timeline"),
             position: number("receive_lsn").or_else(|| number("xlog_location")),
             replication: text("replication_state"),
+            baton: text("baton").is_some(),
         }
     }
 }
@@ -111,8 +117,10 @@ mod tests {
         rows.iter().map(|(key, value)| ((*key).to_owned(), entry(value))).collect()
     }
 
-    const N1: (&str, &str) =
-        ("members/n1", r#"{"role":"primary","state":"running","xlog_location":100,"timeline":2}"#);
+    const N1: (&str, &str) = (
+        "members/n1",
+        r#"{"role":"primary","state":"running","xlog_location":100,"timeline":2,"baton":"0"}"#,
+    );
     const N2: (&str, &str) = (
         "members/n2",
         r#"{"role":"replica","state":"running","receive_lsn":90,"timeline":2,"replication_state":"streaming"}"#,
@@ -129,5 +137,9 @@ mod tests {
         assert_eq!(held.primary(), None);
         assert!(!held.healthy(2));
         assert!(!View::of(&keys(&[N1, N2])).healthy(2));
+        let patroni = ("members/n1", r#"{"role":"primary","state":"running","timeline":2}"#);
+        assert!(View::of(&keys(&[patroni, N2, ("leader", "n1")])).healthy(2));
+        let starting = ("members/n1", r#"{"role":"primary","state":"starting","timeline":2}"#);
+        assert_eq!(View::of(&keys(&[starting, N2, ("leader", "n1")])).primary(), None);
     }
 }

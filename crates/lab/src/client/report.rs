@@ -53,6 +53,16 @@ impl WorkReport {
         gaps.max().unwrap_or_default().max(last)
     }
 
+    /// Every time longer than `least` between two acknowledged commits: when it began, and how long it was.
+    #[must_use]
+    pub fn pauses(&self, least: Duration) -> Vec<(Moment, Duration)> {
+        let gaps = self.acks.windows(2).filter_map(|pair| match pair {
+            [one, two] => Some((one.at, two.at.since(one.at))),
+            [..] => None,
+        });
+        gaps.filter(|(_, length)| *length > least).collect()
+    }
+
     /// How many failures of a kind fall between two moments.
     #[must_use]
     pub fn failed(&self, kind: FailureKind, from: Moment, to: Moment) -> usize {
@@ -102,6 +112,11 @@ mod tests {
         assert_eq!(pause(0, 2000), 1490);
         assert_eq!(pause(20, 505), 490);
         assert_eq!(pause(0, 510), 1490, "a gap that begins in the window counts whole");
+        let long = report.pauses(Duration::from_millis(400));
+        assert_eq!(
+            long,
+            [(Moment(10), Duration::from_millis(490)), (Moment(510), Duration::from_millis(1490))]
+        );
         assert_eq!(pause(1900, 9000), 7000, "a pause that has not ended counts as well");
     }
 

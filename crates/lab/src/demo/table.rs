@@ -102,6 +102,7 @@ mod tests {
             timeline: Some(2),
             position,
             replication: replication.map(str::to_owned),
+            baton: true,
         };
         let view = View {
             leader: Some(("n1".to_owned(), 41)),
