@@ -1,6 +1,7 @@
 //! Carrying out the actions of a decision, in their order, until the first that fails.
 
 use crate::configure::{self, As};
+use crate::failsafe::Failsafe;
 use crate::guard::Warden;
 use crate::jobs::{Jobs, Tools};
 use crate::keeper::Keeper;
@@ -32,6 +33,7 @@ pub(crate) struct Hands {
     pub jobs: Jobs,
     pub peers: Peers,
     pub slots: Slots,
+    pub failsafe: Failsafe,
 }
 
 /// What the actions of one turn are carried out with.
@@ -52,7 +54,7 @@ pub(crate) struct Faster(&'static str);
 /// Something that an action needs is not there for a moment, as after a lease was lost; the action is asked for again.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct NotYet(String);
+pub(crate) struct NotYet(pub String);
 
 /// What the loop itself has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +119,13 @@ impl Hands {
             Action::DeleteSync { over, term } => self.etcd.delete_sync(*over, *term, by).await?,
             Action::SetSynchronous(names) => self.set_synchronous(names.clone(), turn).await?,
             Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
+            Action::AskFailsafe { term, names } => self.ask_failsafe(*term, names, turn),
+            Action::ExtendLead { term, until } => {
+                if !self.keeper.extend(*term, *until) {
+                    bail!(NotYet(format!("lead on without etcd: the lead of term {term} has ended")));
+                }
+                self.failsafe.extended(*until);
+            }
             Action::ReadLeaderHistory(of) => self.read_history(of, turn)?,
             Action::ArmGuard(term) => self.arm(*term).await?,
             Action::DisarmGuard => self.warden.disarm(),
@@ -146,10 +155,12 @@ impl Hands {
     }
 
     async fn acquire(&self, turn: &Turn) -> anyhow::Result<()> {
+        let _taking = self.failsafe.take()?;
         let (lease, me) = (self.lease()?, &self.settings.name);
-        let sync = turn.snapshot.as_ref().and_then(|snapshot| snapshot.sync.as_ref());
-        let sync = sync.map_or(0, |sync| sync.mod_revision);
-        let Some(term) = self.etcd.acquire_leader_over(me, lease, sync, turn.by).await? else {
+        let seen = turn.snapshot.as_deref();
+        let sync = seen.and_then(|snapshot| snapshot.sync.as_ref()).map_or(0, |sync| sync.mod_revision);
+        let failsafe = seen.filter(|_| turn.dynamic.failsafe_mode).map(|snapshot| snapshot.failsafe_mod);
+        let Some(term) = self.etcd.acquire_leader_over(me, lease, sync, failsafe, turn.by).await? else {
             bail!(Faster("take the lead"));
         };
         self.keeper.took_lead(lease, term);
@@ -157,6 +168,7 @@ impl Hands {
     }
 
     async fn adopt(&self, term: Term, by: Moment) -> anyhow::Result<()> {
+        let _taking = self.failsafe.take()?;
         let lease = self.lease()?;
         if !self.etcd.adopt_leader(&self.settings.name, term, lease, by).await? {
             bail!("keep the lead: the leader key of term {term} is gone");
@@ -181,6 +193,7 @@ impl Hands {
 
     /// The door: with a fresh look at the clock.
     fn check_authority(&self, term: Term) -> anyhow::Result<Moment> {
+        drop(self.failsafe.take()?);
         match self.keeper.authority() {
             Authority::Held { term: held, deadline } if held == term && clock::now() < deadline => {
                 Ok(deadline)
@@ -281,6 +294,31 @@ impl Hands {
             source,
         };
         self.jobs.begin(work.clone(), tools);
+    }
+
+    /// Asks all others whether we may lead on; with the positions of our slots, which they keep up with meanwhile.
+    fn ask_failsafe(&self, term: Term, names: &[types::NodeName], turn: &Turn) {
+        let Some(snapshot) = turn.snapshot.as_deref() else { return };
+        let settings = &self.settings;
+        let mut question = serde_json::json!({
+            "name": settings.name.as_str(),
+            "conn_url": settings.conn_url(),
+            "api_url": settings.api_url(),
+            // Of Baton alone: whoever has not heard of a shorter ttl yet keeps its word as long as we rely on it.
+            "ttl": turn.dynamic.ttl,
+        });
+        let slots = publish::slot_positions(&self.local, &settings.name);
+        if let (false, Some(question)) = (slots.is_empty(), question.as_object_mut()) {
+            let slots = slots.into_iter().map(|(name, lsn)| (name, lsn.0.into())).collect();
+            question.insert("slots".to_owned(), serde_json::Value::Object(slots));
+        }
+        let mut urls = snapshot.failsafe.clone().unwrap_or_default();
+        for (name, member) in &snapshot.members {
+            if let Some(url) = &member.api_url {
+                urls.insert(name.clone(), url.clone());
+            }
+        }
+        self.failsafe.ask(&self.peers.client(), term, names, &urls, question);
     }
 
     fn read_history(&self, of: &Upstream, turn: &Turn) -> anyhow::Result<()> {

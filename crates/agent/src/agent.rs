@@ -13,6 +13,7 @@ use crate::api::{self, Shared};
 use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
+use crate::failsafe::Failsafe;
 use crate::guard::Warden;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -101,10 +102,17 @@ impl Agent {
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
+        let failsafe = Failsafe::new(wake.clone());
         let orders = Orders::new(wake.clone());
         let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
-        let publisher =
-            Publisher::new(etcd.clone(), settings.name.clone(), keeper.clone(), local.clone(), slots.clone());
+        let publisher = Publisher::new(
+            etcd.clone(),
+            settings.name.clone(),
+            keeper.clone(),
+            local.clone(),
+            slots.clone(),
+            failsafe.clone(),
+        );
         let journal = Arc::new(Cell::new(Journal::default()));
         let jobs = Jobs::new(wake.clone());
         let signals = Signals::new(wake.clone());
@@ -120,6 +128,7 @@ impl Agent {
             orders: orders.clone(),
             signals: signals.clone(),
             log: surroundings.log.clone(),
+            failsafe: failsafe.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
@@ -142,7 +151,8 @@ impl Agent {
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         signals.install()?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
-        let hands = Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots };
+        let hands =
+            Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots, failsafe };
         Ok(Agent {
             settings,
             hands,
@@ -275,6 +285,7 @@ impl Agent {
             peers: self.hands.peers.answers(),
             leader_history: self.hands.peers.history(),
             order: self.orders.head(),
+            failsafe: self.hands.failsafe.observe(),
         }
     }
 
@@ -335,11 +346,6 @@ impl Agent {
         let (dynamic, warnings) = settings::dynamic(&kept, patroni);
         for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
             tracing::warn!("dynamic configuration: {warning}");
-        }
-        if dynamic.failsafe_mode {
-            tracing::warn!(
-                "dynamic configuration: failsafe_mode is not there yet; a primary stops when its lease ends"
-            );
         }
         if *self.dynamic != dynamic {
             tracing::info!(revision = config.mod_revision, "took up the dynamic configuration");
@@ -428,6 +434,7 @@ impl Agent {
                 timeline: position(running).0,
                 lsn: position(running).1,
                 config: self.config.clone(),
+                failsafe: self.dynamic.failsafe_mode,
             }),
             (_, _) => None,
         };
@@ -451,10 +458,8 @@ impl Agent {
         let settings = &self.settings;
         let mut member = etcd::Member::new(state, role);
         let postgresql = &settings.postgresql;
-        member.conn_url =
-            Some(format!("postgres://{}/{}", postgresql.connect_address(), postgresql.database));
-        let rest = &settings.restapi;
-        member.api_url = Some(format!("{}://{}/patroni", rest.protocol(), rest.connect_address));
+        member.conn_url = Some(settings.conn_url());
+        member.api_url = Some(settings.api_url());
         member.version = Some(CONTRACT_VERSION.to_owned());
         member.baton = Some(env!("CARGO_PKG_VERSION").to_owned());
         member.proxy_url.clone_from(
@@ -621,7 +626,7 @@ async fn wait_for_etcd(
     let snapshot = view.borrow().snapshot.clone();
     let Some(member) = snapshot.as_ref().and_then(|snapshot| snapshot.members.get(me)) else { return Ok(()) };
     let resumed = member.lease.is_some() && member.lease == keeper.lease().id;
-    let own = format!("{}://{}/patroni", settings.restapi.protocol(), settings.restapi.connect_address);
+    let own = settings.api_url();
     let Some(api_url) = member.api_url.clone().filter(|url| !resumed && *url != own) else { return Ok(()) };
     if peers::answers(&http::Client::for_members(&settings.ctl), &api_url).await {
         return Err(Error::NameTaken { name: me.to_string(), api_url });

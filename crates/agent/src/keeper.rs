@@ -119,6 +119,18 @@ impl Keeper {
         self.inner.renew.wake();
     }
 
+    /// All others agreed that the lead of this term lasts until then. Whether it is held still.
+    pub(crate) fn extend(&self, term: Term, until: Moment) -> bool {
+        let mut held = false;
+        self.change(|kept| {
+            held = kept.term == Some(term);
+            if held {
+                kept.deadline = kept.deadline.max(Some(until));
+            }
+        });
+        held
+    }
+
     /// The lead was given back.
     pub(crate) fn gave_lead_back(&self) {
         self.change(|kept| {
@@ -222,7 +234,8 @@ impl Keeper {
             match &renewed {
                 Ok(Renewed::Kept { ttl_seconds, sent }) => {
                     kept.ttl_seconds = *ttl_seconds;
-                    kept.deadline = Some(end(*sent, *ttl_seconds));
+                    // Without etcd the others may have agreed to more than an answer that was long under way.
+                    kept.deadline = kept.deadline.max(Some(end(*sent, *ttl_seconds)));
                     kept.answered = Some(clock::now());
                 }
                 Ok(Renewed::LeadLost) => {

@@ -6,6 +6,7 @@
 //!   upstream   whom a standby follows, with address
 //!   peers      what the others say                           guard     kills a primary whose deadline has passed
 //!   slots      replication slots of this PostgreSQL
+//!   failsafe   leading on without etcd, by their word
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
 //! ```
 
@@ -15,6 +16,7 @@ mod api;
 mod config_cache;
 mod configure;
 mod error;
+mod failsafe;
 pub mod guard;
 mod jobs;
 mod journal;

@@ -138,6 +138,7 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
             timeline: last.timeline,
             guarded: last.guarded,
         }),
+        failsafe: snapshot.failsafe.as_ref().map(|members| members.keys().cloned().collect()),
         history: snapshot.history.iter().map(|row| (row.timeline, row.lsn)).collect(),
     }
 }
@@ -208,6 +209,7 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
         retry_timeout: seconds(dynamic.retry_timeout),
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         pause: dynamic.pause,
+        failsafe: dynamic.failsafe_mode,
         check_timeline: dynamic.check_timeline,
         primary_start_timeout: seconds(dynamic.primary_start_timeout),
         primary_stop_timeout: match dynamic.primary_stop_timeout {

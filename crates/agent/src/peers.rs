@@ -67,7 +67,8 @@ impl Peers {
             .iter()
             .map(|name| {
                 let member = snapshot.and_then(|snapshot| snapshot.members.get(name));
-                (name.clone(), member.and_then(|member| member.api_url.clone()))
+                let listed = || snapshot?.failsafe.as_ref()?.get(name).cloned();
+                (name.clone(), member.and_then(|member| member.api_url.clone()).or_else(listed))
             })
             .collect();
         let (peers, client) = (self.clone(), self.client());
@@ -153,8 +154,16 @@ fn facts(body: &Value) -> Option<PeerFacts> {
         lsn,
         nofailover: tags.nofailover(),
         failover_priority: tags.failover_priority(),
+        failsafe_active: failsafe_active(body),
         unprotected: body.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
     })
+}
+
+/// By the contract's own word, or by Baton's that this agent cannot know yet.
+fn failsafe_active(body: &Value) -> bool {
+    let flag = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
+    let unsure = body.get("baton").and_then(|baton| baton.get("failsafe_unsure"));
+    flag(body.get("failsafe_mode_is_active")) || flag(unsure)
 }
 
 fn tags(value: Option<&Value>) -> Tags {

@@ -3,6 +3,7 @@
 //! A task of its own. The member key is written when something of it that matters changes, and its positions at most once per
 //! `loop_wait`; what only the leader may write carries the term and is refused by etcd once the term has passed.
 
+use crate::failsafe::Failsafe;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::slots::Slots;
@@ -33,6 +34,8 @@ pub(crate) struct Leading {
     pub lsn: Lsn,
     /// The configuration of a cluster that has none yet.
     pub config: serde_json::Value,
+    /// Whether `/failsafe` is kept.
+    pub failsafe: bool,
 }
 
 /// Says it; a cheap clone.
@@ -47,6 +50,7 @@ struct Inner {
     keeper: Keeper,
     local: Local,
     slots: Slots,
+    failsafe: Failsafe,
     word: Cell<Option<Word>>,
     poke: Wake,
     /// The checkpoint after this promotion is done.
@@ -60,11 +64,20 @@ struct Said {
     member: Option<(String, LeaseId, Moment)>,
     shape: Option<String>,
     status: Option<(String, Term)>,
+    /// What `/failsafe` holds for certain, written in this term.
+    failsafe: Option<(BTreeMap<NodeName, String>, Term)>,
     chores_at: Option<Moment>,
 }
 
 impl Publisher {
-    pub(crate) fn new(etcd: Etcd, me: NodeName, keeper: Keeper, local: Local, slots: Slots) -> Publisher {
+    pub(crate) fn new(
+        etcd: Etcd,
+        me: NodeName,
+        keeper: Keeper,
+        local: Local,
+        slots: Slots,
+        failsafe: Failsafe,
+    ) -> Publisher {
         Publisher {
             inner: Arc::new(Inner {
                 etcd,
@@ -72,6 +85,7 @@ impl Publisher {
                 keeper,
                 local,
                 slots,
+                failsafe,
                 word: Cell::new(None),
                 poke: Wake::default(),
                 checkpointed: Cell::new(None),
@@ -102,6 +116,7 @@ impl Publisher {
                 self.lead(&word, leading, &mut said).await;
             } else {
                 said.status = None;
+                said.failsafe = None;
                 said.chores_at = None;
             }
         }
@@ -172,6 +187,9 @@ impl Publisher {
             etcd.put_status(&status, leading.term, by).await?;
             said.status = Some((text, leading.term));
         }
+        if leading.failsafe {
+            self.failsafe(snapshot, leading, said, by).await?;
+        }
         // The lease was exchanged for one with another time to live: the word about writes moves along.
         if let (Some(writable), Some(lease)) = (&snapshot.writable, self.inner.keeper.lease().id)
             && writable.term == leading.term
@@ -183,13 +201,34 @@ impl Publisher {
         Ok(())
     }
 
-    fn status(&self, leading: &Leading) -> Status {
-        let seen = self.inner.local.seen();
-        let mut slots = BTreeMap::new();
-        if let Some((facts, _)) = &seen.facts {
-            let known = facts.slots.iter().filter(|slot| !slot.temporary);
-            slots.extend(known.filter_map(|slot| Some((slot.name.clone(), slot.position()?))));
+    /// Keeps all members in `/failsafe`. Whoever may be in it counts as in it until it is certain what stands there.
+    async fn failsafe(
+        &self,
+        snapshot: &Snapshot,
+        leading: &Leading,
+        said: &mut Said,
+        by: Moment,
+    ) -> Result<(), etcd::Error> {
+        let url = |(name, member): (&NodeName, &Member)| Some((name.clone(), member.api_url.clone()?));
+        let members: BTreeMap<NodeName, String> = snapshot.members.iter().filter_map(url).collect();
+        if !members.contains_key(&self.inner.me) {
+            return Ok(());
         }
+        if said.failsafe.as_ref() == Some(&(members.clone(), leading.term)) {
+            if snapshot.failsafe.as_ref() == Some(&members) {
+                self.inner.failsafe.listed();
+            }
+            return Ok(());
+        }
+        self.inner.failsafe.lists(&members);
+        said.failsafe = None;
+        self.inner.etcd.put_failsafe(&members, leading.term, by).await?;
+        said.failsafe = Some((members, leading.term));
+        Ok(())
+    }
+
+    fn status(&self, leading: &Leading) -> Status {
+        let mut slots = slot_positions(&self.inner.local, &self.inner.me);
         slots.insert(slot_name(&self.inner.me), leading.lsn);
         Status { optime: leading.lsn, slots, retain_slots: self.inner.slots.retained() }
     }
@@ -213,6 +252,19 @@ impl Publisher {
             publisher.inner.checkpointing.with(|busy| *busy = false);
         });
     }
+}
+
+/// How far each slot of this primary is, with our own position under our own name.
+pub(crate) fn slot_positions(local: &Local, me: &NodeName) -> BTreeMap<String, Lsn> {
+    let seen = local.seen();
+    let Some((facts, _)) = &seen.facts else { return BTreeMap::new() };
+    let known = facts.slots.iter().filter(|slot| !slot.temporary);
+    let mut slots: BTreeMap<String, Lsn> =
+        known.filter_map(|slot| Some((slot.name.clone(), slot.position()?))).collect();
+    if let Some(lsn) = facts.flush_lsn {
+        slots.insert(slot_name(me), lsn);
+    }
+    slots
 }
 
 /// The rows of `/history` for the timeline on which this member leads; `None` on the first one and when there is nothing new.

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub sync: Option<Sync>,
     pub history: Vec<HistoryRow>,
     pub failsafe: Option<BTreeMap<NodeName, String>>,
+    /// When `failsafe` was last changed; 0 when it is absent.
+    pub failsafe_mod: i64,
     pub writable: Option<Writable>,
     /// What the last `writable` said; it outlives that member's lease.
     pub last: Option<Writable>,
@@ -108,7 +110,7 @@ impl Snapshot {
             Key::Failover => (self.failover, self.failover_mod) = (None, None),
             Key::Sync => self.sync = None,
             Key::History => self.history.clear(),
-            Key::Failsafe => self.failsafe = None,
+            Key::Failsafe => (self.failsafe, self.failsafe_mod) = (None, 0),
             Key::Writable => self.writable = None,
             Key::Last => self.last = None,
             Key::Timeline => self.claimed = None,
@@ -156,7 +158,10 @@ impl Snapshot {
             }
             Key::Sync => self.sync = Some(Sync { mod_revision, ..Sync::parse(value)? }),
             Key::History => self.history = parse_history(value)?,
-            Key::Failsafe => self.failsafe = Some(parse_failsafe(value)?),
+            Key::Failsafe => {
+                self.failsafe_mod = mod_revision;
+                self.failsafe = Some(parse_failsafe(value)?);
+            }
             Key::Writable => self.writable = Some(Writable { lease: lease(kv), ..Writable::parse(value)? }),
             Key::Last => self.last = Some(Writable::parse(value)?),
             Key::Timeline => {

@@ -4,7 +4,7 @@
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use std::fmt;
-use types::{Lsn, NodeName, StandbyNames, SystemId, Term, Timeline};
+use types::{Lsn, Moment, NodeName, StandbyNames, SystemId, Term, Timeline};
 
 /// One thing to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +35,10 @@ pub enum Action {
     SetSynchronous(Option<StandbyNames>),
     /// Ask these members for their role and position, all at once.
     AskPeers(Vec<NodeName>),
+    /// Ask these members, all at once, whether we may lead on in this term without etcd.
+    AskFailsafe { term: Term, names: Vec<NodeName> },
+    /// All others agreed: our authority in this term, and the guard's deadline, last until then.
+    ExtendLead { term: Term, until: Moment },
     /// Read the history of its timeline from whom we follow.
     ReadLeaderHistory(Upstream),
     /// Hand the deadline of this term to the guard.
@@ -89,6 +93,10 @@ impl fmt::Display for Action {
             }
             Action::SetSynchronous(Some(names)) => write!(f, "set synchronous_standby_names to '{names}'"),
             Action::AskPeers(names) => write!(f, "ask {}", listed(names)),
+            Action::AskFailsafe { term, names } => {
+                write!(f, "ask {} whether term {term} may go on without etcd", listed(names))
+            }
+            Action::ExtendLead { term, .. } => write!(f, "lead on in term {term} without etcd"),
             Action::ReadLeaderHistory(name) => write!(f, "read the timeline history of {name}"),
             Action::ArmGuard(term) => write!(f, "arm the guard for term {term}"),
             Action::DisarmGuard => f.write_str("disarm the guard"),

@@ -105,6 +105,12 @@ impl Turn<'_> {
         }
     }
 
+    /// Until when all others agreed that we lead on without etcd, as long as that is not over in a moment.
+    pub(crate) fn lives_by_failsafe(&self) -> Option<Moment> {
+        let until = self.memory.failsafe_until?;
+        (self.now < until.before(self.seen.rules.stop_budget())).then_some(until)
+    }
+
     /// The actions that stop PostgreSQL: the signal once, and a harder one when it takes longer than `patience`.
     pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
         let wanted = match self.memory.stopping {
@@ -203,6 +209,7 @@ impl Turn<'_> {
         }
         if let Some(leader) = other {
             memory.no_race_before = None;
+            memory.failsafe_until = None;
             if memory.reconciled.as_ref().is_some_and(|with| with.member() != Some(&leader)) {
                 memory.reconciled = None;
             }
@@ -266,6 +273,9 @@ impl Turn<'_> {
         if let (true, Some(stop_at)) = (self.seen.may_be_primary() && !self.seen.rules.pause, self.stop_at())
         {
             wake_at = wake_at.min(stop_at);
+        }
+        if let Some(ask_at) = duties::live_on::ask_at(&self).filter(|ask_at| self.now < *ask_at) {
+            wake_at = wake_at.min(ask_at);
         }
         let soon = self.now.after(Duration::from_millis(10));
         Decision { memory: self.memory, actions, wake_at: wake_at.max(soon), reason }

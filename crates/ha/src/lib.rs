@@ -20,13 +20,18 @@
 //! 5. take a timeline number for each promotion that no member has used before;
 //! 6. keep the mark of an unfinished directory after a bootstrap until `/initialize` names its system identifier, and let the
 //!    empty `/initialize` vanish with the lease of the agent that wrote it;
-//! 7. read the clock again right before `Promote` and `StartPrimary` and refuse them when the authority has run out.
+//! 7. read the clock again right before `Promote` and `StartPrimary` and refuse them when the authority has run out;
+//! 8. read the clock before the first question of `AskFailsafe` is sent, and carry out `ExtendLead` only in the same term;
+//! 9. agree to such a question of another member only while no lead is held or being taken here, and from then on for a ttl (the
+//!    longer of both members') refuse `AcquireLeader`, `AdoptLeader`, `Promote` and `StartPrimary`: never both, whatever is under way.
 
 mod action;
 mod decision;
 pub mod duties;
+mod failsafe;
 mod memory;
 mod observation;
+mod peers;
 mod reason;
 mod rules;
 pub mod slots;
@@ -36,12 +41,14 @@ mod upstream;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
+pub use failsafe::{Failsafe, FailsafePromise, FailsafeRound};
 pub use memory::{Announced, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy, SyncChange, SyncSent};
 pub use observation::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
-    LeaderHistory, LeaderKey, Member, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
-    Replication, Running, Standby, SyncKey, Writable,
+    LeaderHistory, LeaderKey, Member, Observation, Order, Postgres, Replication, Running, Standby, SyncKey,
+    Writable,
 };
+pub use peers::{PeerAnswer, PeerFacts, Peers};
 pub use reason::{Reason, Refusal};
 pub use rules::{Rules, SyncMode, Synchronous};
 pub use upstream::Upstream;

@@ -56,6 +56,10 @@ pub struct Memory {
     pub dry_since: Option<Moment>,
     /// When the promotion was asked for last: an action before it may have failed.
     pub promote_sent: Option<Moment>,
+    /// When all others were last asked whether we may lead on without etcd.
+    pub failsafe_asked: Option<Moment>,
+    /// Until when we lead without etcd by the word of all others, whatever became of the lease.
+    pub failsafe_until: Option<Moment>,
     /// Our bootstrap failed, and nothing has been done about it yet.
     pub bootstrap_failed: bool,
     /// We created the cluster and have not led it yet.

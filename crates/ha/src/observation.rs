@@ -1,10 +1,12 @@
 //! What a member sees at the beginning of a turn. Unknown is a value here, never a default.
 
 use crate::action::Work;
+use crate::failsafe::Failsafe;
+use crate::peers::Peers;
 use crate::rules::Rules;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{History, Lsn, Moment, NodeName, StandbyNames, SystemId, Tags, Term, Timeline};
 
 /// Everything a turn starts from.
@@ -38,6 +40,8 @@ pub struct Observation {
     pub leader_history: LeaderHistory,
     /// The order at the head of the queue.
     pub order: Option<Order>,
+    /// What the members said to each other about leading on without etcd.
+    pub failsafe: Failsafe,
 }
 
 /// What is known of the cluster.
@@ -79,6 +83,8 @@ pub struct Cluster {
     pub last: Option<Last>,
     /// Where each earlier timeline of the cluster ended.
     pub history: BTreeMap<Timeline, Lsn>,
+    /// `/failsafe`: who must agree when a leader wants to lead on without etcd. Only they may race.
+    pub failsafe: Option<BTreeSet<NodeName>>,
 }
 
 /// `/initialize`.
@@ -282,33 +288,6 @@ pub enum Guard {
     Absent,
     Disarmed,
     Armed,
-}
-
-/// The answers to the last question put to the peers.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Peers {
-    /// When it was asked; `None` before the first time and while answers are awaited.
-    pub asked: Option<Moment>,
-    pub answers: BTreeMap<NodeName, PeerAnswer>,
-}
-
-/// What one peer answered.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum PeerAnswer {
-    Silent,
-    Said(PeerFacts),
-}
-
-/// What a peer says of itself.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct PeerFacts {
-    pub primary: bool,
-    pub timeline: Option<Timeline>,
-    pub lsn: Lsn,
-    pub nofailover: bool,
-    pub failover_priority: i64,
-    /// Its guard or watchdog cannot protect a lead.
-    pub unprotected: bool,
 }
 
 /// The history of the timeline of the one we follow, as it told it.

@@ -1,8 +1,8 @@
 //! Why something was decided. Every branch of every duty has a value of its own, kept beside the duty with its prose.
 
 use crate::duties::{
-    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, lead_standby_cluster, race, recover,
-    refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
+    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, lead_standby_cluster, live_on, race,
+    recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, Timeline};
@@ -47,6 +47,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The lead goes on without etcd by the word of all others.
+    LiveOn => live_on, "live on";
     /// A primary ends before its authority does.
     KeepDeadline => keep_deadline, "keep deadline";
     /// A job runs.
@@ -100,6 +102,9 @@ pub enum Refusal {
     PeerPreferred { peer: NodeName, theirs: i64, mine: i64 },
     PeerSilentAndAhead { peer: NodeName, theirs: Lsn, mine: Lsn },
     GivesWayTo { candidate: NodeName },
+    NotInFailsafe,
+    PromisedTo { peer: NodeName, until: Moment },
+    MayHavePromised { until: Moment },
     Silent,
     Absent,
     IsPrimary,
@@ -128,6 +133,9 @@ impl fmt::Display for Refusal {
             Refusal::PeerPreferred { peer, theirs, mine } => write!(f, "{peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {mine}"),
             Refusal::PeerSilentAndAhead { peer, theirs, mine } => write!(f, "{peer} does not answer and was last seen ahead, at {theirs} against {mine} here; it is given a little time"),
             Refusal::GivesWayTo { candidate } => write!(f, "{candidate} was named as the next leader and is fit"),
+            Refusal::NotInFailsafe => f.write_str("it is not listed in /failsafe, so a leader without etcd would not ask it, and no listed member answers that it knows of none; the next leader lists it"),
+            Refusal::PromisedTo { peer, .. } => write!(f, "it told {peer}, which leads without etcd (failsafe mode), that it does not take the lead for a ttl, and no listed member answers that this is over"),
+            Refusal::MayHavePromised { .. } => f.write_str("its agent has run for less than a ttl, before this start it may have agreed that another member leads without etcd (failsafe mode), and no listed member answers that it knows of none: it waits out the ttl"),
             Refusal::Silent => f.write_str("it does not answer"),
             Refusal::Absent => f.write_str("there is no member of this name"),
             Refusal::IsPrimary => f.write_str("it says that it is a primary itself"),

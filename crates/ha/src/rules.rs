@@ -15,6 +15,8 @@ pub struct Rules {
     pub maximum_lag_on_failover: u64,
     /// Nothing is started, stopped, promoted or demoted by itself.
     pub pause: bool,
+    /// A primary without etcd leads on while all other members agree.
+    pub failsafe: bool,
     /// A candidate must be on the newest timeline.
     pub check_timeline: bool,
     /// How long a crashed or starting primary may take before the lead is given away.
@@ -73,6 +75,12 @@ impl Rules {
     #[must_use]
     pub fn stop_patience(&self) -> Duration {
         if self.primary_stop_timeout.is_zero() { Duration::from_secs(60) } else { self.primary_stop_timeout }
+    }
+
+    /// How much of the authority must be left before a leader whose renewals fail asks the others whether it may lead on.
+    #[must_use]
+    pub fn failsafe_ahead(&self) -> Duration {
+        self.ttl.saturating_sub(Rules::margin(self.ttl)) / 2
     }
 
     /// The rest between two renewals of the lease.

@@ -4,9 +4,9 @@
 //! leader. WAL beyond the point where the cluster left its timeline is not part of the cluster's history at all.
 
 use crate::decision::Turn;
-use crate::observation::{
-    Cluster, Failover, Guard, Observation, PeerAnswer, PeerFacts, Postgres, Running, SyncKey, same,
-};
+use crate::failsafe::FailsafePromise;
+use crate::observation::{Cluster, Failover, Guard, Observation, Postgres, Running, SyncKey, same};
+use crate::peers::{PeerAnswer, PeerFacts};
 use crate::reason::Refusal;
 use crate::rules::SyncMode;
 use types::{Lsn, NodeName, Timeline};
@@ -15,6 +15,16 @@ use types::{Lsn, NodeName, Timeline};
 pub(crate) fn reachable(me: &NodeName, cluster: &Cluster) -> Vec<NodeName> {
     let others = cluster.members.iter().filter(|(name, member)| *name != me && member.reachable);
     others.map(|(name, _)| name.clone()).collect()
+}
+
+/// The same, and while one of `/failsafe` may lead on without etcd, all of those: their member keys may be gone.
+pub(crate) fn to_be_asked(turn: &Turn<'_>, cluster: &Cluster) -> Vec<NodeName> {
+    let mut names = reachable(&turn.seen.me, cluster);
+    if failsafe_doubt(turn, cluster).is_some() {
+        let listed = cluster.failsafe.iter().flatten().filter(|name| **name != turn.seen.me);
+        names.extend(listed.filter(|name| !cluster.members.contains_key(*name)).cloned());
+    }
+    names
 }
 
 /// The newest timeline the cluster is known to have been on.
@@ -90,6 +100,41 @@ fn too_few_votes(
     let votes = others.filter(not_ahead).count() + usize::from(key.lists(&turn.seen.me));
     let wanted = key.promise.quorum + 1;
     (votes < wanted).then_some(Refusal::TooFewVotes { votes, wanted })
+}
+
+/// The member that leads without etcd because we, and all others, agreed.
+pub(crate) fn promise<'a>(turn: &'a Turn<'_>) -> Option<&'a FailsafePromise> {
+    let promise = turn.seen.failsafe.promise.as_ref()?;
+    (turn.now < promise.until && promise.to != turn.seen.me).then_some(promise)
+}
+
+/// A member may lead on without etcd as far as this one knows: it promised, is not listed, or began a moment ago.
+///
+/// It does so only by the word of all others in `/failsafe`, and had to get it before its lease, and with it the key, ended. So one
+/// member of `/failsafe` that gave no word is enough to know that nobody does.
+fn failsafe_doubt(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    if let Some(FailsafePromise { to, until }) = promise(turn) {
+        return Some(Refusal::PromisedTo { peer: to.clone(), until: *until });
+    }
+    let all = cluster.failsafe.as_ref().filter(|_| turn.seen.rules.failsafe)?;
+    if !all.contains(&turn.seen.me) {
+        return Some(Refusal::NotInFailsafe);
+    }
+    let until = turn.seen.failsafe.began.after(turn.seen.rules.ttl);
+    let alone = all.iter().all(|name| *name == turn.seen.me);
+    (turn.now < until && !alone).then_some(Refusal::MayHavePromised { until })
+}
+
+/// The same, when no answer shows that nobody leads on without etcd.
+pub(crate) fn failsafe(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
+    let refusal = failsafe_doubt(turn, cluster)?;
+    let idle = |name: &NodeName| match answer(turn, name) {
+        Some(PeerAnswer::Said(facts)) => !facts.primary && !facts.failsafe_active,
+        Some(PeerAnswer::Silent) | None => false,
+    };
+    let listed = cluster.failsafe.iter().flatten().filter(|name| **name != turn.seen.me);
+    let mut all = listed.chain(promise(turn).map(|promise| &promise.to));
+    (!all.any(idle)).then_some(refusal)
 }
 
 /// What speaks against this member as a leader, without asking anybody.

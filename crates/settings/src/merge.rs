@@ -35,7 +35,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// What a new cluster writes to `/config`: `bootstrap.dcs` as given, and a ttl of 5, loop_wait of 1 and retry_timeout of 2
+/// What a new cluster writes to `/config`: `bootstrap.dcs` as given, failsafe mode unless it was switched off, and a ttl of 5, loop_wait of 1 and retry_timeout of 2
 /// seconds when the operator named no ttl. Other timings that the operator did name are kept; if they do not fit into
 /// 5 seconds, they were meant for Patroni's default of 30 and nothing is added.
 #[must_use]
@@ -44,6 +44,8 @@ pub fn born_with_baton(bootstrap_dcs: &Value) -> Value {
         Value::Object(config) => config.clone(),
         _ => Map::new(),
     };
+    // Losing etcd alone is no reason to lose the primary; an operator who thinks otherwise says so.
+    config.entry("failsafe_mode").or_insert(Value::Bool(true));
     if config.get("ttl").is_some_and(|ttl| !ttl.is_null()) {
         return Value::Object(config);
     }
@@ -96,10 +98,11 @@ mod tests {
 
     #[test]
     fn only_a_cluster_without_a_ttl_gets_batons() {
-        assert_eq!(born_with_baton(&json!({})), json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2}));
-        let given = json!({"ttl": 30, "pause": false});
+        let born = json!({"failsafe_mode": true, "ttl": 5, "loop_wait": 1, "retry_timeout": 2});
+        assert_eq!(born_with_baton(&json!({})), born);
+        let given = json!({"ttl": 30, "failsafe_mode": false});
         assert_eq!(born_with_baton(&given), given);
-        let half = json!({"loop_wait": 10});
+        let half = json!({"loop_wait": 10, "failsafe_mode": true});
         assert_eq!(born_with_baton(&half), half);
         assert_eq!(born_with_baton(&json!({"retry_timeout": 1}))["ttl"], 5);
         assert_eq!(born_with_baton(&json!({"retry_timeout": 1}))["retry_timeout"], 1);

@@ -32,6 +32,20 @@ pub struct Settings {
     pub router: Option<Router>,
 }
 
+impl Settings {
+    /// Where the others reach this member's PostgreSQL.
+    #[must_use]
+    pub fn conn_url(&self) -> String {
+        format!("postgres://{}/{}", self.postgresql.connect_address(), self.postgresql.database)
+    }
+
+    /// Where the others reach this member's REST API.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("{}://{}/patroni", self.restapi.protocol(), self.restapi.connect_address)
+    }
+}
+
 /// What `baton router` needs.
 #[derive(Clone, Debug)]
 pub struct RouterSettings {

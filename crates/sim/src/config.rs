@@ -29,11 +29,13 @@ pub enum Without {
     SyncCompare,
     /// The votes of synchronous standbys are not counted: any of them may lead.
     Votes,
+    /// Who agrees that another leads on without etcd forgets it at once.
+    Promises,
 }
 
 impl Without {
     /// All of them, with the word for the command line.
-    pub const ALL: [(&'static str, Without); 9] = [
+    pub const ALL: [(&'static str, Without); 10] = [
         ("guard", Without::Guard),
         ("door", Without::Door),
         ("terms", Without::Terms),
@@ -43,6 +45,7 @@ impl Without {
         ("confirmation", Without::Confirmation),
         ("sync-compare", Without::SyncCompare),
         ("votes", Without::Votes),
+        ("promises", Without::Promises),
     ];
 }
 
@@ -86,6 +89,7 @@ impl Config {
             retry_timeout: secs(retry_timeout),
             maximum_lag_on_failover: *rng.pick(&[1 << 20, 1 << 20, 1 << 14]).unwrap_or(&(1 << 20)),
             pause: false,
+            failsafe: rng.chance(500),
             check_timeline: rng.chance(300),
             primary_start_timeout: secs(*rng.pick(&[300, 300, 10, 0]).unwrap_or(&300)),
             primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),

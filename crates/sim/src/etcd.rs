@@ -10,8 +10,8 @@ use crate::clock::Time;
 use crate::world::NodeNo;
 use ha::sync_quorum::Promise;
 use ha::{Failover, Initialize, Last, SyncKey, Synchronous, Writable};
-use std::collections::BTreeMap;
-use types::{Lsn, SystemId, Term, Timeline};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{Lsn, NodeName, SystemId, Term, Timeline};
 
 /// What is stored.
 #[derive(Clone, Debug)]
@@ -34,6 +34,9 @@ pub struct Keys {
     pub paused: bool,
     /// The configuration has a standby_cluster.
     pub follows_remote: bool,
+    /// Who must agree when a leader wants to lead on without etcd, and at which revision that was written.
+    pub failsafe: Option<BTreeSet<NodeName>>,
+    pub failsafe_modified: i64,
 }
 
 impl Keys {
@@ -74,10 +77,11 @@ pub enum Write {
     },
     ConfirmInitialize(SystemId),
     RemoveInitialize,
-    /// With the revision of `/sync` that the decision was made on.
+    /// With the revisions of `/sync` and `/failsafe` that the decision was made on.
     Acquire {
         lease: u64,
         sync: Option<i64>,
+        failsafe: i64,
     },
     Claim {
         term: Term,
@@ -97,9 +101,15 @@ pub enum Write {
         history: BTreeMap<Timeline, Lsn>,
     },
     Withdraw(Term),
+    /// `base`: the revision of that key in the view of the one who writes.
+    Failsafe {
+        term: Term,
+        names: BTreeSet<NodeName>,
+        base: i64,
+    },
     ClearFailover(i64),
     PutSync {
-        leader: types::NodeName,
+        leader: NodeName,
         promise: Promise,
         over: i64,
         term: Term,
@@ -170,6 +180,8 @@ impl Etcd {
             history: BTreeMap::new(),
             paused: false,
             follows_remote: false,
+            failsafe: None,
+            failsafe_modified: 0,
         };
         Etcd { keys, up: true, leases: BTreeMap::new(), next_lease: 1, changed: false, blind: false }
     }
@@ -272,8 +284,9 @@ impl Etcd {
             Write::Claim { term, timeline } if self.is_term(*term) => {
                 self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
             }
-            Write::Acquire { lease, sync }
+            Write::Acquire { lease, sync, failsafe }
                 if keys.leader.is_none()
+                    && keys.failsafe_modified == *failsafe
                     && self.lives(*lease)
                     && sync.is_none_or(|revision| revision == keys.sync_revision()) =>
             {
@@ -297,6 +310,12 @@ impl Etcd {
             }
             Write::Withdraw(term) if self.is_term(*term) => {
                 self.keys.writable = None;
+            }
+            Write::Failsafe { term, names, base }
+                if self.is_term(*term) && keys.failsafe_modified == *base =>
+            {
+                self.keys.failsafe = Some(names.clone());
+                self.keys.failsafe_modified = next;
             }
             Write::ClearFailover(revision)
                 if keys.failover.as_ref().is_some_and(|failover| failover.revision == *revision) =>
@@ -327,6 +346,7 @@ impl Etcd {
             | Write::Release { .. }
             | Write::Announce { .. }
             | Write::Withdraw(_)
+            | Write::Failsafe { .. }
             | Write::ClearFailover(_)
             | Write::PutSync { .. }
             | Write::DeleteSync { .. }
@@ -336,7 +356,7 @@ impl Etcd {
     }
 
     /// What a person writes: a wish for a switchover or failover.
-    pub fn wish(&mut self, leader: Option<types::NodeName>, candidate: Option<types::NodeName>) {
+    pub fn wish(&mut self, leader: Option<NodeName>, candidate: Option<NodeName>) {
         let revision = self.bump();
         self.keys.failover = Some(Failover { leader, candidate, waits: false, revision });
     }

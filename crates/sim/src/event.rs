@@ -24,6 +24,8 @@ pub enum Event {
     EtcdBack,
     /// A question of a peer reaches a node.
     PeerAsked { asker: NodeNo, life: u32, round: u64, peer: NodeNo },
+    /// A question whether its asker may lead on without etcd reaches a node; who agrees does not race for a ttl.
+    FailsafeAsked { asker: NodeNo, life: u32, round: u64, peer: NodeNo },
     /// A question for the timeline history reaches a node.
     HistoryAsked { asker: NodeNo, life: u32, leader: NodeNo },
     /// PostgreSQL of a node has come as far as it was on its way to.
@@ -79,6 +81,13 @@ pub enum ForAgent {
         facts: PeerFacts,
     },
     PeersOver {
+        round: u64,
+    },
+    FailsafeSaid {
+        round: u64,
+        peer: NodeNo,
+    },
+    FailsafeOver {
         round: u64,
     },
     History {

@@ -202,6 +202,8 @@ impl World {
     /// A standby takes what its upstream has. `ended` is a primary that sends its last bytes before it ends.
     fn feed(&mut self, node: NodeNo, ended: Option<NodeNo>) {
         let (upstream, was) = match &self.nodes[node].postgres.proc {
+            // PostgreSQL ends its WAL receiver as soon as it is told to promote, and starts no other.
+            Proc::Standby { promoting: true, .. } => return,
             Proc::Standby { upstream, streaming, .. } => (*upstream, *streaming),
             Proc::Stopped | Proc::Starting { .. } | Proc::Primary | Proc::Stopping { .. } => return,
         };

@@ -176,6 +176,9 @@ impl World {
             Event::LeaseEnds { lease } => self.lease_ends(lease),
             Event::EtcdBack => self.etcd_is_back(),
             Event::PeerAsked { asker, life, round, peer } => self.peer_asked(asker, life, round, peer),
+            Event::FailsafeAsked { asker, life, round, peer } => {
+                self.failsafe_asked(asker, life, round, peer)
+            }
             Event::HistoryAsked { asker, life, leader } => self.history_asked(asker, life, leader),
             Event::Postgres { node, token } => self.postgres_steps(node, token),
             Event::Guard { node, deadline } => self.guard_looks(node, deadline),

@@ -1,6 +1,10 @@
 //! A bounded number of seeds must be clean, and each protection that is taken away must be missed.
 
+use sim::clock::SECOND;
+use sim::faults::Kind;
+use sim::world::World;
 use sim::{Without, run_seeds, story};
+use types::Timeline;
 
 const THREADS: usize = 2;
 
@@ -32,7 +36,27 @@ fn every_other_protection_is_missed_too() {
     assert_eq!(missed(Without::Door, 2000), Some(3));
     assert_eq!(missed(Without::Peers, 500), Some(3));
     assert!(matches!(missed(Without::Terms, 2000), Some(1 | 3)));
-    assert!(matches!(missed(Without::Claims, 500), Some(5 | 11)));
+    assert!(matches!(missed(Without::Claims, 1000), Some(5 | 11)));
+    assert_eq!(missed(Without::Promises, 2000), Some(1));
+}
+
+/// With failsafe mode nobody is stopped, promoted or replaced while all of etcd is away.
+#[test]
+fn an_outage_of_etcd_alone_changes_nothing() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, None, false);
+        world.config.calm = 20 * SECOND;
+        world.config.faults = vec![Kind::EtcdOutage];
+        world.config.rules.failsafe = true;
+        world.run();
+        assert!(world.laws.broken.is_none(), "seed {seed}: {:?}", world.laws.broken);
+        assert_eq!(world.etcd.keys.claimed, Timeline(1), "seed {seed}: somebody was promoted");
+        let starts: u32 = world.nodes.iter().map(|node| node.postgres.starts).sum();
+        assert!(
+            starts as usize <= world.nodes.len() + 1,
+            "seed {seed}: PostgreSQL was started {starts} times"
+        );
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn look(shared: &Shared) -> Facts {
         received: postgres.and_then(|facts| facts.received_lsn),
         replayed: postgres.and_then(|facts| facts.replayed_lsn),
         replication_state: postgres.filter(|_| running).and_then(status::replication_state),
-        failsafe: false,
+        failsafe: status::failsafe_is_active(shared),
     }
 }
 

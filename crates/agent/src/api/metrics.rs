@@ -133,7 +133,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.flag(
         "patroni_failsafe_mode_is_active",
         "Value is 1 if failsafe mode is active, 0 if inactive.",
-        false,
+        status::failsafe_is_active(shared),
     );
     let seen = match view.contact {
         Contact::Live { at } | Contact::Lost { since: at, .. } => status::wall_seconds(at),

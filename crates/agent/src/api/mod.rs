@@ -10,6 +10,7 @@ mod access;
 mod body;
 mod cluster;
 mod config;
+mod failsafe;
 mod health;
 mod listen;
 mod metrics;
@@ -25,6 +26,7 @@ pub(crate) use listen::bind;
 pub(crate) use tls::acceptor;
 
 use crate::error::Error;
+use crate::failsafe::Failsafe;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     pub orders: Orders,
     pub signals: Signals,
     pub log: Arc<dyn Log>,
+    pub failsafe: Failsafe,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

@@ -1,7 +1,9 @@
 //! Which handler answers. On GET, paths that name no endpoint are health checks.
 
 use super::reply::{self, Reply};
-use super::{Caller, Shared, access, body, cluster, config, health, metrics, order, status, switchover};
+use super::{
+    Caller, Shared, access, body, cluster, config, failsafe, health, metrics, order, status, switchover,
+};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -32,7 +34,7 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
         "metrics" => metrics::metrics(shared),
         "liveness" => reply::bare(health::liveness(shared)),
         "readiness" => reply::bare(health::readiness(query, shared)),
-        "failsafe" => reply::error(StatusCode::BAD_GATEWAY, "failsafe mode is not enabled"),
+        "failsafe" => failsafe::topology(shared),
         "baton" => match path {
             "baton/why" => reply::json(StatusCode::OK, &why(shared)),
             _ => reply::text(StatusCode::NOT_FOUND, "there is /baton/why"),
@@ -51,6 +53,7 @@ fn why(shared: &Shared) -> Value {
 enum Change {
     PatchConfig,
     PutConfig,
+    Failsafe,
     Reload,
     Restart,
     FlushRestart,
@@ -66,6 +69,7 @@ impl Change {
         Some(match (method, first) {
             ("PATCH", "config") => Change::PatchConfig,
             ("PUT", "config") => Change::PutConfig,
+            ("POST", "failsafe") => Change::Failsafe,
             ("POST", "reload") => Change::Reload,
             ("POST", "restart") => Change::Restart,
             ("DELETE", "restart") => Change::FlushRestart,
@@ -93,6 +97,7 @@ async fn change(request: Request<Incoming>, first: &str, caller: Caller, shared:
     match change {
         Change::PatchConfig => with_body(request, async |body| config::patch(body, shared).await).await,
         Change::PutConfig => with_body(request, async |body| config::put(body, shared).await).await,
+        Change::Failsafe => with_body(request, async |body| failsafe::asked(&body, shared)).await,
         Change::Reload => order::reload(shared),
         Change::Restart => match body::optional(request).await {
             Ok(body) => order::restart(body, shared).await,

@@ -7,6 +7,7 @@ use postgres::probe::Facts;
 use serde_json::{Map, Value, json};
 use settings::SynchronousMode;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use types::{NodeName, TagValue};
 
 /// So many log lines wait now and then without anything being wrong.
@@ -68,6 +69,9 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     {
         map.insert("cluster_unlocked".to_owned(), json!(true));
     }
+    if failsafe_is_active(shared) {
+        map.insert("failsafe_mode_is_active".to_owned(), json!(true));
+    }
     if let Contact::Live { at } | Contact::Lost { since: at, .. } = view.contact {
         map.insert("dcs_last_seen".to_owned(), json!(wall_seconds(at)));
     }
@@ -93,7 +97,12 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         "patroni".to_owned(),
         json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
     );
-    map.insert("baton".to_owned(), json!({"version": env!("CARGO_PKG_VERSION")}));
+    let mut baton = json!({"version": env!("CARGO_PKG_VERSION")});
+    if dynamic.failsafe_mode && shared.failsafe.is_young(Duration::from_secs(dynamic.ttl.into())) {
+        // What was promised before this start is not known: nobody may conclude that nothing was.
+        baton["failsafe_unsure"] = json!(true);
+    }
+    map.insert("baton".to_owned(), baton);
     let (waiting, lost) = (shared.log.waiting(), shared.log.lost());
     if waiting > USUALLY_WAITING {
         map.insert("logger_queue_size".to_owned(), json!(waiting));
@@ -185,6 +194,15 @@ pub(super) fn is_leader(shared: &Shared) -> bool {
         ha::Authority::None => false,
     };
     held && leader(shared).as_ref() == Some(&shared.settings().name)
+}
+
+/// Whether this member leads without etcd by the word of the others, or gave its word to one that does.
+pub(super) fn failsafe_is_active(shared: &Shared) -> bool {
+    let deadline = match shared.keeper.authority() {
+        ha::Authority::Held { deadline, .. } => Some(deadline),
+        ha::Authority::None => None,
+    };
+    shared.failsafe.is_active(deadline)
 }
 
 /// Who holds the leader key, as last seen.

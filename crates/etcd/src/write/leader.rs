@@ -18,31 +18,34 @@ impl Etcd {
         lease: LeaseId,
         by: Moment,
     ) -> Result<Option<Term>, Error> {
-        self.acquire(me, lease, None, by).await
+        self.acquire(me, lease, Vec::new(), by).await
     }
 
-    /// The same, but only while `/sync` still has this revision (0: it is absent): who may lead was decided by what it said.
+    /// The same, but only while `/sync` still has this revision (0: it is absent): who may lead was decided by what it said. And so
+    /// for `/failsafe`, when it is given: a leader without etcd asks only those whom it lists.
     pub async fn acquire_leader_over(
         &self,
         me: &NodeName,
         lease: LeaseId,
         sync: i64,
+        failsafe: Option<i64>,
         by: Moment,
     ) -> Result<Option<Term>, Error> {
-        self.acquire(me, lease, Some(sync), by).await
+        let failsafe = failsafe.map(|revision| (self.keys().failsafe(), revision));
+        let sync = Some((self.keys().sync(), sync));
+        self.acquire(me, lease, sync.into_iter().chain(failsafe).collect(), by).await
     }
 
     async fn acquire(
         &self,
         me: &NodeName,
         lease: LeaseId,
-        sync: Option<i64>,
+        unchanged: Vec<(String, i64)>,
         by: Moment,
     ) -> Result<Option<Term>, Error> {
         let keys = self.keys();
         let (leader, mark) = (keys.leader(), keys.baton_lead());
-        let sync = sync.map(|revision| (keys.sync(), revision));
-        self.commit(&Acquire { leader, mark, sync, me: me.as_str(), lease }, by).await
+        self.commit(&Acquire { leader, mark, unchanged, me: me.as_str(), lease }, by).await
     }
 
     /// Gives the lead back, if it is ours with this term, and with it the word that this primary is writable. Whether
@@ -59,8 +62,8 @@ struct Acquire<'a> {
     leader: String,
     /// Every taking changes it. The leader key itself, once deleted, does not tell that it ever was.
     mark: String,
-    /// `/sync`, and the revision it must still have.
-    sync: Option<(String, i64)>,
+    /// Keys by which it was decided who may lead, and the revision that each must still have.
+    unchanged: Vec<(String, i64)>,
     me: &'a str,
     lease: LeaseId,
 }
@@ -74,7 +77,7 @@ impl Write for Acquire<'_> {
 
     fn reads(&self) -> Vec<Read> {
         let own = [Read::Key(self.leader.clone()), Read::Key(self.mark.clone())];
-        own.into_iter().chain(self.sync.iter().map(|(key, _)| Read::Key(key.clone()))).collect()
+        own.into_iter().chain(self.unchanged.iter().map(|(key, _)| Read::Key(key.clone()))).collect()
     }
 
     fn transaction(&self, base: i64) -> (Vec<Compare>, Vec<TxnOp>) {
@@ -85,10 +88,10 @@ impl Write for Acquire<'_> {
             TxnOp::put(self.leader.as_str(), self.me, Some(options)),
             TxnOp::put(self.mark.as_str(), self.me, None),
         ];
-        let sync = self.sync.as_ref();
-        let sync =
-            sync.map(|(key, revision)| Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision));
-        ([absent, unchanged].into_iter().chain(sync).collect(), puts)
+        let others = self.unchanged.iter();
+        let others =
+            others.map(|(key, revision)| Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision));
+        ([absent, unchanged].into_iter().chain(others).collect(), puts)
     }
 
     fn executed(&self, revision: i64) -> Option<Term> {
@@ -96,9 +99,10 @@ impl Write for Acquire<'_> {
     }
 
     fn judge(&self, seen: &Seen, base: i64, _lost: bool) -> Verdict<Option<Term>> {
-        let moved = self.sync.as_ref().is_some_and(|(key, expected)| {
-            seen.get(key).map_or(0, etcd_client::KeyValue::mod_revision) != *expected
-        });
+        let moved = self
+            .unchanged
+            .iter()
+            .any(|(key, expected)| seen.get(key).map_or(0, etcd_client::KeyValue::mod_revision) != *expected);
         match seen.get(&self.leader) {
             None if moved => Verdict::Done(None),
             None if seen.get(&self.mark).is_none_or(|mark| mark.mod_revision() <= base) => Verdict::Resend,

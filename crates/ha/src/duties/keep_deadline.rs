@@ -57,6 +57,8 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         (LeaderKey::Held { name, .. }, _) if name != turn.seen.me => {
             Some(stop(turn, Why::LeadLostTo { leader: name }))
         }
+        // The lease ended before etcd came back; the view of it is a moment behind, and all others wait for us.
+        (_, Contact::Lost { .. }) if turn.lives_by_failsafe().is_some() => None,
         (_, Contact::Lost { .. }) => Some(stop(turn, Why::LeadGoneWithoutEtcd)),
         (LeaderKey::Held { term, .. }, Contact::Live) => {
             let reason = Why::LeaderKeyNamesUsUnderAnotherLease { term };

@@ -10,7 +10,7 @@ use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
 use std::fmt;
 use std::time::Duration;
-use types::{Lsn, Moment, SystemId, Term, Timeline};
+use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
 
 /// A promotion of which nothing is seen after this time is asked for again.
 const PROMOTE_AGAIN: Duration = Duration::from_secs(3);
@@ -20,6 +20,7 @@ const PROMOTE_AGAIN: Duration = Duration::from_secs(3);
 pub enum Why {
     ArmsGuard { term: Term },
     NoGuard,
+    KeepsPromise { to: NodeName, until: Moment },
     Promotes { term: Term, timeline: Timeline, lsn: Lsn },
     WaitsForPromotion { term: Term },
     PromotionTookTooLong { term: Term },
@@ -38,6 +39,7 @@ impl fmt::Display for Why {
         match self {
             Why::ArmsGuard { term } => write!(f, "the guard is given the deadline of term {term}"),
             Why::NoGuard => f.write_str("there is no guard process at the moment, without which nothing is promoted; it is being started"),
+            Why::KeepsPromise { to, .. } => write!(f, "this member holds the leader key, but it told {to}, which leads without etcd (failsafe mode), that it would not lead yet: nothing is promoted before that is over"),
             Why::Promotes { term, timeline, lsn } => write!(f, "this member took the lead in term {term}: PostgreSQL is promoted from timeline {timeline} at {lsn}"),
             Why::WaitsForPromotion { term } => write!(f, "PostgreSQL is being promoted in term {term}"),
             Why::PromotionTookTooLong { term } => write!(f, "the promotion in term {term} did not end in primary_start_timeout: PostgreSQL is stopped, so that the lead can be given away safely"),
@@ -96,6 +98,10 @@ fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer
 fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {
     if turn.seen.guard == Guard::Absent {
         return Answer::because(Why::NoGuard);
+    }
+    if let Some(promise) = crate::standing::promise(turn) {
+        let (to, until) = (promise.to.clone(), promise.until);
+        return Answer::because(Why::KeepsPromise { to, until }).wake_at(until);
     }
     match turn.memory.promoting {
         Some((promoted, since)) if promoted == term => {

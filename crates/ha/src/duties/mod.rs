@@ -6,6 +6,7 @@ pub mod follow;
 pub mod keep_deadline;
 pub mod lead;
 pub mod lead_standby_cluster;
+pub mod live_on;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
@@ -24,7 +25,8 @@ use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 12] = [
+const DUTIES: [Ask; 13] = [
+    live_on::answer,
     keep_deadline::answer,
     wait_for_job::answer,
     carry_out_order::answer,

@@ -105,7 +105,7 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         let answer = Answer::because(Why::Refuses(refusal));
         return answer.wake_at(turn.now.after(pause));
     }
-    let peers = standing::reachable(&turn.seen.me, cluster);
+    let peers = standing::to_be_asked(turn, cluster);
     let Some(asked) = race.asked else {
         return ask(turn, race, peers);
     };
@@ -118,6 +118,7 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         return Answer::because(Why::WaitsForPeers).wake_at(asked.after(patience));
     }
     let refusal = standing::unguarded(turn, cluster)
+        .or_else(|| standing::failsafe(turn, cluster))
         .or_else(|| standing::gives_way(turn, cluster))
         .or_else(|| standing::peers_refusal(turn, cluster));
     match refusal {

@@ -3,7 +3,7 @@
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
-use crate::observation::{Contact, Data, Etcd, Postgres, Running};
+use crate::observation::{Contact, Data, Etcd, Order, Postgres, Running};
 use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::{Moment, Term};
@@ -13,6 +13,8 @@ use types::{Moment, Term};
 pub enum Why {
     WaitingForEtcd { since: Moment },
     LeadsOnItsLease { term: Term, until: Moment },
+    LeadsByFailsafe { until: Moment },
+    RestartsPrimaryByFailsafe { term: Term },
     FollowsWithoutEtcd { since: Moment },
     StartsStandbyWithoutEtcd,
     StoppedWithoutEtcd { since: Moment },
@@ -23,6 +25,8 @@ impl fmt::Display for Why {
         match self {
             Why::WaitingForEtcd { .. } => f.write_str("etcd has not answered since this agent started: it waits and leaves PostgreSQL as it is"),
             Why::LeadsOnItsLease { term, .. } => write!(f, "etcd does not show the cluster at the moment; the lease of term {term} is still good and the lead is kept until it ends"),
+            Why::LeadsByFailsafe { .. } => f.write_str("etcd does not show the cluster at the moment; all other members agreed that this one leads on (failsafe mode)"),
+            Why::RestartsPrimaryByFailsafe { term } => write!(f, "PostgreSQL ended while this member leads in term {term} without etcd, by the word of all others (failsafe mode): it is started again"),
             Why::FollowsWithoutEtcd { .. } => f.write_str("etcd does not answer; PostgreSQL goes on as it is"),
             Why::StartsStandbyWithoutEtcd => f.write_str("etcd does not answer and PostgreSQL is stopped: it is started as a standby, which can be read and harms nobody"),
             Why::StoppedWithoutEtcd { .. } => f.write_str("etcd does not answer and PostgreSQL is stopped; it waits"),
@@ -40,6 +44,10 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 
 fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
     let stop_at = turn.stop_at();
+    let concerned = turn.leads().is_some() || turn.seen.may_be_primary();
+    if let Some(until) = turn.lives_by_failsafe().filter(|_| concerned) {
+        return by_failsafe(turn, until);
+    }
     if let (Some(term), Some(until)) = (turn.leads(), stop_at) {
         return Answer::because(Why::LeadsOnItsLease { term, until });
     }
@@ -62,6 +70,36 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
             }
         },
     }
+}
+
+/// All others agreed: what the leader would do on its lease it does now, too.
+fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
+    let was_primary = match (&turn.seen.postgres, &turn.seen.data) {
+        (Postgres::Stopped, Data::Present(control)) => !control.standby,
+        (
+            Postgres::Stopped
+            | Postgres::Running(_)
+            | Postgres::Starting { .. }
+            | Postgres::Stopping { .. }
+            | Postgres::Unresponsive { .. },
+            _,
+        ) => false,
+    };
+    match turn.leads() {
+        Some(term) if was_primary && may_restart(turn) => {
+            turn.memory.start = turn.memory.start.failed(turn.now);
+            let answer = Answer::because(Why::RestartsPrimaryByFailsafe { term });
+            answer.act(Action::ArmGuard(term)).act(Action::StartPrimary)
+        }
+        Some(_) | None => Answer::because(Why::LeadsByFailsafe { until }),
+    }
+}
+
+/// A crash or an ordered restart is not made longer by the absence of etcd.
+fn may_restart(turn: &Turn<'_>) -> bool {
+    let memory = &turn.memory;
+    let ordered = memory.ordered.as_ref().is_none_or(|ordered| ordered.order == Order::Restart);
+    memory.start.due(turn.now) && ordered && memory.step_aside.is_none()
 }
 
 /// A cluster that was just created here is not started before it is known to have become the cluster.

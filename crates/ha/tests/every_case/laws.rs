@@ -13,6 +13,7 @@ pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -
         .or_else(|| ends_without_authority(seen, decision))
         .or_else(|| jobs(seen, decision))
         .or_else(|| leader_key(seen, decision))
+        .or_else(|| promises(seen, decision))
 }
 
 fn has(decision: &Decision, wanted: impl Fn(&Action) -> bool) -> bool {
@@ -72,13 +73,14 @@ fn ends_without_authority(seen: &Observation, decision: &Decision) -> Option<&'s
     if seen.rules.pause || !primary {
         return None;
     }
+    let extends = has(decision, |action| matches!(action, Action::ExtendLead { .. }));
     let near = match seen.authority {
         Authority::Held { deadline, .. } => NOW >= deadline.before(seen.rules.stop_budget()),
         Authority::None => false,
     };
     let replaced = seen.other_leader().is_some() && seen.leads(NOW).is_none();
     let stops = decision.memory.stopping.is_some();
-    ((near || replaced) && !stops).then_some("a primary without authority is stopped")
+    (((near && !extends) || replaced) && !stops).then_some("a primary without authority is stopped")
 }
 
 fn jobs(seen: &Observation, decision: &Decision) -> Option<&'static str> {
@@ -92,6 +94,21 @@ fn jobs(seen: &Observation, decision: &Decision) -> Option<&'static str> {
     }
     let writes_data = begins.iter().any(|work| **work != Work::Checkpoint);
     (writes_data && seen.postgres != Postgres::Stopped).then_some("no job writes under a running PostgreSQL")
+}
+
+fn promises(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let promised = seen.failsafe.promise.as_ref().is_some_and(|promise| NOW < promise.until);
+    let idle = match seen.peers.answers.get(&types::NodeName::from("b")) {
+        Some(ha::PeerAnswer::Said(facts)) => !facts.primary,
+        Some(ha::PeerAnswer::Silent) | None => false,
+    };
+    let primary = matches!(seen.postgres, Postgres::Running(Running::Primary { .. }));
+    if promised && has(decision, |action| matches!(action, Action::Promote(_))) {
+        return Some("nothing is promoted against a promise");
+    }
+    let races =
+        !primary && !decision.memory.created && has(decision, |action| *action == Action::AcquireLeader);
+    (promised && !idle && races).then_some("nobody races against a promise")
 }
 
 fn leader_key(seen: &Observation, decision: &Decision) -> Option<&'static str> {

@@ -50,6 +50,7 @@ fn branch(reason: &Reason) -> u64 {
     let mut hasher = DefaultHasher::new();
     discriminant(reason).hash(&mut hasher);
     match reason {
+        Reason::LiveOn(why) => discriminant(why).hash(&mut hasher),
         Reason::KeepDeadline(why) => discriminant(why).hash(&mut hasher),
         Reason::WaitForJob(why) => discriminant(why).hash(&mut hasher),
         Reason::CarryOutOrder(why) => discriminant(why).hash(&mut hasher),

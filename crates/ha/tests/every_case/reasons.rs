@@ -1,6 +1,7 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 13] = [
+const SOURCES: [(&str, &str); 14] = [
+    ("live on", include_str!("../../src/duties/live_on.rs")),
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),
     ("carry out order", include_str!("../../src/duties/carry_out_order.rs")),

@@ -2,12 +2,12 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
-    LeaderHistory, LeaderKey, Member, Memory, Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers,
-    Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Synchronous, Upstream, Work,
-    Writable,
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
+    Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
+    Ordered, PeerAnswer, PeerFacts, Peers, Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy,
+    StopMode, Synchronous, Upstream, Work, Writable,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, Timeline};
 
@@ -32,11 +32,20 @@ pub(crate) enum Slice {
     Rejoin,
     /// In a cluster that follows a remote one.
     Remote,
+    /// With failsafe mode: rounds of questions, and promises to others.
+    Failsafe,
 }
 
 impl Slice {
-    pub(crate) const ALL: [Slice; 6] =
-        [Slice::Alone, Slice::Wishes, Slice::Orders, Slice::Jobs, Slice::Rejoin, Slice::Remote];
+    pub(crate) const ALL: [Slice; 7] = [
+        Slice::Alone,
+        Slice::Wishes,
+        Slice::Orders,
+        Slice::Jobs,
+        Slice::Rejoin,
+        Slice::Remote,
+        Slice::Failsafe,
+    ];
 }
 
 fn name(text: &str) -> NodeName {
@@ -55,12 +64,19 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let far = NOW.after(Duration::from_secs(3));
     let near = NOW.after(Duration::from_millis(100));
     let held = |deadline| Authority::Held { term: TERM, deadline };
-    let authority = chooser.pick(&[Authority::None, held(far), held(near), held(ago(1))]);
+    let authority = match slice {
+        Slice::Failsafe => {
+            let soon = NOW.after(Duration::from_millis(1500));
+            chooser.pick(&[Authority::None, held(soon), held(near)])
+        }
+        _ => chooser.pick(&[Authority::None, held(far), held(near), held(ago(1))]),
+    };
     let guard = chooser.pick_if(
         matches!(slice, Slice::Alone | Slice::Wishes),
         &[Guard::Armed, Guard::Disarmed, Guard::Absent],
     );
-    let pause = chooser.pick_if(!matches!(slice, Slice::Rejoin | Slice::Jobs), &[false, true]);
+    let pause =
+        chooser.pick_if(!matches!(slice, Slice::Rejoin | Slice::Jobs | Slice::Failsafe), &[false, true]);
     let (job, finished) = job(chooser, slice, &postgres);
     let memory = memory(chooser, slice);
     let peers = peers(chooser, slice);
@@ -71,10 +87,12 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
     let rules = Rules {
+        failsafe: slice == Slice::Failsafe,
         standby_cluster: slice == Slice::Remote,
         may_copy_without_leader: chooser.pick_if(slice == Slice::Rejoin, &[false, true]),
         ..rules(pause, may_bootstrap, chooser.pick_if(slice == Slice::Rejoin, &[300, 1]))
     };
+    let failsafe = failsafe(chooser, slice);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -90,6 +108,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         peers,
         leader_history,
         order,
+        failsafe,
     };
     (seen, memory)
 }
@@ -101,6 +120,7 @@ fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
         retry_timeout: Duration::from_secs(2),
         maximum_lag_on_failover: 1 << 20,
         pause,
+        failsafe: false,
         check_timeline: false,
         primary_start_timeout: Duration::from_secs(start_timeout),
         primary_stop_timeout: Duration::from_secs(5),
@@ -186,7 +206,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
         Slice::Rejoin | Slice::Remote => chooser.pick(&all[..2]),
-        Slice::Alone | Slice::Wishes | Slice::Orders => all[0],
+        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, waits| {
         Some(Failover { leader: leader.map(name), candidate: candidate.map(name), waits, revision: 40 })
@@ -202,7 +222,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let failover = match slice {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
-        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin => None,
+        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe => None,
     };
     let b = |primary, running, timeline| Member {
         primary,
@@ -236,6 +256,9 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         term: last.term,
         timeline: last.timeline,
     });
+    let listed = |names: &[&str]| Some(names.iter().map(|no| name(no)).collect::<BTreeSet<_>>());
+    let failsafe = chooser
+        .pick_if(slice == Slice::Failsafe, &[listed(&["a", "b"]), listed(&["a"]), listed(&["b"]), None]);
     let ended = chooser.pick_if(newer, &[None, Some((Timeline(2), Lsn(4500)))]);
     let history = ended.into_iter().collect();
     let cluster = Cluster {
@@ -249,6 +272,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         writable,
         last,
         history,
+        failsafe: failsafe.filter(|_| slice == Slice::Failsafe),
     };
     Etcd::Seen { cluster, contact }
 }
@@ -330,6 +354,13 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
             Memory { dry_since: Some(ago(9000)), ..base.clone() },
             Memory { dry_since: Some(ago(9000)), history_asked: Some(ago(8000)), ..base },
         ]),
+        Slice::Failsafe => {
+            all.truncate(2);
+            all.extend([
+                Memory { failsafe_asked: Some(ago(700)), ..base.clone() },
+                Memory { failsafe_until: Some(NOW.after(Duration::from_secs(3))), ..base },
+            ]);
+        }
         Slice::Rejoin => all.extend([
             Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
@@ -357,6 +388,7 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
             nofailover: false,
             failover_priority: 1,
             unprotected: false,
+            failsafe_active: false,
         };
         Peers { asked: Some(asked), answers: BTreeMap::from([(name("b"), PeerAnswer::Said(facts))]) }
     };
@@ -369,7 +401,23 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
         silent,
         said(false, 1, ago(9000)),
     ];
+    if slice == Slice::Failsafe {
+        return chooser.pick(&[all[1].clone(), all[4].clone()]);
+    }
     chooser.pick_if(slice == Slice::Wishes, &all)
+}
+
+fn failsafe(chooser: &mut Chooser, slice: Slice) -> Failsafe {
+    let round = |over, names: &[&str]| {
+        let accepted = names.iter().map(|no| name(no)).collect();
+        Some(FailsafeRound { term: TERM, asked: ago(600), over, accepted })
+    };
+    let round = chooser.pick_if(slice == Slice::Failsafe, &[None, round(true, &[]), round(true, &["b"])]);
+    let promise = FailsafePromise { to: name("b"), until: NOW.after(Duration::from_secs(2)) };
+    let (old, new) = (ago(100_000), ago(1000));
+    let (promise, began) =
+        chooser.pick_if(slice == Slice::Failsafe, &[(None, old), (None, new), (Some(promise), old)]);
+    Failsafe { began, listed: BTreeSet::new(), round, promise }
 }
 
 fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {

@@ -27,6 +27,7 @@ fn rules() -> Rules {
         retry_timeout: Duration::from_secs(1),
         maximum_lag_on_failover: 1 << 20,
         pause: false,
+        failsafe: false,
         check_timeline: false,
         primary_start_timeout: Duration::from_secs(300),
         primary_stop_timeout: Duration::from_secs(5),
@@ -71,6 +72,7 @@ impl State {
             history: (1..said.map_or(1, |(_, _, timeline)| timeline.0))
                 .map(|no| (Timeline(no), LSN))
                 .collect(),
+            failsafe: None,
         }
     }
 
@@ -133,6 +135,7 @@ impl State {
                 None => LeaderHistory::Unknown,
             },
             order: None,
+            failsafe: ha::Failsafe::default(),
         }
     }
 
@@ -191,7 +194,7 @@ impl State {
             Action::Follow(upstream) => self.nodes[me].upstream = upstream.member().map(number),
             Action::Stop(_) => (self.nodes[me].pg, self.nodes[me].clean) = (Pg::Stopped, true),
             Action::Begin(work) => self.works(me, work),
-            Action::ReadLeaderHistory(_) => {}
+            Action::ReadLeaderHistory(_) | Action::AskFailsafe { .. } | Action::ExtendLead { .. } => {}
             _ => return false,
         }
         true
@@ -217,6 +220,7 @@ impl State {
                 nofailover: false,
                 failover_priority: 1,
                 unprotected: false,
+                failsafe_active: false,
             })
         };
         let answers = names.iter().map(|name| (name.clone(), answer(name))).collect();

@@ -14,13 +14,15 @@
 //!   order none | restart | reinitialize | shutdown
 //!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind running|done|failed
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
+//!   failsafe on | off | NAME…                agreed NAME… | nobody
+//!   promised NAME MILLIS                     booted
 //!   turn                                     decide, and say what
 //! ```
 
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
-    LeaderHistory, LeaderKey, Member, Memory, Observation, Order, PeerAnswer, PeerFacts, Peers, Postgres,
-    Rules, Running, Synchronous, Upstream, Work, Writable,
+    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
+    Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
+    PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Synchronous, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -78,6 +80,7 @@ impl Stage {
             retry_timeout: Duration::from_secs(2),
             maximum_lag_on_failover: 1 << 20,
             pause: false,
+            failsafe: false,
             check_timeline: false,
             primary_start_timeout: Duration::from_secs(30),
             primary_stop_timeout: Duration::from_secs(5),
@@ -98,6 +101,7 @@ impl Stage {
             writable: None,
             last: None,
             history: BTreeMap::new(),
+            failsafe: None,
         };
         let seen = Observation {
             me: name("a"),
@@ -114,6 +118,7 @@ impl Stage {
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
+            failsafe: Failsafe::default(),
         };
         Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
     }
@@ -236,6 +241,30 @@ impl Stage {
                 self.seen.leader_history = LeaderHistory::Known { of, history, asked: self.now };
             }
             ("ended", [tl, lsn]) => drop(self.cluster.history.insert(timeline(tl), Lsn(number(lsn)))),
+            (verb, words) => self.set_failsafe(verb, words),
+        }
+    }
+
+    fn set_failsafe(&mut self, verb: &str, words: &[&str]) {
+        match (verb, words) {
+            ("failsafe", ["on"]) => self.seen.rules.failsafe = true,
+            ("failsafe", ["off"]) => self.seen.rules.failsafe = false,
+            ("failsafe", names) => self.cluster.failsafe = Some(names.iter().map(|who| name(who)).collect()),
+            ("agreed", names) => {
+                let accepted = names.iter().filter(|who| **who != "nobody").map(|who| name(who)).collect();
+                let Authority::Held { term, .. } = self.seen.authority else { panic!("nobody was asked") };
+                self.seen.failsafe.round = Some(FailsafeRound {
+                    term,
+                    asked: self.memory.failsafe_asked.unwrap(),
+                    over: true,
+                    accepted,
+                });
+            }
+            ("promised", [who, millis]) => {
+                let until = self.now.after(Duration::from_millis(number(millis)));
+                self.seen.failsafe.promise = Some(FailsafePromise { to: name(who), until });
+            }
+            ("booted", []) => self.seen.failsafe.began = self.now,
             (verb, words) => panic!("what is {verb:?} {words:?}?"),
         }
     }
@@ -274,6 +303,7 @@ impl Stage {
                 nofailover: false,
                 failover_priority: 1,
                 unprotected: false,
+                failsafe_active: false,
             }),
             other => panic!("what peer is {other:?}?"),
         };

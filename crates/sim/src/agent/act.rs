@@ -79,6 +79,12 @@ impl World {
                 self.ask_peers(node, peers);
                 Came::Done
             }
+            Action::AskFailsafe { term, names } => {
+                let peers: Vec<NodeNo> = names.iter().filter_map(|name| self.number(name)).collect();
+                self.ask_failsafe(node, *term, peers);
+                Came::Done
+            }
+            Action::ExtendLead { term, until } => came(self.extend_lead(node, *term, *until)),
             Action::ReadLeaderHistory(of) => {
                 if let Some(leader) = of.member().and_then(|name| self.number(name)) {
                     self.ask_history(node, leader);
@@ -161,7 +167,7 @@ impl World {
                 now < deadline && wanted.is_none_or(|wanted| wanted == term)
             }
         };
-        if !open && self.config.without != Some(Without::Door) {
+        if self.is_promised(node) || !open && self.config.without != Some(Without::Door) {
             return Came::Failed;
         }
         self.law_of_door(node, wanted);
@@ -194,6 +200,10 @@ impl World {
             self.nodes[node].agent.seen.authority = Authority::None;
             self.bequeath(node);
         }
+        let takes = matches!(action, Action::AcquireLeader | Action::AdoptLeader(_));
+        if takes && self.is_promised(node) {
+            return Came::Failed;
+        }
         if action == Action::AcquireLeader {
             self.law_of_race(node);
             self.note_acceptance(node);
@@ -209,7 +219,8 @@ impl World {
             Action::AcquireLeader => {
                 let revision = agent.view.as_ref().map_or(0, |keys| keys.sync_revision());
                 let compares = self.config.without != Some(Without::SyncCompare);
-                Write::Acquire { lease, sync: compares.then_some(revision) }
+                let failsafe = agent.view.as_ref().map_or(0, |keys| keys.failsafe_modified);
+                Write::Acquire { lease, sync: compares.then_some(revision), failsafe }
             }
             Action::PutSync { promise, over, term } => Write::PutSync {
                 leader: agent.seen.me.clone(),

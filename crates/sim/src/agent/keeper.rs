@@ -72,6 +72,7 @@ impl World {
                 self.act_failed(node);
             }
             Pending::Publish(_) => self.nodes[node].agent.published = None,
+            Pending::Failsafe => {}
         }
     }
 
@@ -121,7 +122,7 @@ impl World {
                 self.nodes[node].agent.published = Some((member, self.now));
             }
             (Pending::Publish(_), _) => self.nodes[node].agent.published = None,
-            (Pending::Grant | Pending::Renew | Pending::Read | Pending::Act(_), _) => {}
+            (Pending::Grant | Pending::Renew | Pending::Read | Pending::Act(_) | Pending::Failsafe, _) => {}
         }
     }
 
@@ -168,7 +169,8 @@ impl World {
         let lease = self.nodes[node].agent.lease;
         let ours = leader.is_some_and(|l| l.node == node && l.term == term && Some(l.lease) == lease);
         if ours {
-            let deadline = self.deadline(node);
+            let extended = self.nodes[node].agent.extended.filter(|(of, _)| *of == term);
+            let deadline = extended.map_or(self.deadline(node), |(_, until)| until.max(self.deadline(node)));
             self.nodes[node].agent.seen.authority = Authority::Held { term, deadline };
             if self.nodes[node].guard.armed.is_some() {
                 self.arm_guard(node, deadline);

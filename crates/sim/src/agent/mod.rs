@@ -7,6 +7,7 @@
 //! A frozen agent hears everything late, in the order in which it came; a dead one hears nothing.
 
 mod act;
+mod failsafe;
 mod job;
 mod keeper;
 mod peers;
@@ -20,7 +21,8 @@ use crate::event::{Event, ForAgent};
 use crate::note;
 use crate::world::{NodeNo, World};
 use ha::{
-    Action, Authority, Data, Etcd, Job, LeaderHistory, Memory, Observation, Order, Peers, Postgres, Rules,
+    Action, Authority, Data, Etcd, Failsafe, Job, LeaderHistory, Memory, Observation, Order, Peers, Postgres,
+    Rules,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -34,6 +36,7 @@ pub enum Pending {
     Read,
     Act(Action),
     Publish(ha::Member),
+    Failsafe,
 }
 
 /// The agent.
@@ -65,6 +68,12 @@ pub struct Agent {
     pub backlog: Vec<ForAgent>,
     pub orders: VecDeque<Order>,
     pub round: Option<Round>,
+    /// The number of the last question whether we may lead on.
+    pub failsafe_round: u64,
+    /// The authority that all others gave.
+    pub extended: Option<(types::Term, Moment)>,
+    /// When `/failsafe` was last written, on which revision of it.
+    pub failsafe_written: Option<(Time, i64)>,
     /// What the peers said in the last round, as they said it.
     pub told: BTreeMap<NodeName, ha::PeerFacts>,
     pub job: Option<RunningJob>,
@@ -94,6 +103,7 @@ impl Agent {
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
+            failsafe: Failsafe::default(),
         };
         Agent {
             alive: false,
@@ -117,6 +127,9 @@ impl Agent {
             backlog: Vec::new(),
             orders: VecDeque::new(),
             round: None,
+            failsafe_round: 0,
+            extended: None,
+            failsafe_written: None,
             told: BTreeMap::new(),
             job: None,
             published: None,
@@ -165,6 +178,8 @@ impl World {
             ForAgent::Door { token } => self.through_the_door(node, token),
             ForAgent::PeerSaid { round, peer, facts } => self.peer_said(node, round, peer, facts),
             ForAgent::PeersOver { round } => self.peers_over(node, round),
+            ForAgent::FailsafeSaid { round, peer } => self.failsafe_said(node, round, peer),
+            ForAgent::FailsafeOver { round } => self.failsafe_over(node, round),
             ForAgent::History { leader, history } => self.history_said(node, leader, history),
             ForAgent::JobDone { token, ok } => self.job_done(node, token, ok),
             ForAgent::PostgresChanged => self.turn_soon(node),
@@ -200,6 +215,7 @@ impl World {
         agent.life = life;
         agent.heard = now;
         agent.last_turn = now;
+        agent.seen.failsafe.began = now;
         agent.seen.etcd = Etcd::Never { since: now };
         let ttl = agent.seen.rules.ttl;
         let held = |legacy: &crate::world::Legacy| legacy.authority != Authority::None;

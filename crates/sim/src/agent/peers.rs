@@ -54,7 +54,17 @@ impl World {
             nofailover: host.tags.nofailover(),
             failover_priority: host.tags.failover_priority(),
             unprotected: !host.guard.there,
+            failsafe_active: self.is_extended(node),
         }
+    }
+
+    /// Whether a node leads on without etcd or asks whether it may, or gave its word to another, or may have forgotten that it did.
+    fn is_extended(&self, node: NodeNo) -> bool {
+        let agent = &self.nodes[node].agent;
+        let now = self.moment(node);
+        let asking = agent.seen.failsafe.round.as_ref().is_some_and(|round| !round.over);
+        let booted = agent.seen.rules.failsafe && now < agent.seen.failsafe.began.after(agent.seen.rules.ttl);
+        booted || self.is_promised(node) || asking || agent.extended.is_some_and(|(_, until)| now < until)
     }
 
     /// A peer answered.

@@ -68,6 +68,7 @@ impl World {
             self.act(node);
         }
         self.publish(node);
+        self.list_failsafe(node);
     }
 
     /// A directory that a bootstrap left marked as unfinished counts as complete for the agent that created it, and for
@@ -145,6 +146,7 @@ impl World {
             writable: keys.writable.clone(),
             last: keys.last.clone(),
             history: keys.history.clone(),
+            failsafe: keys.failsafe.clone(),
         }
     }
 

@@ -22,13 +22,15 @@ impl World {
             }
         };
         let held = self.etcd.keys.leader;
+        // All others agreed to wait: then the key may be gone, but never another's.
+        let agreed = held.is_none() && host.agent.memory.failsafe_until.is_some_and(|until| now < until);
         let what = if promotes.is_some_and(|wanted| wanted != term) {
             format!("{name} promotes in another term than it holds")
         } else if now >= deadline {
             format!("{name} starts to write after its deadline: {deadline:?}, and it is {now:?}")
         } else if host.guard.armed.is_none() {
             format!("{name} starts to write without an armed guard")
-        } else if held.is_none_or(|leader| leader.term != term || leader.node != node) {
+        } else if !agreed && held.is_none_or(|leader| leader.term != term || leader.node != node) {
             format!("{name} starts to write in term {term}, but the leader key is {held:?}")
         } else {
             return;

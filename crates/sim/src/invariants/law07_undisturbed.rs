@@ -16,6 +16,11 @@ impl World {
         let host = &self.nodes[node];
         let (agent, rules) = (&host.agent, &self.config.rules);
         let held = self.etcd.keys.leader.filter(|leader| leader.node == node);
+        let agreed = rules.failsafe
+            && agent
+                .memory
+                .failsafe_until
+                .is_some_and(|until| now.until(until) > rules.stop_budget() + Duration::from_millis(50));
         let good = match agent.seen.authority {
             Authority::Held { term, deadline } => {
                 held.is_some_and(|leader| leader.term == term)
@@ -29,7 +34,9 @@ impl World {
             || self.etcd.keys.failover.is_some()
             || agent.seen.rules.standby_cluster;
         let live = matches!(agent.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
-        if good && live && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
+        let alone = self.etcd.keys.leader.is_none_or(|leader| leader.node == node);
+        let kept = (good && live) || (agreed && alone);
+        if kept && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
             let what =
                 format!("{} stops a primary whose lease is good: {}", self.names[node], agent.last_words);
             self.laws.breaks(7, what);
