@@ -3,7 +3,9 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot set itself up fails")]
 
 mod account;
+mod authority;
 mod port;
 
 pub use account::run_as;
+pub use authority::Authority;
 pub use port::free_port;

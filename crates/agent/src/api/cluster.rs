@@ -6,7 +6,7 @@ use crate::configure::Upstream;
 use etcd::{Member, Snapshot};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use settings::SynchronousMode;
+use settings::{Dynamic, SynchronousMode};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Lsn, NodeName, TagValue};
@@ -21,12 +21,12 @@ pub(super) async fn cluster(shared: &Arc<Shared>) -> Reply {
             None => return reply::text(StatusCode::SERVICE_UNAVAILABLE, "etcd does not answer"),
         },
     };
-    let mode = shared.dynamic.get().synchronous_mode;
+    let dynamic = shared.dynamic.get();
     let members: Vec<Value> =
-        snapshot.members.iter().map(|(name, found)| member(&snapshot, mode, name, found)).collect();
+        snapshot.members.iter().map(|(name, found)| member(&snapshot, &dynamic, name, found)).collect();
     let mut body = Map::new();
     body.insert("members".to_owned(), Value::Array(members));
-    if shared.dynamic.get().pause {
+    if dynamic.pause {
         body.insert("pause".to_owned(), json!(true));
     }
     if let Some(failover) = snapshot.failover.as_ref().filter(|failover| failover.scheduled_at.is_some()) {
@@ -44,12 +44,13 @@ pub(super) async fn cluster(shared: &Arc<Shared>) -> Reply {
     reply::json(StatusCode::OK, &Value::Object(body))
 }
 
-fn member(snapshot: &Snapshot, mode: SynchronousMode, name: &NodeName, member: &Member) -> Value {
+fn member(snapshot: &Snapshot, dynamic: &Dynamic, name: &NodeName, member: &Member) -> Value {
     let leads = snapshot.leader.as_ref().is_some_and(|leader| leader.name == *name);
     let sync = snapshot.sync.as_ref().is_some_and(|sync| {
         sync.sync_standby.iter().any(|listed| listed.0.eq_ignore_ascii_case(name.as_str()))
     });
-    let role = match (leads, sync, mode) {
+    let role = match (leads, sync, dynamic.synchronous_mode) {
+        (true, _, _) if dynamic.standby_cluster.is_some() => "standby_leader",
         (true, _, _) => "leader",
         (false, true, SynchronousMode::On) => "sync_standby",
         (false, true, SynchronousMode::Quorum) => "quorum_standby",
@@ -77,6 +78,11 @@ fn member(snapshot: &Snapshot, mode: SynchronousMode, name: &NodeName, member: &
             let reasons = super::status::reasons(&member.pending_restart_reason);
             row.insert("pending_restart_reason".to_owned(), reasons);
         }
+    }
+    if let Some(planned) = &member.scheduled_restart {
+        let mut planned = planned.clone();
+        planned.remove("postmaster_start_time");
+        row.insert("scheduled_restart".to_owned(), Value::Object(planned));
     }
     if !member.tags.0.is_empty() {
         let value = |value: &TagValue| match value {

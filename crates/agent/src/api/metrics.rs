@@ -1,9 +1,10 @@
 //! `GET /metrics`: Prometheus text; Patroni's metrics under their names, and our own.
 
-use super::Shared;
 use super::reply::{self, Reply};
 use super::status;
+use super::{Shared, health};
 use etcd::Contact;
+use settings::SynchronousMode;
 use std::fmt::Write;
 use std::sync::Arc;
 use types::{Lsn, PostgresState};
@@ -31,7 +32,8 @@ impl Page {
 
 pub(super) fn metrics(shared: &Arc<Shared>) -> Reply {
     let settings = &shared.settings();
-    let labels = format!("scope=\"{}\",name=\"{}\"", settings.scope, settings.name);
+    let escape = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    let labels = format!("scope=\"{}\",name=\"{}\"", escape(&settings.scope), escape(settings.name.as_str()));
     let mut page = Page { labels, text: String::new() };
     page.gauge("patroni_version", "Patroni semver without periods.", version(crate::CONTRACT_VERSION));
     postgres(&mut page, shared);
@@ -46,7 +48,8 @@ fn version(text: &str) -> String {
 
 fn postgres(page: &mut Page, shared: &Shared) {
     let seen = shared.local.seen();
-    let (state, _) = status::state_and_role(shared, &seen);
+    let (state, role) = status::state_and_role(shared, &seen);
+    let sync = health::sync_mode(shared, &shared.view.borrow());
     let running = state == "running";
     let facts = seen.facts.as_ref().map(|(facts, _)| facts.clone()).filter(|_| running);
     let facts = facts.as_deref();
@@ -68,10 +71,26 @@ fn postgres(page: &mut Page, shared: &Shared) {
         "Current location of the Postgres transaction log, 0 if this node is not the leader.",
         number(flushed.filter(|_| primary)),
     );
-    page.flag("patroni_standby_leader", "Value is 1 if this node is the standby_leader, 0 otherwise.", false);
-    page.flag("patroni_replica", "Value is 1 if this node is a replica, 0 otherwise.", replica);
-    page.flag("patroni_sync_standby", "Value is 1 if this node is a sync standby, 0 otherwise.", false);
-    page.flag("patroni_quorum_standby", "Value is 1 if this node is a quorum standby, 0 otherwise.", false);
+    page.flag(
+        "patroni_standby_leader",
+        "Value is 1 if this node is the standby_leader, 0 otherwise.",
+        role == "standby_leader",
+    );
+    page.flag(
+        "patroni_replica",
+        "Value is 1 if this node is a replica, 0 otherwise.",
+        replica && role == "replica",
+    );
+    page.flag(
+        "patroni_sync_standby",
+        "Value is 1 if this node is a sync standby, 0 otherwise.",
+        replica && sync == SynchronousMode::On,
+    );
+    page.flag(
+        "patroni_quorum_standby",
+        "Value is 1 if this node is a quorum standby, 0 otherwise.",
+        replica && sync == SynchronousMode::Quorum,
+    );
     page.put(
         "patroni_xlog_received_location",
         "counter",
@@ -139,7 +158,11 @@ fn cluster(page: &mut Page, shared: &Shared) {
         Contact::Live { at } | Contact::Lost { since: at, .. } => status::wall_seconds(at),
         Contact::Never { .. } => 0,
     };
-    page.gauge("patroni_dcs_last_seen", "Epoch timestamp when DCS was last contacted successfully.", seen);
+    page.gauge(
+        "patroni_dcs_last_seen",
+        "Epoch timestamp when DCS was last contacted successfully by Patroni.",
+        seen,
+    );
     page.flag(
         "patroni_is_paused",
         "Value is 1 if auto failover is disabled, 0 otherwise.",

@@ -17,7 +17,11 @@ const USUALLY_WAITING: u64 = 2;
 pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'static str) {
     let life = shared.local.life();
     let primary = seen.facts.as_ref().is_some_and(|(facts, _)| !facts.in_recovery);
-    let role = if primary { "primary" } else { "replica" };
+    let role = match (primary, shared.dynamic.get().standby_cluster.is_some() && is_leader(shared)) {
+        (true, _) => "primary",
+        (false, true) => "standby_leader",
+        (false, false) => "replica",
+    };
     if life.postmaster.is_none() {
         return match shared.jobs.running() {
             ha::Job::Running { work: ha::Work::Bootstrap, .. } => {
