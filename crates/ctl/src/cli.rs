@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Read a configuration and say what it means and what is wrong with it; starts nothing
     Check(CheckArgs),
+    /// Print a configuration to begin with
+    GenerateConfig(GenerateConfigArgs),
     /// List the members of a cluster
     List(ListArgs),
     /// Show who replicates from whom
@@ -108,6 +110,27 @@ pub(crate) struct CheckArgs {
     /// Print only what is wrong
     #[arg(short, long)]
     pub quiet: bool,
+    /// Check this host as well, and end as `patroni --validate-config` does: silent and 0, or 1
+    #[arg(long)]
+    pub validate_config: bool,
+    /// With --validate-config: ports to listen on may be taken
+    #[arg(short, long, requires = "validate_config")]
+    pub ignore_listen_port: bool,
+    /// With --validate-config: print the settings
+    #[arg(short, long, requires = "validate_config")]
+    pub print: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GenerateConfigArgs {
+    /// The example with every usual setting
+    #[arg(long)]
+    pub sample: bool,
+    /// The running PostgreSQL that the settings are taken from
+    #[arg(long, value_name = "DSN")]
+    pub dsn: Option<String>,
+    /// Where it is written; else printed
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

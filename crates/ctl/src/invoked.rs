@@ -10,12 +10,20 @@ pub(crate) fn arguments(given: Vec<OsString>) -> Vec<OsString> {
     let mut own = vec![OsString::from("baton")];
     if name.as_deref() == Some(OsStr::new("patroni")) {
         // The version and the help are those of the whole program, a check is a command of its own.
-        let first = rest.peek().and_then(|first| first.to_str()).unwrap_or_default();
-        match first {
+        let first = rest.peek().and_then(|first| first.to_str()).unwrap_or_default().to_owned();
+        match first.as_str() {
             "--version" | "-V" | "--help" | "-h" => {}
-            "--validate-config" => {
+            _ if rest.clone().any(|word| word == "--validate-config") => {
+                own.extend(["check", "--validate-config"].map(OsString::from));
+                own.extend(rest.filter(|word| word != "--validate-config"));
+                return own;
+            }
+            "--generate-sample-config" | "--generate-config" => {
+                own.push(OsString::from("generate-config"));
+                if first == "--generate-sample-config" {
+                    own.push(OsString::from("--sample"));
+                }
                 rest.next();
-                own.push(OsString::from("check"));
             }
             _ => own.push(OsString::from("agent")),
         }
@@ -40,7 +48,9 @@ mod tests {
         for (line, own) in [
             ("/usr/bin/patroni /etc/patroni.yml", "baton agent /etc/patroni.yml"),
             ("patroni --version", "baton --version"),
-            ("patroni --validate-config x.yml", "baton check x.yml"),
+            ("patroni --validate-config x.yml", "baton check --validate-config x.yml"),
+            ("patroni x.yml -i --validate-config", "baton check --validate-config x.yml -i"),
+            ("patroni --generate-sample-config", "baton generate-config --sample"),
             ("patroni", "baton agent"),
             ("patronictl -c x list demo", "baton -c x list demo"),
             ("/opt/baton agent x.yml", "baton agent x.yml"),

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod edit_config;
 pub(crate) mod etcd;
 pub(crate) mod failover;
+pub(crate) mod generate_config;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod pause;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: &Cli) -> Outcome {
         Command::Agent(args) => agent::run(args),
         Command::Router(args) => router::run(args),
         Command::Check(args) => check::run(args),
+        Command::GenerateConfig(args) => generate_config::run(args),
         Command::Demo(args) => wait(demo::run(args)),
         Command::List(args) => wait(list::run(&context()?, args)),
         Command::Topology(args) => wait(topology::run(&context()?, args)),

@@ -21,6 +21,7 @@ mod mixed;
 mod monitoring;
 mod pause;
 mod reinit;
+mod reload;
 mod rejoin;
 mod story;
 mod switchover;
