@@ -68,6 +68,8 @@ struct Agent {
     /// The configuration as last understood, and the revision of the key it came from.
     config: Value,
     config_revision: i64,
+    /// Whether another member was a Patroni then.
+    beside_patroni: bool,
     cache: ConfigCache,
     /// The keys that cannot be understood, as last reported.
     spoiled: Vec<etcd::Spoiled>,
@@ -168,6 +170,7 @@ impl Agent {
             dynamic,
             config,
             config_revision,
+            beside_patroni: false,
             cache: ConfigCache::default(),
             spoiled: Vec::new(),
             configured: None,
@@ -333,16 +336,18 @@ impl Agent {
     fn take_config(&mut self, view: &View) {
         let Some(snapshot) = &view.snapshot else { return };
         self.report_spoiled(snapshot);
-        let Some(config) = snapshot.config.as_ref().filter(|key| key.mod_revision != self.config_revision)
-        else {
-            return;
+        // A Patroni that joins brings its floors along, the last one that leaves takes them with it.
+        let patroni = another_is_patroni(snapshot, &self.settings.name);
+        let changed = |key: &&etcd::ConfigKey| {
+            key.mod_revision != self.config_revision || patroni != self.beside_patroni
         };
+        let Some(config) = snapshot.config.as_ref().filter(changed) else { return };
         self.config_revision = config.mod_revision;
+        self.beside_patroni = patroni;
         if config.value.as_object().is_some_and(serde_json::Map::is_empty) {
             return; // as good as missing: the leader writes back what is in effect
         }
         let kept = settings::keep_good(&config.value, &self.config);
-        let patroni = another_is_patroni(snapshot, &self.settings.name);
         let (dynamic, warnings) = settings::dynamic(&kept, patroni);
         for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
             tracing::warn!("dynamic configuration: {warning}");

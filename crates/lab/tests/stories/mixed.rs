@@ -80,10 +80,10 @@ async fn patroni_and_baton_lead_each_other_in_turns() {
         spec.tags = json!({ "nofailover": true });
     })
     .await;
-    story.expect("ttl 5 is used as 20");
+    story.expect("is used as");
     // A Patroni asks a leader whose host is dead until its lease has ended.
     story.expect("Exception when working with leader");
-    floors_hold(&story).await;
+    leases_live(&story, 20).await;
     let rows = story.listed_alike("n1").await;
     assert!(rows.iter().any(|(member, role, ..)| member == "n1" && role == "Leader"), "{rows:?}");
 
@@ -119,16 +119,25 @@ async fn patroni_and_baton_lead_each_other_in_turns() {
     story.led_by("n2").await;
     assert_eq!(story.ask("n1", "SELECT string_agg(word, ',') FROM tail").await, "after n2,after n1");
     history_is_one(&story).await;
+
+    // The last Patroni takes its floors along.
+    story.send("n2", "PATCH", "/config", &json!({ "ttl": 5 })).await;
+    leases_live(&story, 20).await;
+    for name in ["n1", "n3"] {
+        story.lab.node(name).unwrap().replace_by(Baton, SPAN).await.unwrap();
+    }
+    story.led_by("n2").await;
+    leases_live(&story, 5).await;
     story.end().await;
 }
 
-/// Every member's lease has Patroni's least time to live, also Baton's.
-async fn floors_hold(story: &Story) {
-    lab::wait::until(SPAN, "every lease to have been granted for 20 s", async || {
+/// Every member's lease was granted for so many seconds, whoever keeps the member.
+async fn leases_live(story: &Story, seconds: i64) {
+    lab::wait::until(SPAN, &format!("every lease to have been granted for {seconds} s"), async || {
         let keys = story.lab.keys().read().await.ok()?;
         for name in ["n1", "n2", "n3"] {
             let lease = keys.get(&format!("members/{name}"))?.lease;
-            if story.lab.keys().granted(lease).await.ok()? != 20 {
+            if story.lab.keys().granted(lease).await.ok()? != seconds {
                 return None;
             }
         }

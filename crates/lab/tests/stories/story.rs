@@ -32,7 +32,6 @@ pub(crate) struct Load {
     primaries: Primaries,
 }
 
-
 /// A fresh directory that the account of the lab can pass through. It stays when the story fails.
 pub(crate) fn directory(name: &str) -> PathBuf {
     let dir = tempfile::Builder::new().prefix(&format!("baton-{name}-")).tempdir().unwrap().keep();
