@@ -58,7 +58,7 @@ fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, S
         "role" => match wanted.as_str() {
             Some("primary" | "master") => holds(status::state_and_role(shared, &seen).1 == "primary"),
             Some("replica") => holds(status::state_and_role(shared, &seen).1 == "replica"),
-            Some("standby_leader") => holds(false),
+            Some("standby_leader") => holds(status::state_and_role(shared, &seen).1 == "standby_leader"),
             _ => Err("PostgreSQL role should be either primary, standby_leader, or replica".to_owned()),
         },
         "restart_pending" => holds(!shared.local.pending().is_empty()),

@@ -187,8 +187,9 @@ async fn outcome(shared: &Arc<Shared>, kind: Kind, wish: &Wish, from: Option<Nod
 fn is_primary(snapshot: &Snapshot, leader: &NodeName) -> bool {
     let term = snapshot.leader.as_ref().map(|leader| leader.term);
     let announced = snapshot.writable.as_ref().is_some_and(|writable| Some(writable.term) == term);
-    let published =
-        snapshot.members.get(leader).is_some_and(|member| member.role.known() == Some(types::Role::Primary));
+    let role = snapshot.members.get(leader).and_then(|member| member.role.known());
+    // Who leads a standby cluster never writes.
+    let published = matches!(role, Some(types::Role::Primary | types::Role::StandbyLeader));
     announced || published
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for Why {
             ),
             Why::HandsOver { candidate } => write!(
                 f,
-                "PostgreSQL has stopped and everything is sent: the leader key is released for {}",
+                "nothing more is written here and everything is sent: the leader key is released for {}",
                 to(candidate)
             ),
             Why::InVain => {
