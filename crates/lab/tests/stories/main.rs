@@ -23,6 +23,7 @@ mod pause;
 mod reinit;
 mod rejoin;
 mod reload;
+mod rest_api;
 mod story;
 mod switchover;
 mod tools;
