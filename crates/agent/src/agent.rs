@@ -391,6 +391,7 @@ impl Agent {
         let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
         self.hands.local.reconnect(configure::local_connection(&settings, socket));
         self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
+        self.hands.slots.use_settings(&settings);
         self.hands.settings = settings.clone();
         self.shared.current.with(|current| *current = settings.clone());
         self.shared.renew_certificate();

@@ -105,7 +105,7 @@ pub(crate) struct Slots {
 }
 
 struct Inner {
-    settings: Arc<Settings>,
+    settings: Cell<Arc<Settings>>,
     local: Local,
     copies: Copies,
     round: Cell<Option<Round>>,
@@ -132,7 +132,7 @@ impl Slots {
         Slots {
             inner: Arc::new(Inner {
                 copies: Copies::new(settings.clone(), local.clone(), orders),
-                settings,
+                settings: Cell::new(settings),
                 local,
                 round: Cell::new(None),
                 poke: Wake::default(),
@@ -141,6 +141,12 @@ impl Slots {
                 broken: Cell::new(BTreeSet::new()),
             }),
         }
+    }
+
+    /// The file was read again.
+    pub(crate) fn use_settings(&self, settings: &Arc<Settings>) {
+        self.inner.settings.with(|kept| kept.clone_from(settings));
+        self.inner.copies.use_settings(settings);
     }
 
     /// Replaces what the rounds go by.
@@ -224,8 +230,8 @@ impl Slots {
             }
         });
         Seen {
-            me: self.inner.settings.name.clone(),
-            nofailover: self.inner.settings.tags.nofailover(),
+            me: self.inner.settings.get().name.clone(),
+            nofailover: self.inner.settings.get().tags.nofailover(),
             post: if round.leads {
                 Post::Leads
             } else {

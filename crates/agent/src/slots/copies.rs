@@ -28,7 +28,7 @@ const RESTART_AGAIN: Duration = Duration::from_secs(120);
 
 /// Fetches copies and follows what becomes of them.
 pub(super) struct Copies {
-    settings: Arc<Settings>,
+    settings: Cell<Arc<Settings>>,
     local: Local,
     orders: Orders,
     state: Cell<State>,
@@ -44,7 +44,12 @@ struct State {
 
 impl Copies {
     pub(super) fn new(settings: Arc<Settings>, local: Local, orders: Orders) -> Copies {
-        Copies { settings, local, orders, state: Cell::new(State::default()) }
+        Copies { settings: Cell::new(settings), local, orders, state: Cell::new(State::default()) }
+    }
+
+    /// The file was read again.
+    pub(super) fn use_settings(&self, settings: &Arc<Settings>) {
+        self.settings.with(|kept| kept.clone_from(settings));
     }
 
     /// Copies of which it is not proven that the primary kept all the rows they need.
@@ -119,7 +124,7 @@ impl Copies {
         if found.failover && facts.slot_sync {
             return Err(None);
         }
-        let effective = configure::effective(&self.settings, dynamic, &self.local);
+        let effective = configure::effective(&self.settings.get(), dynamic, &self.local);
         let given = |name: &str| {
             let pair = effective.command_line.iter().find(|(given, _)| given == name);
             pair.map(|(_, value)| value.as_str()).unwrap_or_default()
@@ -172,7 +177,7 @@ impl Copies {
                 return;
             }
         };
-        let own = slot_name(&self.settings.name);
+        let own = slot_name(&self.settings.get().name);
         let xmin = |name: &str| there.get(name).copied().flatten();
         let ready: Vec<String> = self.state.with(|state| {
             let mut ready = Vec::new();
@@ -205,9 +210,10 @@ impl Copies {
             return None;
         }
         let upstream = Upstream::of(leader, member.conn_url.as_deref()?)?;
-        let authentication = &self.settings.postgresql.authentication;
+        let settings = self.settings.get();
+        let authentication = &settings.postgresql.authentication;
         let login = authentication.rewind.as_ref().unwrap_or(&authentication.superuser);
-        let database = &self.settings.postgresql.database;
+        let database = &settings.postgresql.database;
         Some(configure::connect_to(login, &upstream.host, upstream.port, database, "baton slots"))
     }
 
