@@ -7,7 +7,7 @@ use postgres::config_files::{self, Follow, PgPass, Refusal, Wanted, Written};
 use postgres::connection::ConnectTo;
 use settings::{Dynamic, Effective, Login, Settings, ShmemMinimums, StandbyCluster};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use types::{NodeName, slot_name};
 
 /// Whom a standby is to follow.
@@ -63,9 +63,6 @@ pub(crate) fn write(
     local: &Local,
     role: &As,
 ) -> Result<Written, postgres::Error> {
-    for warning in &effective.warnings {
-        tracing::warn!("dynamic configuration: {warning}");
-    }
     let standby = match role {
         As::Primary => None,
         As::Standby(sender) => Some(follow(settings, effective, sender)?),
@@ -90,18 +87,53 @@ pub(crate) fn write(
         standby,
     };
     let config_dir = settings.postgresql.config_dir.as_deref();
-    match config_files::refusals(local.installation(), local.data_dir(), config_dir, &wanted) {
-        Ok(refused) => leave_out(refused, &mut wanted, effective, local),
-        // It will say so itself when it starts.
-        Err(error) => tracing::debug!(%error, "failed to have PostgreSQL check its configuration"),
-    }
+    leave_out(&refusals(&wanted, &effective.warnings, config_dir, local), &mut wanted, effective);
     local.raised(&effective.raised);
     config_files::write(local.data_dir(), config_dir, &wanted, local.installation().version)
 }
 
+/// What PostgreSQL would not start with. It is asked when something of it is new: a restart after a crash does not wait for this.
+fn refusals(
+    wanted: &Wanted,
+    warnings: &[String],
+    config_dir: Option<&Path>,
+    local: &Local,
+) -> Vec<Refusal> {
+    // Whom it follows is not in question.
+    let others = wanted.standby.as_ref().map(|follow| follow.others.clone()).unwrap_or_default();
+    let key = Wanted {
+        parameters: wanted.parameters.clone(),
+        standby: Some(Follow { others, ..Follow::default() }),
+        custom_conf: wanted.custom_conf.clone(),
+        ..Wanted::default()
+    };
+    if let Some(refused) = local.checked(&key) {
+        return refused;
+    }
+    for warning in warnings {
+        tracing::warn!("dynamic configuration: {warning}");
+    }
+    let refused = match config_files::refusals(local.installation(), local.data_dir(), config_dir, wanted) {
+        Ok(refused) => refused,
+        Err(error) => {
+            // It will say so itself when it starts.
+            tracing::debug!(%error, "failed to have PostgreSQL check its configuration");
+            return Vec::new();
+        }
+    };
+    for refusal in local.note_checked(key, &refused) {
+        tracing::warn!(
+            parameter = refusal.name,
+            "PostgreSQL would not start with a parameter of the configuration, which is left out: {}; correct it",
+            refusal.why
+        );
+    }
+    refused
+}
+
 /// Takes what PostgreSQL refused out of what is asked of it. A controlled parameter has its default instead.
-fn leave_out(refused: Vec<Refusal>, wanted: &mut Wanted, effective: &mut Effective, local: &Local) {
-    for refusal in &refused {
+fn leave_out(refused: &[Refusal], wanted: &mut Wanted, effective: &mut Effective) {
+    for refusal in refused {
         wanted.parameters.remove(&refusal.name);
         if let Some(follow) = &mut wanted.standby {
             follow.others.remove(&refusal.name);
@@ -113,13 +145,6 @@ fn leave_out(refused: Vec<Refusal>, wanted: &mut Wanted, effective: &mut Effecti
                 default.clone_into(value);
             }
         }
-    }
-    for refusal in local.refused(refused) {
-        tracing::warn!(
-            parameter = refusal.name,
-            "PostgreSQL would not start with a parameter of the configuration, which is left out: {}; correct it",
-            refusal.why
-        );
     }
 }
 

@@ -11,7 +11,7 @@ use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
 use etcd::PendingChange;
 use ha::Data;
-use postgres::config_files::Refusal;
+use postgres::config_files::{Refusal, Wanted};
 use postgres::connection::ConnectTo;
 use postgres::data_dir::{self, DataDir};
 use postgres::installation::Installation;
@@ -90,8 +90,8 @@ struct Inner {
     segment_size: Cell<u64>,
     /// Parameters that this standby has to run with larger than configured.
     raised: Cell<Vec<Raised>>,
-    /// Parameters that PostgreSQL would not start with, as last reported.
-    refused: Cell<Vec<Refusal>>,
+    /// The configuration that PostgreSQL last checked, and the parameters that it would not start with.
+    checked: Cell<Option<(Wanted, Vec<Refusal>)>>,
     /// Copies of the primary's logical slots, to be placed before the next start as a standby.
     staged: Cell<Vec<CopiedSlot>>,
     /// The cluster in the data directory is complete and not yet known to etcd: it still bears the mark of unfinished work.
@@ -124,7 +124,7 @@ impl Local {
                 data_fault: Cell::new(None),
                 segment_size: Cell::new(16 << 20),
                 raised: Cell::new(Vec::new()),
-                refused: Cell::new(Vec::new()),
+                checked: Cell::new(None),
                 staged: Cell::new(Vec::new()),
                 newborn: Cell::new(false),
                 seen: watch::Sender::new(Seen::default()),
@@ -197,11 +197,21 @@ impl Local {
         self.inner.raised.with(|kept| raised.clone_into(kept));
     }
 
-    /// Notes the parameters that were left out of the configuration; answers with those that are news.
-    pub(crate) fn refused(&self, refused: Vec<Refusal>) -> Vec<Refusal> {
-        self.inner.refused.with(|kept| {
-            let news = refused.iter().filter(|refusal| !kept.contains(refusal)).cloned().collect();
-            *kept = refused;
+    /// What PostgreSQL said against exactly this configuration; `None` when it was not asked.
+    pub(crate) fn checked(&self, wanted: &Wanted) -> Option<Vec<Refusal>> {
+        let same = |checked: &mut Option<(Wanted, Vec<Refusal>)>| match checked {
+            Some((known, refused)) if known == wanted => Some(refused.clone()),
+            Some(_) | None => None,
+        };
+        self.inner.checked.with(same)
+    }
+
+    /// Notes what PostgreSQL said against a configuration; answers with what is news.
+    pub(crate) fn note_checked(&self, wanted: Wanted, refused: &[Refusal]) -> Vec<Refusal> {
+        self.inner.checked.with(|checked| {
+            let known = checked.as_ref().map(|(_, known)| known.as_slice()).unwrap_or_default();
+            let news = refused.iter().filter(|refusal| !known.contains(refusal)).cloned().collect();
+            *checked = Some((wanted, refused.to_vec()));
             news
         })
     }

@@ -24,6 +24,7 @@ mod reinit;
 mod rejoin;
 mod reload;
 mod rest_api;
+mod slots;
 mod story;
 mod switchover;
 mod tools;
