@@ -93,12 +93,7 @@ pub(crate) fn write(
 }
 
 /// What PostgreSQL would not start with. It is asked when something of it is new: a restart after a crash does not wait for this.
-fn refusals(
-    wanted: &Wanted,
-    warnings: &[String],
-    config_dir: Option<&Path>,
-    local: &Local,
-) -> Vec<Refusal> {
+fn refusals(wanted: &Wanted, warnings: &[String], config_dir: Option<&Path>, local: &Local) -> Vec<Refusal> {
     // Whom it follows is not in question.
     let others = wanted.standby.as_ref().map(|follow| follow.others.clone()).unwrap_or_default();
     let key = Wanted {

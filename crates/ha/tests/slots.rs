@@ -90,11 +90,8 @@ fn every_member_that_may_lead_has_the_slots_of_all_others() {
 #[test]
 fn a_cascading_member_has_its_slot_at_its_parent_and_is_followed_elsewhere() {
     let tag = |seen: &mut Seen, parent: &str| {
-        let tenant = Tenant {
-            replicatefrom: Some(NodeName::from(parent)),
-            lsn: Some(Lsn(70)),
-            ..Tenant::default()
-        };
+        let tenant =
+            Tenant { replicatefrom: Some(NodeName::from(parent)), lsn: Some(Lsn(70)), ..Tenant::default() };
         seen.members.insert(NodeName::from("n-3"), tenant);
     };
     let mut parent = seen("n-2", follows(100));
@@ -109,7 +106,10 @@ fn a_cascading_member_has_its_slot_at_its_parent_and_is_followed_elsewhere() {
     assert_eq!(there.clear, ["n_3"]);
     tag(&mut leader, "gone");
     let there = once(&leader);
-    assert!(there.advance.is_empty() && there.clear.is_empty(), "its parent is away: it streams from the leader");
+    assert!(
+        there.advance.is_empty() && there.clear.is_empty(),
+        "its parent is away: it streams from the leader"
+    );
 }
 
 #[test]
@@ -150,7 +150,11 @@ fn the_slot_of_an_absent_member_is_kept_for_its_time_also_by_the_next_leader() {
     leader.there.pop();
     leader.retained = vec!["n_3".to_owned()];
     let (gone, _) = plan(&leader, &memory, end);
-    assert_eq!(gone, Plan { retain: vec!["n_2".to_owned()], ..Plan::default() }, "not brought back by an old /status");
+    assert_eq!(
+        gone,
+        Plan { retain: vec!["n_2".to_owned()], ..Plan::default() },
+        "not brought back by an old /status"
+    );
 }
 
 #[test]
@@ -179,7 +183,11 @@ fn permanent_slots_are_made_by_the_leader_and_copied_or_made_by_the_others() {
     let to = ("shop".to_owned(), "cdc".to_owned(), Lsn(100));
     assert_eq!(moved.advance_logical, [to], "never beyond what is replayed");
     leader.standby_cluster = true;
-    assert_eq!(made(&once(&leader)), ["archive", "n_2", "n_3", "there"], "no logical ones in a standby cluster");
+    assert_eq!(
+        made(&once(&leader)),
+        ["archive", "n_2", "n_3", "there"],
+        "no logical ones in a standby cluster"
+    );
     leader.standby_cluster = false;
     leader.permanent = [("n_3".to_owned(), permanent(wish()))].into();
     let conflict = Report::NamedLikeMember { slot: "n_3".to_owned(), member: NodeName::from("n-3") };

@@ -145,10 +145,7 @@ async fn a_logical_slot_is_copied_to_a_standby_moved_there_and_used_after_its_pr
         let rewinder = to_as(&primary, "rewinder", "secret");
         let found = read_logical(&rewinder, &["cdc".to_owned(), "unknown".to_owned()], LONG).await.unwrap();
         let [cdc] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!(
-            (cdc.database.as_str(), cdc.plugin.as_str(), cdc.failover),
-            ("shop", "pgoutput", false)
-        );
+        assert_eq!((cdc.database.as_str(), cdc.plugin.as_str(), cdc.failover), ("shop", "pgoutput", false));
         assert!(read_logical(&to(&standby), &["cdc".to_owned()], LONG).await.unwrap().is_empty());
         standby.stop("fast");
         let copy = [CopiedSlot { name: "cdc".to_owned(), state: cdc.state.clone() }];

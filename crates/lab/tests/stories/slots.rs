@@ -26,7 +26,13 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
     for name in story.names() {
         let others: Vec<String> = story.names().into_iter().filter(|other| *other != name).collect();
         let all = format!("archive,cdc,{}", others.join(","));
-        story.await_answer(&name, "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots", &all).await;
+        story
+            .await_answer(
+                &name,
+                "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots",
+                &all,
+            )
+            .await;
         if name != old {
             story.await_answer(&name, "SHOW hot_standby_feedback", "on").await;
             story.await_log(&name, "the copy of a logical replication slot is ready").await;
@@ -57,9 +63,14 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
         "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots \
          WHERE restart_lsn IS NOT NULL AND slot_name IN ('archive', '{old}')"
     );
-    assert_eq!(target.ask(&held, SPAN).await.unwrap(), format!("archive,{old}"), "WAL is kept for the absent member");
+    assert_eq!(
+        target.ask(&held, SPAN).await.unwrap(),
+        format!("archive,{old}"),
+        "WAL is kept for the absent member"
+    );
     lab::wait::until(SPAN, "/status of the new leader to retain the slot of the absent member", async || {
-        let status: Value = serde_json::from_str(&story.lab.keys().read().await.ok()?.get("status")?.value).ok()?;
+        let status: Value =
+            serde_json::from_str(&story.lab.keys().read().await.ok()?.get("status")?.value).ok()?;
         let here = status["slots"].get(&new).is_some() && status["slots"].get("cdc").is_some();
         (here && status["retain_slots"].as_array()?.contains(&json!(old))).then_some(())
     })
@@ -101,11 +112,20 @@ impl Story {
         self.expect("PostgreSQL would not start with a parameter");
         self.configure(&json!({ "max_connections": 120, "wrk_mem": "4MB" })).await;
         for name in self.names() {
-            self.await_pending(&name, &json!({ "max_connections": { "old_value": "100", "new_value": "120" } })).await;
+            self.await_pending(
+                &name,
+                &json!({ "max_connections": { "old_value": "100", "new_value": "120" } }),
+            )
+            .await;
             self.await_log(&name, "unrecognized configuration parameter \"wrk_mem\"").await;
         }
         let answer = self.get(primary, "/metrics").await;
-        assert!(answer.body.lines().any(|line| line.starts_with("patroni_pending_restart{") && line.ends_with(" 1")));
+        assert!(
+            answer
+                .body
+                .lines()
+                .any(|line| line.starts_with("patroni_pending_restart{") && line.ends_with(" 1"))
+        );
         for name in self.names() {
             self.restart(&name).await;
             self.await_pending(&name, &Value::Null).await;
@@ -150,9 +170,9 @@ impl Story {
             let keys = self.lab.keys().read().await.ok()?;
             let key: Value = serde_json::from_str(&keys.get(&format!("members/{name}"))?.value).ok()?;
             let flag = if reason.is_null() { Value::Null } else { json!(true) };
-            let told = [own, key].iter().all(|told| {
-                told["pending_restart_reason"] == *reason && told["pending_restart"] == flag
-            });
+            let told = [own, key]
+                .iter()
+                .all(|told| told["pending_restart_reason"] == *reason && told["pending_restart"] == flag);
             told.then_some(())
         })
         .await
