@@ -3,6 +3,14 @@
 //! Called through a link named `patronictl` the grammar is the same; through one named `patroni` it is that of
 //! `baton agent`. Options may stand before or after arguments.
 
+mod member_sql;
+mod standby_cluster;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use member_sql::{DsnArgs, QueryArgs, RowFormat};
+pub(crate) use standby_cluster::{DemoteClusterArgs, PromoteClusterArgs};
+
 use crate::render::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -29,6 +37,9 @@ pub(crate) struct Reach {
     /// Do not verify the certificates of the members' REST APIs
     #[arg(short = 'k', long, global = true)]
     pub insecure: bool,
+    /// The group of a Citus cluster; refused
+    #[arg(long, global = true, hide = true, value_name = "GROUP")]
+    pub group: Option<String>,
 }
 
 /// What `baton` does.
@@ -65,6 +76,18 @@ pub(crate) enum Command {
     Reload(ReloadArgs),
     /// Throw away a replica's data and clone it again
     Reinit(ReinitArgs),
+    /// Take back a scheduled restart or switchover
+    Flush(FlushArgs),
+    /// Forget a cluster: remove everything that etcd holds of it
+    Remove(RemoveArgs),
+    /// Print how to connect to a member
+    Dsn(DsnArgs),
+    /// Run SQL on a member
+    Query(QueryArgs),
+    /// Make the cluster follow another one
+    DemoteCluster(DemoteClusterArgs),
+    /// Make a cluster that follows another one stand alone
+    PromoteCluster(PromoteClusterArgs),
     /// Show the timelines and who led them
     History(HistoryArgs),
     /// Show how etcd itself is, and what needs attention: space, alarms, compaction, certificates
@@ -311,6 +334,29 @@ pub(crate) struct ReinitArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct FlushArgs {
+    /// The cluster, then its members if not all, then `restart` or `switchover`
+    #[arg(value_name = "CLUSTER [MEMBER]... restart|switchover", required = true, num_args = 2..)]
+    pub words: Vec<String>,
+    /// Only members of this role
+    #[arg(short, long, value_enum)]
+    pub role: Option<RoleFilter>,
+    /// Ask nothing
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The cluster
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// The form of the list of its members
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     pub cluster: ClusterArg,
@@ -378,93 +424,5 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         Ok(_) | Err(_) => Err("expected seconds from 0.1 to 86400".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Cli, Command};
-    use clap::{CommandFactory, Parser};
-
-    fn parse(line: &str) -> Command {
-        let cli = Cli::try_parse_from(line.split_whitespace());
-        cli.unwrap_or_else(|error| panic!("{line}: {error}")).command
-    }
-
-    #[test]
-    fn the_grammar_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn options_may_follow_arguments() {
-        match parse("patronictl list demo -e other -f tsv -c /etc/x.yml -k") {
-            Command::List(args) => {
-                assert_eq!(args.clusters, ["demo", "other"]);
-                assert!(args.extended);
-            }
-            other => panic!("{other:?}"),
-        }
-        match parse("baton -d etcd3://a/b switchover demo --candidate pg-2 --primary pg-1 --force") {
-            Command::Switchover(args) => {
-                assert_eq!(args.cluster.cluster.as_deref(), Some("demo"));
-                assert_eq!(args.leader.as_deref(), Some("pg-1"));
-                assert!(args.force);
-            }
-            other => panic!("{other:?}"),
-        }
-        match parse("baton restart demo pg-1 --force pg-2 -r replica --timeout 30") {
-            Command::Restart(args) => assert_eq!(args.members.members, ["pg-1", "pg-2"]),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn patronictl_lines_are_understood() {
-        for line in [
-            "patronictl list",
-            "patronictl list -e -t -f yml -W",
-            "patronictl list -w 0.5",
-            "patronictl topology demo -W",
-            "patronictl --dcs etcd3://h:1/s list",
-            "patronictl switchover",
-            "patronictl failover demo --candidate a --force",
-            "patronictl edit-config -s ttl=20 -s loop_wait=5 -p max_connections=50 --force -q demo",
-            "patronictl edit-config demo --apply - --force",
-            "patronictl edit-config --replace file.yml",
-            "patronictl reinit demo pg-1 --from-leader --wait --force",
-            "patronictl pause --wait",
-            "patronictl resume demo",
-            "patronictl restart demo --any --pending --force",
-            "patronictl reload demo pg-1 --force",
-            "patronictl history -f json",
-            "patronictl show-config demo",
-            "patronictl version demo pg-1",
-            "patronictl -k -c f list",
-            "patronictl switchover --leader a --scheduled now",
-        ] {
-            parse(line);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for line in [
-            "baton",
-            "baton lsit",
-            "baton list -f xml",
-            "baton list -w 0",
-            "baton restart --role boss",
-            "baton check",
-        ] {
-            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_help_is_complete() {
-        let help = Cli::command().render_long_help().to_string();
-        assert!(!help.contains("\n  guard"), "{help}");
-        insta::assert_snapshot!("help", help);
     }
 }

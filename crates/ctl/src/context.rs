@@ -7,6 +7,7 @@ use crate::cli::Reach;
 use crate::dcs_url;
 use crate::exit_codes::Code;
 use crate::failure::Failure;
+use crate::invoked::Manner;
 use crate::rest::Rest;
 use crate::snapshot;
 use crate::view::Cluster;
@@ -25,14 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The way to clusters.
 pub(crate) struct Context {
     settings: CtlSettings,
+    /// Whose habits to keep.
+    pub manner: Manner,
     /// For the members' REST APIs.
     pub rest: Rest,
 }
 
 impl Context {
     /// Reads the configuration.
-    pub(crate) fn new(reach: &Reach) -> Result<Context, Failure> {
-        let file = config_file(reach);
+    pub(crate) fn new(reach: &Reach, manner: Manner) -> Result<Context, Failure> {
+        if reach.group.is_some() {
+            return Err(Failure::new(Code::Usage, "Citus clusters are not supported: leave --group out"));
+        }
+        let file = config_file(reach)?;
         let mut settings = settings::load_ctl(file.as_deref(), &ProcessEnv)
             .map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
         if let Some(url) = &reach.dcs_url {
@@ -51,7 +57,7 @@ impl Context {
             settings.etcd = Some(etcd);
         }
         let rest = Rest::new(Client::for_people(&settings.ctl, reach.insecure));
-        Ok(Context { settings, rest })
+        Ok(Context { settings, manner, rest })
     }
 
     /// The cluster that was named, else the configured one.
@@ -80,13 +86,19 @@ impl Context {
     /// Reads a cluster from etcd.
     pub(crate) async fn read(&self, scope: &str) -> Result<(Snapshot, Cluster), Failure> {
         let snapshot = self.etcd(scope)?.snapshot(deadline()).await?;
-        let cluster = snapshot::cluster(scope, &snapshot);
+        let mut cluster = snapshot::cluster(scope, &snapshot);
+        if self.manner == Manner::Patronictl {
+            cluster.forget_own();
+        }
         Ok((snapshot, cluster))
     }
 
-    /// Reads a cluster from etcd and asks its members whether they are there.
+    /// Reads a cluster from etcd and asks its members whether they are there; patronictl believes what is written.
     pub(crate) async fn look(&self, scope: &str) -> Result<(Snapshot, Cluster), Failure> {
         let (snapshot, mut cluster) = self.read(scope).await?;
+        if self.manner == Manner::Patronictl {
+            return Ok((snapshot, cluster));
+        }
         let heard = self.rest.probe(&cluster).await;
         cluster.hear(&heard);
         Ok((snapshot, cluster))
@@ -114,12 +126,24 @@ pub(crate) fn etcd_config(found: &settings::Etcd) -> etcd::Config {
 }
 
 /// The file that was named; the default one only if it exists.
-fn config_file(reach: &Reach) -> Option<PathBuf> {
-    let named = reach.config_file.clone().or_else(|| std::env::var_os("BATON_CONFIG").map(PathBuf::from));
-    named.or_else(|| {
+fn config_file(reach: &Reach) -> Result<Option<PathBuf>, Failure> {
+    if let Some(named) = &reach.config_file {
+        if std::fs::metadata(named).is_err() {
+            let named = named.display();
+            return Err(Failure::new(
+                Code::Configuration,
+                format!(
+                    "Provided config file {named} not existing or no read rights. Check the -c/--config-file parameter"
+                ),
+            ));
+        }
+        return Ok(reach.config_file.clone());
+    }
+    let named = std::env::var_os("BATON_CONFIG").map(PathBuf::from);
+    Ok(named.or_else(|| {
         let home = std::env::var_os("XDG_CONFIG_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))?;
         Some(home.join("patroni/patronictl.yaml")).filter(|path| path.exists())
-    })
+    }))
 }

@@ -1,8 +1,6 @@
 //! What the exit status of `baton` means: one table, from which `docs/exit-codes.md` is written and which a test compares
 //! with it. A number never changes its meaning; scripts and unit files depend on them.
 
-use std::process::ExitCode;
-
 /// Why the process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Code {
@@ -97,16 +95,13 @@ impl Code {
     }
 }
 
-impl From<Code> for ExitCode {
-    fn from(code: Code) -> ExitCode {
-        ExitCode::from(code.number())
-    }
-}
-
 /// The table for `baton --help`.
 pub(crate) fn help() -> String {
     let rows = TABLE.iter().map(|row| format!("  {:>3}  {}: {}", row.number, row.meaning, row.remedy));
-    format!("Exit status:\n{}", rows.collect::<Vec<_>>().join("\n"))
+    format!(
+        "Exit status:\n{}\nCalled as patronictl: 0, 2 for the command line, 1 for everything else.",
+        rows.collect::<Vec<_>>().join("\n")
+    )
 }
 
 #[cfg(test)]
@@ -122,6 +117,10 @@ mod tests {
         for row in TABLE {
             writeln!(text, "| {} | {} | {} |", row.number, row.meaning, row.remedy).unwrap();
         }
+        text.push_str(
+            "\nCalled as `patronictl` it ends as that does: 2 when the command line was not understood, 1 for every other failure, \
+             and 0 also when\na member refused an order (`Failed: …` is printed).\n",
+        );
         text
     }
 

@@ -3,6 +3,9 @@
 use crate::exit_codes::Code;
 use std::fmt;
 
+/// What is said, alone on its line, when the person leaves a question without an answer.
+pub(crate) const ABORTED: &str = "Aborted!";
+
 /// The end of a command that did not do what was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -24,6 +27,11 @@ impl Failure {
     /// A refusal, or a failure without a code of its own.
     pub(crate) fn refused(message: impl Into<String>) -> Failure {
         Failure::new(Code::Failed, message)
+    }
+
+    /// The person left; nothing was changed.
+    pub(crate) fn aborted() -> Failure {
+        Failure::refused(ABORTED)
     }
 
     /// The details are printed already.

@@ -1,11 +1,41 @@
 //! Under which name this program was called: a link named `patroni` or `patronictl` behaves as that command.
 
+use crate::exit_codes::Code;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+/// Whose habits the command line keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Manner {
+    /// Its own: members are asked whether they answer, whatever failed ends with a status of its own.
+    #[default]
+    Baton,
+    /// What patronictl prints and how it ends, to the letter: scripts read both.
+    Patronictl,
+}
+
+impl Manner {
+    /// By the name of the program.
+    pub(crate) fn of(given: &[OsString]) -> Manner {
+        if name(given) == Some(OsStr::new("patronictl")) { Manner::Patronictl } else { Manner::Baton }
+    }
+
+    /// The exit status. patronictl knows 2 for a command line that it does not understand, and 1.
+    pub(crate) fn status(self, code: Code) -> u8 {
+        match (self, code) {
+            (Manner::Baton, code) | (Manner::Patronictl, code @ (Code::Ok | Code::Usage)) => code.number(),
+            (Manner::Patronictl, _) => Code::Failed.number(),
+        }
+    }
+}
+
+fn name(given: &[OsString]) -> Option<&OsStr> {
+    given.first().and_then(|program| Path::new(program).file_name())
+}
+
 /// The arguments as `baton`'s own grammar has them.
 pub(crate) fn arguments(given: Vec<OsString>) -> Vec<OsString> {
-    let name = given.first().and_then(|program| Path::new(program).file_name()).map(OsStr::to_owned);
+    let name = name(&given).map(OsStr::to_owned);
     let mut rest = given.into_iter().skip(1).peekable();
     let mut own = vec![OsString::from("baton")];
     if name.as_deref() == Some(OsStr::new("patroni")) {
@@ -34,8 +64,16 @@ pub(crate) fn arguments(given: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::arguments;
+    use super::{Manner, arguments};
+    use crate::exit_codes::Code;
     use std::ffi::OsString;
+
+    #[test]
+    fn patronictl_has_two_ways_to_fail() {
+        let manner = Manner::of(&[OsString::from("/usr/bin/patronictl")]);
+        assert_eq!([Code::Ok, Code::Usage, Code::Configuration].map(|code| manner.status(code)), [0, 2, 1]);
+        assert_eq!(Manner::of(&[OsString::from("baton")]).status(Code::Configuration), 3);
+    }
 
     fn as_called(line: &str) -> String {
         let given = line.split(' ').map(OsString::from).collect();

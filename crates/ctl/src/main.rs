@@ -14,36 +14,45 @@ mod failure;
 mod invoked;
 mod logging;
 mod progress;
+mod python_json;
 mod render;
 mod rest;
 mod snapshot;
+mod sql;
 mod table;
 mod view;
 mod yaml;
+mod yaml_text;
 
 use clap::Parser;
 use cli::{Cli, Command};
 use exit_codes::Code;
 use failure::Failure;
+use invoked::Manner;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(invoked::arguments(std::env::args_os().collect()));
+    let given: Vec<_> = std::env::args_os().collect();
+    let manner = Manner::of(&given);
+    let cli = Cli::parse_from(invoked::arguments(given));
     if let Command::Guard(args) = &cli.command {
         return agent::guard::main(&args.path);
     }
-    match commands::run(&cli) {
-        Ok(()) => Code::Ok.into(),
+    let code = match commands::run(&cli, manner) {
+        Ok(()) => Code::Ok,
         Err(failure) => {
             say(&failure);
-            failure.code.into()
+            failure.code
         }
-    }
+    };
+    ExitCode::from(manner.status(code))
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where a failed command says why")]
 fn say(failure: &Failure) {
-    if !failure.message.is_empty() {
-        eprintln!("Error: {failure}");
+    match failure.message.as_str() {
+        "" => {}
+        failure::ABORTED => eprintln!("{failure}"),
+        _ => eprintln!("Error: {failure}"),
     }
 }

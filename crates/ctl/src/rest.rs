@@ -61,17 +61,22 @@ impl Rest {
         self.client.call(Method::POST, &member.api_url, path, body, ORDER).await
     }
 
+    /// Takes an order back.
+    pub(crate) async fn withdraw(&self, member: &Member, path: &str) -> Result<Reply, Trouble> {
+        self.client.call(Method::DELETE, &member.api_url, path, None, QUESTION).await
+    }
+
     /// Changes the dynamic configuration through a member.
     pub(crate) async fn patch_config(&self, member: &Member, patch: &Value) -> Result<Reply, Trouble> {
         self.client.call(Method::PATCH, &member.api_url, "/config", Some(patch), QUESTION).await
     }
 }
 
-/// The line that tells how an order went, in patronictl's words, and whether it went well.
+/// The line that tells how an order went, in patronictl's words, and whether it went well. `action` stands before the
+/// member's name: `restart on member pg-1`, but `restart for member pg-1` when it failed.
 pub(crate) fn told(action: &str, member: &str, reply: &Result<Reply, Trouble>) -> (String, bool) {
     match reply {
-        Ok(Reply { status: 200, .. }) => (format!("Success: {action}{member}"), true),
-        Ok(Reply { status: 202, body, .. }) => (format!("Success: {action}{member}: {body}"), true),
+        Ok(Reply { status: 200 | 202, .. }) => (format!("Success: {action}{member}"), true),
         Ok(Reply { status, body, .. }) => (
             format!(
                 "Failed: {}{member}, status code={status}, ({})",

@@ -16,7 +16,7 @@ pub(crate) enum Side {
 /// A column: its heading and the side of its cells. Headings stand on the same side.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    pub heading: &'static str,
+    pub heading: String,
     pub side: Side,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn draw(title: Option<&str>, columns: &[Column], rows: &[Vec<String>]
         .enumerate()
         .map(|(at, column)| {
             let cells = rows.iter().filter_map(|row| row.get(at)).flat_map(|cell| cell.lines());
-            cells.map(width).chain([width(column.heading)]).max().unwrap_or_default()
+            cells.map(width).chain([width(&column.heading)]).max().unwrap_or_default()
         })
         .collect();
     let rule = rule(&widths);
@@ -36,7 +36,7 @@ pub(crate) fn draw(title: Option<&str>, columns: &[Column], rows: &[Vec<String>]
         None => rule.clone(),
     };
     out.push('\n');
-    let headings: Vec<String> = columns.iter().map(|column| column.heading.to_owned()).collect();
+    let headings: Vec<String> = columns.iter().map(|column| column.heading.clone()).collect();
     push_row(&mut out, columns, &widths, &headings);
     out.push_str(&rule);
     out.push('\n');
@@ -94,8 +94,11 @@ fn push_row(out: &mut String, columns: &[Column], widths: &[usize], row: &[Strin
 mod tests {
     use super::{Column, Side, draw};
 
-    const COLUMNS: [Column; 2] =
-        [Column { heading: "Member", side: Side::Left }, Column { heading: "TL", side: Side::Right }];
+    const COLUMNS: [(&str, Side); 2] = [("Member", Side::Left), ("TL", Side::Right)];
+
+    fn columns() -> Vec<Column> {
+        COLUMNS.map(|(heading, side)| Column { heading: heading.to_owned(), side }).to_vec()
+    }
 
     fn row(cells: &[&str]) -> Vec<String> {
         cells.iter().map(|cell| (*cell).to_owned()).collect()
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_title_lies_over_the_rule() {
-        insta::assert_snapshot!(draw(Some("A"), &COLUMNS, &[row(&["pg-1", "12"]), row(&["pg-2"])]), @r"
+        insta::assert_snapshot!(draw(Some("A"), &columns(), &[row(&["pg-1", "12"]), row(&["pg-2"])]), @r"
         + A -----+----+
         | Member | TL |
         +--------+----+
@@ -112,14 +115,14 @@ mod tests {
         +--------+----+
         ");
         assert!(
-            draw(Some("a title longer than the table"), &COLUMNS, &[])
+            draw(Some("a title longer than the table"), &columns(), &[])
                 .starts_with("+ a title longer than the table +\n")
         );
     }
 
     #[test]
     fn tall_cells_separate_the_rows() {
-        insta::assert_snapshot!(draw(None, &COLUMNS, &[row(&["a\nb", "1"]), row(&["c", "2"])]), @r"
+        insta::assert_snapshot!(draw(None, &columns(), &[row(&["a\nb", "1"]), row(&["c", "2"])]), @r"
         +--------+----+
         | Member | TL |
         +--------+----+

@@ -177,6 +177,13 @@ impl Cluster {
         self.members.iter().filter(able).collect()
     }
 
+    /// Leaves only what patronictl shows: members that have a key, and no remarks.
+    pub(crate) fn forget_own(&mut self) {
+        self.members.retain(|member| member.state != "gone");
+        self.remarks.clear();
+        self.spoiled.clear();
+    }
+
     /// Takes in who answered. When nobody at all did and nobody refused either, the way from here to the members is
     /// the likelier fault: then the states stay as written, and the remark says that they are only that.
     pub(crate) fn hear(&mut self, heard: &BTreeMap<String, Heard>) {

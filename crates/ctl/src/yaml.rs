@@ -1,20 +1,24 @@
 //! YAML as patronictl prints it: keys sorted, block style, lists under their key without indentation, strings quoted only
 //! where they would be read as something else. `show-config`, the diff of `edit-config` and `-f yaml` are made of it.
+//!
+//!     value ─▶ block: one line a leaf ─▶ scalar: plain, 'single' (may have several lines) or "double" (escapes)
+//!                                         folded at a space once the line is longer than WIDTH
 
+use crate::yaml_text::{double, plain, printable, single_is_possible};
 use serde_json::Value;
+
+/// A line is folded at the first space behind this column.
+const WIDTH: usize = 200;
 
 /// `value` as a block of YAML, ending with a newline.
 pub(crate) fn block(value: &Value) -> String {
-    let mut out = String::new();
+    let mut out = Out::default();
     match value {
-        Value::Object(map) if !map.is_empty() => push_map(&mut out, map, 0, false),
-        Value::Array(items) if !items.is_empty() => push_list(&mut out, items, 0),
-        scalar => {
-            out.push_str(&inline(scalar));
-            out.push('\n');
-        }
+        Value::Object(map) if !map.is_empty() => out.map(map, 0, true),
+        Value::Array(items) if !items.is_empty() => out.list(items, 0, true),
+        leaf => out.leaf(leaf, 0),
     }
-    out
+    out.text
 }
 
 /// `value` on one line, as `{a: 1, b: [x, y]}`.
@@ -22,110 +26,157 @@ pub(crate) fn inline(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => scalar(text),
+        Value::Number(number) => float(number),
+        Value::String(text) => match (
+            plain(text) && !text.contains([',', '?', '[', ']', '{', '}']) && !text.contains(':'),
+            text.contains('\n'),
+            single_is_possible(text),
+        ) {
+            (true, _, _) => text.clone(),
+            (false, false, true) => format!("'{}'", text.replace('\'', "''")),
+            (false, _, _) => double(text),
+        },
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let mut pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{}: {}", scalar(key), inline(value))).collect();
-            pairs.sort();
-            format!("{{{}}}", pairs.join(", "))
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            let pair = |key: &&String| {
+                let value = map.get(*key).map(inline).unwrap_or_default();
+                format!("{}: {value}", inline(&Value::from(key.as_str())))
+            };
+            format!("{{{}}}", keys.iter().map(pair).collect::<Vec<_>>().join(", "))
         }
     }
 }
 
-fn push_map(out: &mut String, map: &serde_json::Map<String, Value>, indent: usize, first_inline: bool) {
-    let mut keys: Vec<&String> = map.keys().collect();
-    keys.sort();
-    for (at, key) in keys.into_iter().enumerate() {
-        if at > 0 || !first_inline {
-            out.push_str(&" ".repeat(indent));
+/// A number in the digits of Python: an exponent has a sign and two digits.
+fn float(number: &serde_json::Number) -> String {
+    let text = number.to_string();
+    let Some((mantissa, exponent)) = text.split_once('e') else { return text };
+    let mantissa = if mantissa.contains('.') { mantissa.to_owned() } else { format!("{mantissa}.0") };
+    match exponent.strip_prefix('-') {
+        Some(digits) => format!("{mantissa}e-{digits:0>2}"),
+        None => format!("{mantissa}e+{:0>2}", exponent.trim_start_matches('+')),
+    }
+}
+
+/// What is written so far, and where the last line ends.
+#[derive(Default)]
+struct Out {
+    text: String,
+    column: usize,
+}
+
+impl Out {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.column += text.chars().count();
+    }
+
+    fn line(&mut self) {
+        self.text.push('\n');
+        self.column = 0;
+    }
+
+    fn indent(&mut self, indent: usize) {
+        self.push(&" ".repeat(indent));
+    }
+
+    /// `fresh`: at the beginning of a line; else behind the dash of a list.
+    fn map(&mut self, map: &serde_json::Map<String, Value>, indent: usize, fresh: bool) {
+        let mut keys: Vec<&String> = map.keys().collect();
+        keys.sort();
+        for (at, key) in keys.into_iter().enumerate() {
+            if fresh || at > 0 {
+                self.indent(indent);
+            }
+            self.scalar(key, indent, false);
+            self.push(":");
+            match map.get(key) {
+                Some(Value::Object(inner)) if !inner.is_empty() => {
+                    self.line();
+                    self.map(inner, indent + 2, true);
+                }
+                Some(Value::Array(items)) if !items.is_empty() => {
+                    self.line();
+                    self.list(items, indent, true);
+                }
+                Some(leaf) => {
+                    self.push(" ");
+                    self.leaf(leaf, indent + 2);
+                }
+                None => self.line(),
+            }
         }
-        out.push_str(&scalar(key));
-        out.push(':');
-        match map.get(key) {
-            Some(Value::Object(inner)) if !inner.is_empty() => {
-                out.push('\n');
-                push_map(out, inner, indent + 2, false);
-            }
-            Some(Value::Array(items)) if !items.is_empty() => {
-                out.push('\n');
-                push_list(out, items, indent);
-            }
-            Some(leaf) => {
-                out.push(' ');
-                out.push_str(&inline(leaf));
-                out.push('\n');
-            }
-            None => out.push('\n'),
-        }
     }
-}
 
-fn push_list(out: &mut String, items: &[Value], indent: usize) {
-    for item in items {
-        out.push_str(&" ".repeat(indent));
-        out.push_str("- ");
-        match item {
-            Value::Object(map) if !map.is_empty() => push_map(out, map, indent + 2, true),
-            leaf => {
-                out.push_str(&inline(leaf));
-                out.push('\n');
+    fn list(&mut self, items: &[Value], indent: usize, fresh: bool) {
+        for (at, item) in items.iter().enumerate() {
+            if fresh || at > 0 {
+                self.indent(indent);
+            }
+            self.push("- ");
+            match item {
+                Value::Object(map) if !map.is_empty() => self.map(map, indent + 2, false),
+                Value::Array(items) if !items.is_empty() => self.list(items, indent + 2, false),
+                leaf => self.leaf(leaf, indent + 2),
             }
         }
     }
-}
 
-fn scalar(text: &str) -> String {
-    if text.chars().any(|c| c.is_control()) {
-        return serde_json::to_string(text).unwrap_or_default();
+    fn leaf(&mut self, leaf: &Value, indent: usize) {
+        match leaf {
+            Value::String(text) => self.scalar(text, indent, true),
+            other => self.push(&inline(other)),
+        }
+        self.line();
     }
-    if plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
-}
 
-/// Whether the bare text is read back as this very string, by YAML 1.1 (Patroni) and 1.2 alike.
-fn plain(text: &str) -> bool {
-    let words = ["null", "~", "true", "false", "yes", "no", "on", "off", "y", "n", "=", "<<"];
-    if text.is_empty() || text != text.trim() || words.contains(&text.to_ascii_lowercase().as_str()) {
-        return false;
+    /// Lines after the first begin at `indent`; keys stay on one.
+    fn scalar(&mut self, text: &str, indent: usize, fold: bool) {
+        if plain(text) {
+            return self.words(text, text, indent, fold, false);
+        }
+        if !printable(text) || !single_is_possible(text) || (!fold && text.contains('\n')) {
+            return self.push(&double(text));
+        }
+        self.push("'");
+        self.words(&text.replace('\'', "''"), text, indent, fold, true);
+        self.push("'");
     }
-    let starts_badly = text.starts_with(|c: char| "!&*|>%@`\"'#,[]{}".contains(c))
-        || ((text.starts_with(['-', '?', ':'])) && text.chars().nth(1).is_none_or(|c| c == ' '))
-        || text.starts_with("---")
-        || text.starts_with("...");
-    let breaks = text.contains(": ") || text.contains(" #") || text.ends_with(':');
-    let flow = text.contains([',', '[', ']', '{', '}']) && text.contains(['[', ']', '{', '}']);
-    !(starts_badly || breaks || flow || like_number_or_date(text))
-}
 
-fn like_number_or_date(text: &str) -> bool {
-    let unsigned = text.trim_start_matches(['-', '+']);
-    let digit_first = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let numeric = digit_first
-        && unsigned.chars().all(|c| c.is_ascii_hexdigit() || "._:xoXOeE+-".contains(c))
-        && (unsigned.replace('_', "").parse::<f64>().is_ok()
-            || unsigned.starts_with("0x")
-            || unsigned.starts_with("0o")
-            || sexagesimal(unsigned));
-    let bytes = text.as_bytes();
-    let date = bytes.len() >= 10
-        && bytes.iter().take(4).all(u8::is_ascii_digit)
-        && bytes.get(4) == Some(&b'-')
-        && bytes.get(7) == Some(&b'-');
-    let special = matches!(unsigned.to_ascii_lowercase().as_str(), ".inf" | ".nan");
-    numeric || date || special
-}
-
-/// `10:30` and `1:02:03.5` are numbers in YAML 1.1.
-fn sexagesimal(text: &str) -> bool {
-    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
-    let mut parts = whole.split(':');
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let first = parts.next().is_some_and(digits);
-    let mut rest = parts.peekable();
-    first
-        && rest.peek().is_some()
-        && rest.all(|part| digits(part) && part.parse::<u8>().is_ok_and(|part| part < 60))
+    /// Words and the breaks between them: n newlines are written as n + 1, a space where the line is full as one.
+    fn words(&mut self, written: &str, text: &str, indent: usize, fold: bool, quoted: bool) {
+        let mut rest = written;
+        while !rest.is_empty() {
+            let kind = rest.chars().next().filter(|c| matches!(c, ' ' | '\n'));
+            let other = |c: char| match kind {
+                Some(kind) => c != kind,
+                None => matches!(c, ' ' | '\n'),
+            };
+            let (run, after) = rest.split_at(rest.find(other).unwrap_or(rest.len()));
+            match kind {
+                Some('\n') => {
+                    for _ in 0..=run.len() {
+                        self.line();
+                    }
+                    self.indent(indent);
+                }
+                Some(_) => {
+                    // Spaces at either end must stay beside the quotes.
+                    let inside = !quoted || (rest.len() < written.len() && !after.is_empty());
+                    if run.len() == 1 && self.column > WIDTH && fold && inside && !text.is_empty() {
+                        self.line();
+                        self.indent(indent);
+                    } else {
+                        self.push(run);
+                    }
+                }
+                None => self.push(run),
+            }
+            rest = after;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,38 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn strings_that_would_be_something_else_are_quoted() {
-        for (text, quoted) in [
-            ("on", true),
-            ("100", true),
-            ("1.5", true),
-            ("0x1f", true),
-            ("10:30", true),
-            ("2030-01-01T10:00:00+00:00", true),
-            ("", true),
-            ("a: b", true),
-            ("*", true),
-            ("- x", true),
-            ("it's", false),
-            ("128MB", false),
-            ("0/4000060", false),
-            ("md5", false),
-            ("10.0.0.1:5432", false),
-            ("a,b", false),
-            ("/usr/bin/x %p", false),
-            ("null", true),
-        ] {
-            assert_eq!(inline(&json!(text)).starts_with('\''), quoted, "{text}");
-            let back = settings::to_json("text", &inline(&json!(text))).unwrap();
-            assert_eq!(back, json!(text));
-        }
+    fn what_is_written_is_read_back() {
+        let long = format!("{} it's 'quoted' ", "word ".repeat(60));
+        let values = json!({
+            "long": long, "plain": "word ".repeat(60).trim(), "lines": "one\ntwo\n\nthree", "tab": "a\tb", "list": [[1, [2]], []],
+            "breaks": "one \ntwo", "ends": "one\n", "empty": "", "deep": {"list": [{"a": {"b": [1]}}]}, "unicode": "ünï"
+        });
+        let back = settings::to_json("text", &block(&values)).unwrap();
+        assert_eq!(back, values, "{}", block(&values));
     }
 
     #[test]
     fn inline_maps_are_sorted() {
         assert_eq!(
-            inline(&json!({"replicatefrom": "pg-2", "nofailover": true})),
-            "{nofailover: true, replicatefrom: pg-2}"
+            inline(&json!({"replicatefrom": "pg-2", "nofailover": true, "t": "true"})),
+            "{nofailover: true, replicatefrom: pg-2, t: 'true'}"
         );
+    }
+
+    #[test]
+    fn numbers_are_python_s() {
+        assert_eq!(inline(&json!([1.5, 1e10, 1e20, 1e-7])), "[1.5, 10000000000.0, 1.0e+20, 1.0e-07]");
     }
 }

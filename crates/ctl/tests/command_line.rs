@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
 
-use std::io::{BufRead, BufReader};
+mod one_etcd;
+
+use one_etcd::Etcd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use testbed::free_port;
 
@@ -26,59 +28,10 @@ fn ended(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// An etcd of one member, ended with this value.
-struct Etcd {
-    process: Child,
-    endpoint: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-fn etcd_binary() -> PathBuf {
-    let named = std::env::var("BATON_TEST_ETCD_BINS").unwrap_or_default();
-    let first = named.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from);
-    first.unwrap_or_else(|| PathBuf::from("etcd"))
-}
-
-impl Etcd {
-    fn start() -> Etcd {
-        let dir = tempfile::tempdir().unwrap();
-        let (endpoint, peer) =
-            (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
-        let mut process = Command::new(etcd_binary())
-            .args(["--name", "m", "--data-dir"])
-            .arg(dir.path().join("m"))
-            .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("m={peer}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("etcd starts: make setup installs it");
-        // It says so when it serves; the rest of what it says is read away so that it never waits for us.
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let serves = lines.any(|line| line.is_ok_and(|line| line.contains("ready to serve client requests")));
-        assert!(serves, "etcd ended before it served");
-        std::thread::spawn(move || lines.for_each(drop));
-        Etcd { process, endpoint, _dir: dir }
-    }
-
-    fn url(&self) -> String {
-        format!("etcd3://{}/service", self.endpoint.trim_start_matches("http://"))
-    }
-
-    /// Runs `baton` on this etcd.
-    fn baton(&self, words: &[&str]) -> (i32, String, String) {
-        let url = self.url();
-        ended(&baton(&[&["-d", url.as_str()], words].concat()))
-    }
+/// Runs `baton` on this etcd.
+fn on(etcd: &Etcd, words: &[&str]) -> (i32, String, String) {
+    let url = format!("etcd3://{}/service", etcd.endpoint.trim_start_matches("http://"));
+    ended(&baton(&[&["-d", url.as_str()], words].concat()))
 }
 
 /// Writes what two members of a cluster `demo` would, one of which never answers.
@@ -135,7 +88,11 @@ fn links_behave_as_the_command_of_their_name() {
     };
     let (status, said, _) = run(link("patronictl"), "version");
     assert_eq!(status, 0);
-    assert!(said.starts_with("baton version "), "{said}");
+    assert!(said.starts_with("patronictl version 4."), "{said}");
+    let (status, _, _) = run(link("patronictl"), "show-config");
+    assert_eq!(status, 2, "no cluster is named");
+    let (status, _, said) = run(link("patronictl"), "--dcs-url=consul://x");
+    assert_eq!(status, 2, "{said}");
     let (status, _, said) = run(link("patroni"), "/nonexistent/patroni.yml");
     assert_eq!(status, 3);
     assert!(said.contains("/nonexistent/patroni.yml"), "{said}");
@@ -147,37 +104,40 @@ fn commands_do_what_they_say_on_a_real_etcd() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(write_cluster(&etcd));
 
-    let (status, table, _) = etcd.baton(&["list", "demo"]);
+    let (status, table, _) = on(&etcd, &["list", "demo"]);
     assert_eq!(status, 0);
     assert!(table.contains("| pg-1   | 127.0.0.1:5432 | Leader  | unreachable |"), "{table}");
     assert!(table.contains("connection refused"), "{table}");
 
-    let (status, said, error) = etcd.baton(&["edit-config", "demo", "-s", "ttl=20", "--force"]);
+    let (status, said, error) = on(&etcd, &["edit-config", "demo", "-s", "ttl=20", "--force"]);
     assert_eq!((status, error.as_str()), (0, ""));
     assert!(said.contains("-ttl: 30\n+ttl: 20\n"), "{said}");
-    assert!(etcd.baton(&["show-config", "demo"]).1.contains("ttl: 20\n"));
-    assert_eq!(etcd.baton(&["edit-config", "demo", "-s", "ttl=20", "--force"]).1, "Not changed\n");
+    assert!(on(&etcd, &["show-config", "demo"]).1.contains("ttl: 20\n"));
+    assert_eq!(on(&etcd, &["edit-config", "demo", "-s", "ttl=20", "--force"]).1, "Not changed\n");
 
-    let (status, _, error) = etcd.baton(&["edit-config", "demo", "-s", "ttl=soon", "--force"]);
+    let (status, _, error) = on(&etcd, &["edit-config", "demo", "-s", "ttl=soon", "--force"]);
     assert_eq!(status, 1);
     assert!(error.contains("ttl"), "{error}");
-    let (status, _, error) = etcd.baton(&["edit-config", "demo", "-s", "ttl=21"]);
-    assert_eq!(status, 1, "nobody is there to say yes");
-    assert!(error.contains("--force"), "{error}");
-    assert!(etcd.baton(&["show-config", "demo"]).1.contains("ttl: 20\n"));
+    let (status, _, error) = on(&etcd, &["edit-config", "demo", "-s", "ttl=21"]);
+    assert_eq!((status, error.as_str()), (1, "Aborted!\n"), "nobody is there to say yes");
+    assert!(on(&etcd, &["show-config", "demo"]).1.contains("ttl: 20\n"));
 
     // No member answers, so the pause goes to etcd itself.
-    assert_eq!(etcd.baton(&["pause", "demo"]).1, "Success: cluster management is paused\n");
-    assert!(etcd.baton(&["list", "demo"]).1.contains(" Maintenance mode: on\n"));
-    let (status, _, error) = etcd.baton(&["pause", "demo"]);
+    assert_eq!(on(&etcd, &["pause", "demo"]).1, "Success: cluster management is paused\n");
+    assert!(on(&etcd, &["list", "demo"]).1.contains(" Maintenance mode: on\n"));
+    let (status, _, error) = on(&etcd, &["pause", "demo"]);
     assert_eq!((status, error.as_str()), (1, "Error: Cluster is already paused\n"));
-    assert_eq!(etcd.baton(&["resume", "demo"]).0, 0);
+    assert_eq!(on(&etcd, &["resume", "demo"]).0, 0);
 
-    let (status, _, error) = etcd.baton(&["switchover", "demo", "--leader", "pg-2", "--force"]);
+    let (status, _, error) = on(&etcd, &["list", "demo", "--group", "1"]);
+    assert_eq!(status, 2);
+    assert!(error.contains("Citus clusters are not supported"), "{error}");
+
+    let (status, _, error) = on(&etcd, &["switchover", "demo", "--leader", "pg-2", "--force"]);
     assert_eq!((status, error.as_str()), (1, "Error: Member pg-2 is not the leader of cluster demo\n"));
-    let (status, _, error) = etcd.baton(&["restart", "demo", "pg-9", "--force"]);
+    let (status, _, error) = on(&etcd, &["restart", "demo", "pg-9", "--force"]);
     assert_eq!((status, error.as_str()), (1, "Error: pg-9 is not a member of cluster demo\n"));
-    let (status, said, _) = etcd.baton(&["why", "--cluster", "demo", "pg-2"]);
+    let (status, said, _) = on(&etcd, &["why", "--cluster", "demo", "pg-2"]);
     assert_eq!(status, 1);
     assert!(said.contains("it does not answer at http://127.0.0.1:"), "{said}");
 }

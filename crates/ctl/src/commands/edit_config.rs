@@ -4,14 +4,14 @@
 //!        ─▶ write it, if nobody else has changed it since
 
 use super::list::print;
-use crate::ask::{self, Answers, Terminal};
+use crate::ask::{self, Answers};
 use crate::cli::EditConfigArgs;
 use crate::context::{Context, deadline};
 use crate::failure::{Failure, Outcome};
 use crate::render::diff::diff;
 use crate::yaml;
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 /// The longest document that is read.
@@ -21,13 +21,12 @@ const MAX_INPUT: u64 = 1 << 20;
 pub(crate) async fn run(context: &Context, args: &EditConfigArgs, answers: &mut dyn Answers) -> Outcome {
     let scope = context.scope(args.cluster.cluster.as_deref())?;
     let (snapshot, cluster) = context.read(&scope).await?;
-    let config = snapshot.config.as_ref().ok_or_else(|| {
-        Failure::refused(format!(
-            "cluster {scope} has no dynamic configuration yet: it gets one when it is bootstrapped"
-        ))
-    })?;
+    let config = snapshot
+        .config
+        .as_ref()
+        .ok_or_else(|| Failure::refused(format!("The config key does not exist in the cluster {scope}")))?;
     let before = yaml::block(&config.value);
-    let edited = edited(&config.value, args, &before)?;
+    let edited = edited(&config.value, args, &scope, &before)?;
     let difference = diff(&before, &yaml::block(&edited));
     if difference.is_empty() {
         print("Not changed\n");
@@ -40,7 +39,14 @@ pub(crate) async fn run(context: &Context, args: &EditConfigArgs, answers: &mut 
         print(&format!("Note: {warning}\n"));
     }
     if !args.force {
-        ask::confirm(answers, "Apply these changes?", "aborted; nothing was changed")?;
+        if [&args.apply, &args.replace].into_iter().flatten().any(|file| file == "-") {
+            // Standard input is used up: there is nothing left to answer with.
+            print("Use --force option to apply changes\n");
+            return Ok(());
+        }
+        if !ask::yes(answers, "Apply these changes?")? {
+            return Ok(());
+        }
     }
     match context.etcd(&cluster.name)?.put_config(&edited, Some(config.mod_revision), deadline()).await {
         Ok(_) => {
@@ -55,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: &EditConfigArgs, answers: &mut 
 }
 
 /// The configuration as it is wanted.
-fn edited(config: &Value, args: &EditConfigArgs, before: &str) -> Result<Value, Failure> {
+fn edited(config: &Value, args: &EditConfigArgs, scope: &str, before: &str) -> Result<Value, Failure> {
     let mut value = config.clone();
     let mut by_option = false;
     if let Some(file) = &args.replace {
@@ -74,14 +80,13 @@ fn edited(config: &Value, args: &EditConfigArgs, before: &str) -> Result<Value, 
         value = settings::patch(&value, &setting(pair, &["postgresql", "parameters"])?);
         by_option = true;
     }
-    if by_option { Ok(value) } else { in_editor(before) }
+    if by_option { Ok(value) } else { in_editor(scope, before) }
 }
 
 /// `a.b=c` under `above` as a patch; an empty value removes the key.
 fn setting(pair: &str, above: &[&str]) -> Result<Value, Failure> {
-    let (key, text) = pair
-        .split_once('=')
-        .ok_or_else(|| Failure::refused(format!("Invalid parameter setting {pair}: expected KEY=VALUE")))?;
+    let (key, text) =
+        pair.split_once('=').ok_or_else(|| Failure::refused(format!("Invalid parameter setting {pair}")))?;
     let value = if text.trim().is_empty() { Value::Null } else { read(&format!("value of {key}"), text)? };
     let mut path: Vec<&str> = above.to_vec();
     // Names of PostgreSQL's parameters may hold dots themselves.
@@ -120,22 +125,29 @@ fn read(name: &str, text: &str) -> Result<Value, Failure> {
 }
 
 /// Lets the person edit `before` in a file of its own. When the outcome cannot be read the file is kept.
-fn in_editor(before: &str) -> Result<Value, Failure> {
-    if !Terminal.attended() {
+fn in_editor(scope: &str, before: &str) -> Result<Value, Failure> {
+    let Some(editor) = editor() else {
         return Err(Failure::refused(
-            "nothing to change: give --set, --pg, --apply or --replace where there is no terminal",
+            "nothing to change: give --set, --pg, --apply or --replace, or set EDITOR where there is no terminal",
         ));
-    }
+    };
     let fail = |error: std::io::Error| Failure::refused(format!("failed to edit the configuration: {error}"));
-    let file = tempfile::Builder::new().prefix("baton-config-").suffix(".yaml").tempfile().map_err(fail)?;
+    let file = tempfile::Builder::new()
+        .prefix(&format!("{}-config-", scope.replace('/', "-")))
+        .suffix(".yaml")
+        .tempfile()
+        .map_err(fail)?;
     std::fs::write(file.path(), before).map_err(fail)?;
     let status = std::process::Command::new("sh")
-        .args(["-c", &format!("{} \"$1\"", editor()), "sh"])
+        .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(file.path())
         .status()
         .map_err(fail)?;
     if !status.success() {
-        return Err(Failure::refused(format!("the editor ended with {status}; nothing was changed")));
+        return Err(Failure::refused(match status.code() {
+            Some(code) => format!("Editor exited with return code {code}"),
+            None => format!("the editor ended with {status}; nothing was changed"),
+        }));
     }
     let edited = document(&file.path().display().to_string());
     if edited.is_err() {
@@ -147,14 +159,16 @@ fn in_editor(before: &str) -> Result<Value, Failure> {
     edited
 }
 
-fn editor() -> String {
+/// What the person has chosen; on a terminal also what is there.
+fn editor() -> Option<String> {
     let set = |name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
     let found = || {
         ["/usr/bin/editor", "/usr/bin/vim", "/usr/bin/vi", "/usr/bin/nano"]
             .into_iter()
             .find(|path| Path::new(path).exists())
     };
-    set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| found().unwrap_or("vi").to_owned())
+    let chosen = set("EDITOR").or_else(|| set("VISUAL"));
+    chosen.or_else(|| std::io::stdin().is_terminal().then(|| found().unwrap_or("vi").to_owned()))
 }
 
 /// What is worth a note about the new configuration; refuses it where a value is wrong that was not so before.

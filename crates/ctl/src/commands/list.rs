@@ -3,15 +3,15 @@
 use crate::cli::{ListArgs, Repeat};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::render::Format;
+use crate::invoked::Manner;
 use crate::render::list::{Wish, list};
 use crate::view::Cluster;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// Prints the clusters, again and again if asked.
 pub(crate) async fn run(context: &Context, args: &ListArgs) -> Outcome {
-    let wish = Wish { format: args.format, extended: args.extended };
+    let wish = Wish { format: args.format, extended: args.extended, manner: context.manner };
     let clusters = &args.clusters;
     let head = || if args.timestamp { super::timestamp() + "\n" } else { String::new() };
     repeat(
@@ -29,7 +29,15 @@ pub(super) async fn drawn(
     draw: impl Fn(&Cluster) -> String,
 ) -> Result<String, Failure> {
     let mut out = String::new();
-    let scopes = if clusters.is_empty() { vec![context.scope(None)?] } else { clusters.to_vec() };
+    let scopes = match (clusters, context.scope(None)) {
+        ([], Ok(configured)) => vec![configured],
+        ([], Err(_)) if context.manner == Manner::Patronictl => {
+            super::warn("Listing members: No cluster names were provided");
+            return Ok(out);
+        }
+        ([], Err(failure)) => return Err(failure),
+        (named, _) => named.to_vec(),
+    };
     for scope in scopes {
         let (_, cluster) = context.look(&scope).await?;
         out.push_str(&draw(&cluster));
@@ -47,7 +55,7 @@ pub(super) async fn repeat(repeat: Repeat, make: impl AsyncFn() -> Result<String
     loop {
         // etcd may be away for a while: the screen says so and goes on.
         let screen = make().await.unwrap_or_else(|failure| format!("{failure}\n"));
-        let clear = if repeat.watch { "\x1b[H\x1b[2J\x1b[3J" } else { "" };
+        let clear = if repeat.watch && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J\x1b[3J" } else { "" };
         print(&format!("{clear}{screen}"));
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
@@ -55,7 +63,7 @@ pub(super) async fn repeat(repeat: Repeat, make: impl AsyncFn() -> Result<String
 
 /// Prints the table before an order and after it.
 pub(super) fn show(cluster: &Cluster) {
-    print(&list(cluster, Wish { format: Format::Pretty, extended: false }));
+    print(&list(cluster, Wish::default()));
 }
 
 /// Writes to standard output; a reader that has gone away is no error of ours.

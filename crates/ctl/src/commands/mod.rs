@@ -4,33 +4,41 @@ pub(crate) mod agent;
 pub(crate) mod check;
 mod daemon;
 pub(crate) mod demo;
+pub(crate) mod dsn;
 pub(crate) mod edit_config;
 pub(crate) mod etcd;
 pub(crate) mod failover;
+pub(crate) mod flush;
 pub(crate) mod generate_config;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod pause;
+pub(crate) mod query;
 pub(crate) mod reinit;
 pub(crate) mod reload;
+pub(crate) mod remove;
 pub(crate) mod restart;
 pub(crate) mod router;
+mod schedule;
 pub(crate) mod show_config;
+pub(crate) mod standby_cluster;
 pub(crate) mod switchover;
 pub(crate) mod topology;
 pub(crate) mod version;
 pub(crate) mod why;
 
-use crate::ask::Terminal;
+use crate::ask::{self, Terminal};
 use crate::cli::{Cli, Command, MembersArg, RoleFilter};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::exit_codes::Code;
+use crate::failure::{ABORTED, Failure, Outcome};
+use crate::invoked::Manner;
 use crate::view::{Cluster, Member, Standing};
 use jiff::Timestamp;
 
 /// Runs the command.
-pub(crate) fn run(cli: &Cli) -> Outcome {
-    let context = || Context::new(&cli.reach);
+pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
+    let context = || Context::new(&cli.reach, manner);
     let ask = &mut Terminal;
     match &cli.command {
         Command::Agent(args) => agent::run(args),
@@ -38,21 +46,27 @@ pub(crate) fn run(cli: &Cli) -> Outcome {
         Command::Check(args) => check::run(args),
         Command::GenerateConfig(args) => generate_config::run(args),
         Command::Demo(args) => wait(demo::run(args)),
-        Command::List(args) => wait(list::run(&context()?, args)),
-        Command::Topology(args) => wait(topology::run(&context()?, args)),
-        Command::Switchover(args) => wait(switchover::run(&context()?, args, ask)),
-        Command::Failover(args) => wait(failover::run(&context()?, args, ask)),
-        Command::Pause(args) => wait(pause::run(&context()?, args, true)),
-        Command::Resume(args) => wait(pause::run(&context()?, args, false)),
-        Command::Restart(args) => wait(restart::run(&context()?, args, ask)),
-        Command::Reload(args) => wait(reload::run(&context()?, args, ask)),
-        Command::Reinit(args) => wait(reinit::run(&context()?, args, ask)),
-        Command::History(args) => wait(history::run(&context()?, args)),
-        Command::Etcd(args) => wait(etcd::run(&context()?, args)),
-        Command::ShowConfig(args) => wait(show_config::run(&context()?, args)),
-        Command::EditConfig(args) => wait(edit_config::run(&context()?, args, ask)),
-        Command::Why(args) => wait(why::run(&context()?, args)),
-        Command::Version(args) => wait(version::run(context, args)),
+        Command::List(args) => attended(list::run(&context()?, args)),
+        Command::Topology(args) => attended(topology::run(&context()?, args)),
+        Command::Switchover(args) => attended(switchover::run(&context()?, args, ask)),
+        Command::Failover(args) => attended(failover::run(&context()?, args, ask)),
+        Command::Pause(args) => attended(pause::run(&context()?, args, true)),
+        Command::Resume(args) => attended(pause::run(&context()?, args, false)),
+        Command::Restart(args) => attended(restart::run(&context()?, args, ask)),
+        Command::Reload(args) => attended(reload::run(&context()?, args, ask)),
+        Command::Reinit(args) => attended(reinit::run(&context()?, args, ask)),
+        Command::Flush(args) => attended(flush::run(&context()?, args, ask)),
+        Command::Remove(args) => attended(remove::run(&context()?, args, ask)),
+        Command::Dsn(args) => attended(dsn::run(&context()?, args)),
+        Command::Query(args) => attended(query::run(&context()?, args)),
+        Command::DemoteCluster(args) => attended(standby_cluster::demote(&context()?, args, ask)),
+        Command::PromoteCluster(args) => attended(standby_cluster::promote(&context()?, args, ask)),
+        Command::History(args) => attended(history::run(&context()?, args)),
+        Command::Etcd(args) => attended(etcd::run(&context()?, args)),
+        Command::ShowConfig(args) => attended(show_config::run(&context()?, args)),
+        Command::EditConfig(args) => attended(edit_config::run(&context()?, args, ask)),
+        Command::Why(args) => attended(why::run(&context()?, args)),
+        Command::Version(args) => attended(version::run(context, args, manner)),
         Command::Guard(_) => Err(Failure::refused("the guard must start before everything else")),
     }
 }
@@ -63,9 +77,38 @@ fn wait(work: impl Future<Output = Outcome>) -> Outcome {
     runtime.map_err(|error| Failure::refused(format!("failed to start: {error}")))?.block_on(work)
 }
 
-/// The wall clock as patronictl writes it before an outcome.
+/// Runs a command for somebody who may end it by Ctrl-C at any moment, also in the middle of a question.
+fn attended(work: impl Future<Output = Outcome>) -> Outcome {
+    wait(async {
+        let watch = tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                left();
+            }
+        });
+        let outcome = work.await;
+        watch.abort();
+        outcome
+    })
+}
+
+/// Ends the process at once: the thread that waits for an answer cannot be told.
+#[expect(clippy::print_stderr, reason = "the last words of the process")]
+fn left() {
+    ask::show_typing();
+    eprintln!("\n{ABORTED}");
+    std::process::exit(1);
+}
+
+/// The wall clock as patronictl writes it.
 fn timestamp() -> String {
     wall().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The same with a fraction, as it stands before the outcome of a switchover.
+fn fine_timestamp() -> String {
+    let mut text = wall().strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
+    text.truncate("2026-01-01 00:00:00.00000".len());
+    text
 }
 
 fn wall() -> jiff::Zoned {
@@ -73,28 +116,15 @@ fn wall() -> jiff::Zoned {
     now.to_zoned(jiff::tz::TimeZone::system())
 }
 
-/// Reads a time that a person wrote; `now` and nothing are none. One without an offset is local time.
-fn schedule(text: &str) -> Result<Option<String>, Failure> {
-    if text.is_empty() || text == "now" {
-        return Ok(None);
-    }
-    let fail = || {
-        Failure::refused(format!(
-            "unable to read the time {text:?}: it should be unambiguous, such as 2030-01-01T10:00+00:00"
-        ))
-    };
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Ok(Some(instant.display_with_offset(jiff::tz::Offset::UTC).to_string()));
-    }
-    let local: jiff::civil::DateTime = text.parse().map_err(|_| fail())?;
-    let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| fail())?;
-    Ok(Some(zoned.timestamp().display_with_offset(zoned.offset()).to_string()))
+/// Tells something beside the output, in the form of a line of a log.
+#[expect(clippy::print_stderr, reason = "told beside the output")]
+fn warn(text: &str) {
+    eprintln!("{} - WARNING - {text}", wall().strftime("%Y-%m-%d %H:%M:%S,%3f"));
 }
 
-/// The time an hour from now, as an example of how to write one.
-fn example_time() -> String {
-    let soon = wall().checked_add(jiff::Span::new().hours(1)).unwrap_or_else(|_| wall());
-    soon.strftime("%Y-%m-%dT%H:%M").to_string()
+/// How a command ends of which a part failed, which was said already: patronictl does not count that.
+fn ended(context: &Context, failed: bool) -> Outcome {
+    if failed && context.manner == Manner::Baton { Err(Failure::said(Code::Failed)) } else { Ok(()) }
 }
 
 impl RoleFilter {
@@ -121,22 +151,29 @@ impl RoleFilter {
     }
 }
 
-/// The members that were named, else all, as far as their role is admitted.
-fn chosen<'a>(cluster: &'a Cluster, named: &[String], role: RoleFilter) -> Result<Vec<&'a Member>, Failure> {
-    if cluster.members.is_empty() {
-        return Err(Failure::refused(format!("cluster {} has no members", cluster.name)));
-    }
-    if let Some(unknown) = named.iter().find(|name| cluster.member(name).is_none()) {
+/// The members that were named, else all, as far as their role is admitted. A name that nobody has is refused; patronictl
+/// passes over it when another is known.
+fn chosen<'a>(
+    cluster: &'a Cluster,
+    named: &[String],
+    role: Option<RoleFilter>,
+    manner: Manner,
+) -> Result<Vec<&'a Member>, Failure> {
+    let role = role.unwrap_or_default();
+    let unknown = named.iter().find(|name| cluster.member(name).is_none());
+    if let (Some(unknown), Manner::Baton) = (unknown, manner)
+        && !cluster.members.is_empty()
+    {
         return Err(Failure::refused(format!("{unknown} is not a member of cluster {}", cluster.name)));
     }
-    let members: Vec<&Member> = cluster
-        .members
-        .iter()
-        .filter(|member| named.is_empty() || named.contains(&member.name))
-        .filter(|member| role.admits(member.standing))
-        .collect();
+    let mut members: Vec<&Member> =
+        cluster.members.iter().filter(|member| role.admits(member.standing)).collect();
+    if members.is_empty() && named.is_empty() || cluster.members.is_empty() {
+        return Err(Failure::refused(format!("{} cluster doesn't have any members", cluster.name)));
+    }
+    members.retain(|member| named.is_empty() || named.contains(&member.name));
     if members.is_empty() {
-        return Err(Failure::refused(format!("No {} among provided members", role.word())));
+        return Err(Failure::refused(format!("No '{}' among provided members", role.word())));
     }
     Ok(members)
 }
@@ -165,8 +202,9 @@ fn names(members: &[&Member]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, names, schedule};
+    use super::{chosen, names};
     use crate::cli::RoleFilter;
+    use crate::invoked::Manner;
     use crate::render::tests::rich;
 
     #[test]
@@ -174,22 +212,19 @@ mod tests {
         let cluster = rich();
         let pick = |named: &[&str], role| {
             let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
-            chosen(&cluster, &named, role).map(|members| names(&members)).map_err(|failure| failure.message)
+            chosen(&cluster, &named, Some(role), Manner::Baton)
+                .map(|members| names(&members))
+                .map_err(|failure| failure.message)
         };
         assert_eq!(pick(&[], RoleFilter::Any).unwrap(), "pg-1, pg-2, pg-3, pg-4");
         assert_eq!(pick(&[], RoleFilter::Replica).unwrap(), "pg-2, pg-3, pg-4");
         assert_eq!(pick(&["pg-3", "pg-1"], RoleFilter::Any).unwrap(), "pg-1, pg-3");
-        assert_eq!(pick(&["pg-1"], RoleFilter::Replica).unwrap_err(), "No replica among provided members");
+        assert_eq!(pick(&["pg-1"], RoleFilter::Replica).unwrap_err(), "No 'replica' among provided members");
         assert_eq!(pick(&["pg-9"], RoleFilter::Any).unwrap_err(), "pg-9 is not a member of cluster demo");
-    }
-
-    #[test]
-    fn times_are_read() {
-        assert_eq!(schedule("now").unwrap(), None);
-        assert_eq!(schedule("").unwrap(), None);
-        assert_eq!(schedule("2030-01-01T10:00:00Z").unwrap().unwrap(), "2030-01-01T10:00:00+00:00");
-        assert_eq!(schedule("2030-01-01T10:00+02:00").unwrap().unwrap(), "2030-01-01T08:00:00+00:00");
-        assert!(schedule("2030-01-01T10:00").unwrap().is_some());
-        assert!(schedule("tomorrow").is_err());
+        let none = pick(&[], RoleFilter::StandbyLeader).unwrap_err();
+        assert_eq!(none, "demo cluster doesn't have any members");
+        let words = ["pg-9".to_owned(), "pg-2".to_owned()];
+        let lenient = chosen(&cluster, &words, None, Manner::Patronictl).unwrap();
+        assert_eq!(names(&lenient), "pg-2");
     }
 }

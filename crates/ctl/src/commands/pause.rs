@@ -26,7 +26,9 @@ pub(crate) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Out
         }));
     }
     let patch = if pause { json!({"pause": true}) } else { json!({"pause": null}) };
-    change(context, &snapshot, &cluster, &patch).await?;
+    if !change(context, &snapshot, &cluster, &patch).await? {
+        return Ok(());
+    }
     if args.wait {
         let verb = if pause { "pause" } else { "resume" };
         print(&format!("'{verb}' request sent, waiting until it is recognized by all nodes\n"));
@@ -36,32 +38,35 @@ pub(crate) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Out
     Ok(())
 }
 
-async fn change(context: &Context, snapshot: &Snapshot, cluster: &Cluster, patch: &Value) -> Outcome {
+/// Whether it was written.
+async fn change(
+    context: &Context,
+    snapshot: &Snapshot,
+    cluster: &Cluster,
+    patch: &Value,
+) -> Result<bool, Failure> {
     let others = cluster.members.iter().filter(|member| !member.standing.leads());
     for member in cluster.leader().into_iter().chain(others) {
         match context.rest.patch_config(member, patch).await {
-            Ok(reply) if reply.ok() => return Ok(()),
+            Ok(reply) if reply.ok() => return Ok(true),
             Ok(reply) => {
-                return Err(Failure::refused(format!(
-                    "{} refused to change the configuration: {}, {}",
-                    member.name,
+                let verb = if patch.get("pause") == Some(&Value::Null) { "resume" } else { "pause" };
+                print(&format!(
+                    "Failed: {verb} cluster management status code={}, ({})\n",
                     reply.status,
                     reply.body.trim()
-                )));
+                ));
+                return super::ended(context, true).map(|()| false);
             }
             // A member that is not there is passed over; etcd is there for all.
-            Err(_) => continue,
+            Err(trouble) => super::warn(&format!("Member {} is not accessible: {trouble}", member.name)),
         }
     }
-    let config = snapshot.config.as_ref().ok_or_else(|| {
-        Failure::refused(format!(
-            "cluster {} has no dynamic configuration yet, and no member answers",
-            cluster.name
-        ))
-    })?;
+    let config =
+        snapshot.config.as_ref().ok_or_else(|| Failure::refused("Can not find accessible cluster member"))?;
     let value = settings::patch(&config.value, patch);
     context.etcd(&cluster.name)?.put_config(&value, Some(config.mod_revision), deadline()).await?;
-    Ok(())
+    Ok(true)
 }
 
 async fn wait(context: &Context, scope: &str, pause: bool) -> Outcome {

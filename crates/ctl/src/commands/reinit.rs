@@ -3,15 +3,15 @@
 //!     look ─▶ which, and sure? ─▶ order each ─▶ busy with something else? ask, then order with force ─▶ --wait: watch it
 
 use super::list::{print, show};
-use super::{chosen, named, names};
+use super::{chosen, ended, named, names};
 use crate::ask::{self, Answers};
 use crate::cli::{ReinitArgs, RoleFilter};
 use crate::context::Context;
-use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use crate::invoked::Manner;
 use crate::rest::told;
 use crate::view::{Cluster, Member};
-use http::{Reply, Trouble};
+use http::Reply;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,12 +25,10 @@ const BEGIN: Duration = Duration::from_secs(30);
 pub(crate) async fn run(context: &Context, args: &ReinitArgs, answers: &mut dyn Answers) -> Outcome {
     let (scope, wanted, cluster) = named(context, &args.members).await?;
     show(&cluster);
-    let members = pick(&cluster, args, &wanted, answers)?;
+    let members = pick(&cluster, args, &wanted, context.manner, answers)?;
     let (mut failed, mut begun) = (false, Vec::new());
     for member in members {
-        let reply = order(context, args, member, answers).await?;
-        let (line, well) = told("reinitialize for member ", &member.name, &reply);
-        print(&format!("{line}\n"));
+        let well = order(context, args, member, answers).await?;
         failed |= !well;
         if well {
             begun.push(member.name.clone());
@@ -39,25 +37,31 @@ pub(crate) async fn run(context: &Context, args: &ReinitArgs, answers: &mut dyn 
     if args.wait && !begun.is_empty() {
         wait(context, &scope, begun).await?;
     }
-    if failed { Err(Failure::said(Code::Failed)) } else { Ok(()) }
+    ended(context, failed)
 }
 
 fn pick<'a>(
     cluster: &'a Cluster,
     args: &ReinitArgs,
     wanted: &[String],
+    manner: Manner,
     answers: &mut dyn Answers,
 ) -> Result<Vec<&'a Member>, Failure> {
     let mut wanted = wanted.to_vec();
+    let replica = Some(RoleFilter::Replica);
     if wanted.is_empty() {
-        let replicas = chosen(cluster, &[], RoleFilter::Replica)?;
+        let replicas = chosen(cluster, &[], replica, manner)?;
         if args.force {
             return Err(Failure::refused(format!("which member? Name one of {}", names(&replicas))));
         }
         let question = format!("Which member do you want to reinitialize [{}]?", names(&replicas));
-        wanted.push(ask::text(answers, &question, Some(""))?);
+        let answer = ask::text(answers, &question, "")?;
+        if replicas.iter().all(|replica| replica.name != answer) {
+            return Err(Failure::refused(format!("{answer} is not a member of cluster")));
+        }
+        wanted.push(answer);
     }
-    let members = chosen(cluster, &wanted, RoleFilter::Replica)?;
+    let members = chosen(cluster, &wanted, replica, manner)?;
     if !args.force {
         let question = format!("Are you sure you want to reinitialize members {}?", names(&members));
         ask::confirm(answers, &question, "Aborted reinitialize")?;
@@ -65,25 +69,26 @@ fn pick<'a>(
     Ok(members)
 }
 
+/// Orders it, again with force if the member is busy and the person wants that. Whether it was taken.
 async fn order(
     context: &Context,
     args: &ReinitArgs,
     member: &Member,
     answers: &mut dyn Answers,
-) -> Result<Result<Reply, Trouble>, Failure> {
-    let body = |force: bool| json!({"force": force, "from_leader": args.from_leader});
-    let reply = context.rest.order(member, "/reinitialize", Some(&body(args.force))).await;
-    match &reply {
-        Ok(Reply { status: 503, body: why, .. }) if why.contains("already in progress") && !args.force => {
-            print(&format!("{}: {}\n", member.name, why.trim()));
-            ask::confirm(
-                answers,
-                "Do you want to cancel it and reinitialize anyway?",
-                "Aborted reinitialize",
-            )?;
-            Ok(context.rest.order(member, "/reinitialize", Some(&body(true))).await)
+) -> Result<bool, Failure> {
+    let mut force = args.force;
+    loop {
+        let body = json!({"force": force, "from_leader": args.from_leader});
+        let reply = context.rest.order(member, "/reinitialize", Some(&body)).await;
+        let (line, well) = told("reinitialize for member ", &member.name, &reply);
+        print(&format!("{line}\n"));
+        let busy =
+            matches!(&reply, Ok(Reply { status: 503, body: why, .. }) if why.contains("already in progress"));
+        if well || force || !busy || !ask::yes(answers, "Do you want to cancel it and reinitialize anyway?")?
+        {
+            return Ok(well);
         }
-        Ok(_) | Err(_) => Ok(reply),
+        force = true;
     }
 }
 
@@ -167,6 +172,7 @@ mod tests {
     use crate::ask::tests::Script;
     use crate::cli::{MembersArg, ReinitArgs};
     use crate::commands::names;
+    use crate::invoked::Manner;
     use crate::render::tests::rich;
     use serde_json::json;
     use types::Moment;
@@ -183,15 +189,15 @@ mod tests {
     #[test]
     fn a_leader_is_never_reinitialized() {
         let wanted = ["pg-1".to_owned()];
-        let failure = pick(&rich(), &args(true), &wanted, &mut Script::new(&[])).unwrap_err();
-        assert_eq!(failure.message, "No replica among provided members");
-        assert!(pick(&rich(), &args(true), &[], &mut Script::new(&[])).is_err());
+        let failure = pick(&rich(), &args(true), &wanted, Manner::Baton, &mut Script::new(&[])).unwrap_err();
+        assert_eq!(failure.message, "No 'replica' among provided members");
+        assert!(pick(&rich(), &args(true), &[], Manner::Baton, &mut Script::new(&[])).is_err());
     }
 
     #[test]
     fn the_questions_are_patronictl_s() {
         let mut script = Script::new(&["pg-2", "y"]);
-        assert_eq!(names(&pick(&rich(), &args(false), &[], &mut script).unwrap()), "pg-2");
+        assert_eq!(names(&pick(&rich(), &args(false), &[], Manner::Baton, &mut script).unwrap()), "pg-2");
         assert_eq!(script.seen[0], "Which member do you want to reinitialize [pg-2, pg-3, pg-4]? []: ");
         assert_eq!(script.seen[1], "Are you sure you want to reinitialize members pg-2? [y/N]: ");
     }

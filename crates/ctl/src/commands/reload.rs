@@ -1,19 +1,18 @@
 //! `baton reload`: make members read their configuration files again.
 
 use super::list::{print, show};
-use super::{chosen, named, names};
+use super::{chosen, ended, named, names};
 use crate::ask::{self, Answers};
 use crate::cli::ReloadArgs;
 use crate::context::Context;
-use crate::exit_codes::Code;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use http::Reply;
 
 /// Asks, then reloads.
 pub(crate) async fn run(context: &Context, args: &ReloadArgs, answers: &mut dyn Answers) -> Outcome {
     let (scope, wanted, cluster) = named(context, &args.members).await?;
     show(&cluster);
-    let members = chosen(&cluster, &wanted, args.role.unwrap_or_default())?;
+    let members = chosen(&cluster, &wanted, args.role, context.manner)?;
     if !args.force {
         let question = format!("Are you sure you want to reload members {}?", names(&members));
         ask::confirm(answers, &question, "Aborted reload")?;
@@ -38,5 +37,5 @@ pub(crate) async fn run(context: &Context, args: &ReloadArgs, answers: &mut dyn 
         };
         print(&format!("{line}\n"));
     }
-    if failed { Err(Failure::said(Code::Failed)) } else { Ok(()) }
+    ended(context, failed)
 }

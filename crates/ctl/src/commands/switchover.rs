@@ -8,8 +8,8 @@ use super::list::{print, show};
 use crate::ask::{self, Answers};
 use crate::cli::SwitchoverArgs;
 use crate::context::{Context, deadline};
-use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use crate::invoked::Manner;
 use crate::progress;
 use crate::view::{Cluster, Member, Standing, Synchronous};
 use etcd::Failover;
@@ -43,7 +43,7 @@ fn plan(cluster: &Cluster, args: &SwitchoverArgs, answers: &mut dyn Answers) -> 
     let leader = match &args.leader {
         Some(leader) => leader.clone(),
         None if args.force => current.to_owned(),
-        None => ask::text(answers, "Primary", Some(current))?,
+        None => ask::text(answers, title(cluster), current)?,
     };
     if leader != current {
         return Err(Failure::refused(format!("Member {leader} is not the leader of cluster {name}")));
@@ -54,11 +54,11 @@ fn plan(cluster: &Cluster, args: &SwitchoverArgs, answers: &mut dyn Answers) -> 
         None if args.force => String::new(),
         None => {
             let question =
-                format!("When should the switchover take place (e.g. {} ) ", super::example_time());
-            ask::text(answers, &question, Some("now"))?
+                format!("When should the switchover take place (e.g. {} ) ", super::schedule::example());
+            ask::text(answers, &question, "now")?
         }
     };
-    let scheduled = super::schedule(&scheduled)?;
+    let scheduled = super::schedule::read(&scheduled)?.map(|at| at.iso());
     if scheduled.is_some() && cluster.paused {
         return Err(Failure::refused("Can't schedule switchover in the paused state"));
     }
@@ -82,6 +82,14 @@ fn plan(cluster: &Cluster, args: &SwitchoverArgs, answers: &mut dyn Answers) -> 
     Ok(Plan { leader: Some(leader), candidate, scheduled })
 }
 
+/// What the leader is called in the first question.
+fn title(cluster: &Cluster) -> &'static str {
+    match cluster.leader() {
+        Some(Member { standing: Standing::StandbyLeader, .. }) => "Standby Leader",
+        Some(_) | None => "Primary",
+    }
+}
+
 /// The candidate that was named, or that the person names now; none leaves the choice to the cluster.
 pub(super) fn candidate(
     cluster: &Cluster,
@@ -99,7 +107,7 @@ pub(super) fn candidate(
         None if force => String::new(),
         None => {
             let quoted: Vec<String> = candidates.iter().map(|name| format!("'{name}'")).collect();
-            ask::text(answers, &format!("Candidate [{}]", quoted.join(", ")), Some(""))?
+            ask::text(answers, &format!("Candidate [{}]", quoted.join(", ")), "")?
         }
     };
     if candidate.is_empty() {
@@ -140,17 +148,20 @@ pub(super) async fn carry_out(context: &Context, cluster: &Cluster, plan: &Plan,
         }
         None => Err(Trouble::Silence("no member to send it to".to_owned())),
     };
-    let said = match answer {
-        Ok(reply) => outcome(&reply, action)?,
+    match answer {
+        Ok(reply) if reply.ok() => {
+            print(&format!("{} {}\n", super::fine_timestamp(), reply.body.trim()));
+        }
+        Ok(reply) => {
+            print(&format!("{}\n", refusal(&reply, action)));
+            return super::ended(context, true);
+        }
         Err(trouble) => {
             let whom = receiver.map_or("the leader", |member| member.name.as_str());
-            eprint_line(&format!(
-                "{whom} does not answer ({trouble}); the {action} is ordered through etcd instead"
-            ));
-            order_through_etcd(context, cluster, plan, action).await?
+            super::warn(&format!("{whom} does not answer ({trouble}). Failing over to DCS"));
+            order_through_etcd(context, cluster, plan, action).await?;
         }
-    };
-    print(&format!("{} {said}\n", super::timestamp()));
+    }
     let (_, after) = context.look(&cluster.name).await?;
     show(&after);
     Ok(())
@@ -166,25 +177,18 @@ fn body(plan: &Plan) -> Value {
     }
 }
 
-/// What the member said when it did as ordered.
-fn outcome(reply: &Reply, action: &str) -> Result<String, Failure> {
-    if reply.ok() {
-        return Ok(reply.body.trim().to_owned());
-    }
+/// What the member said when it refused.
+fn refusal(reply: &Reply, action: &str) -> String {
     let mut title = action.to_owned();
     if let Some(first) = title.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    Err(Failure::refused(format!("{title} failed, details: {}, {}", reply.status, reply.body.trim())))
+    format!("{title} failed, details: {}, {}", reply.status, reply.body.trim())
 }
 
-/// Writes the order to etcd, where every member watches for it, and waits until somebody else accepts writes.
-async fn order_through_etcd(
-    context: &Context,
-    cluster: &Cluster,
-    plan: &Plan,
-    action: &str,
-) -> Result<String, Failure> {
+/// Writes the order to etcd, where every member watches for it. patronictl leaves it at that; otherwise it ends when
+/// somebody else leads.
+async fn order_through_etcd(context: &Context, cluster: &Cluster, plan: &Plan, action: &str) -> Outcome {
     let etcd = context.etcd(&cluster.name)?;
     let (before, _) = context.read(&cluster.name).await?;
     let order = Failover {
@@ -193,30 +197,26 @@ async fn order_through_etcd(
         scheduled_at: plan.scheduled.clone(),
         mod_revision: 0,
     };
-    let expected = before.failover.as_ref().map(|failover| failover.mod_revision);
-    etcd.put_failover(&order, expected, deadline()).await?;
-    if let Some(at) = &plan.scheduled {
-        return Ok(format!("Switchover scheduled at {at}"));
+    etcd.put_failover(&order, before.failover_mod, deadline()).await?;
+    let now = super::fine_timestamp();
+    print(&format!("{now} Could not {action} using Patroni api, falling back to DCS\n"));
+    if plan.scheduled.is_some() || context.manner == Manner::Patronictl {
+        return Ok(());
     }
     match progress::until_led_anew(context, cluster).await? {
-        Some(leader) => Ok(format!("{leader} leads now")),
-        None => Err(Failure::new(
-            Code::Failed,
-            format!(
+        Some(leader) => print(&format!("{} {leader} leads now\n", super::fine_timestamp())),
+        None => {
+            return Err(Failure::refused(format!(
                 "the {action} is ordered in etcd, but nobody has taken the lead yet; `baton list` and `baton why` tell more"
-            ),
-        )),
+            )));
+        }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "progress is told beside the output")]
-fn eprint_line(line: &str) {
-    eprintln!("{line}");
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{asynchronous, body, outcome, plan};
+    use super::{asynchronous, body, plan, title};
     use crate::ask::tests::Script;
     use crate::cli::{Cli, Command, SwitchoverArgs};
     use crate::render::tests::{plain, rich};
@@ -288,6 +288,14 @@ mod tests {
     }
 
     #[test]
+    fn the_leader_of_a_standby_cluster_is_called_so() {
+        let mut cluster = rich();
+        assert_eq!(title(&cluster), "Primary");
+        cluster.members[0].standing = crate::view::Standing::StandbyLeader;
+        assert_eq!(title(&cluster), "Standby Leader");
+    }
+
+    #[test]
     fn a_member_that_confirms_commits_is_not_asynchronous() {
         assert!(!asynchronous(&rich(), "pg-2"));
         assert!(asynchronous(&rich(), "pg-3"));
@@ -296,7 +304,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_with_its_status() {
         let reply = Reply::new(412, "leader name does not match");
-        let failure = outcome(&reply, "switchover").unwrap_err();
-        assert_eq!(failure.message, "Switchover failed, details: 412, leader name does not match");
+        let line = super::refusal(&reply, "switchover");
+        assert_eq!(line, "Switchover failed, details: 412, leader name does not match");
     }
 }

@@ -1,15 +1,25 @@
 //! `baton version`: of this program and, when a cluster is named, of its members and their PostgreSQL.
 
 use super::list::print;
-use crate::cli::{RoleFilter, VersionArgs};
+use crate::cli::VersionArgs;
 use crate::context::Context;
-use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use crate::invoked::Manner;
 use serde_json::Value;
 
 /// Prints the versions.
-pub(crate) async fn run(context: impl FnOnce() -> Result<Context, Failure>, args: &VersionArgs) -> Outcome {
-    print(concat!("baton version ", env!("CARGO_PKG_VERSION"), "\n"));
+pub(crate) async fn run(
+    context: impl FnOnce() -> Result<Context, Failure>,
+    args: &VersionArgs,
+    manner: Manner,
+) -> Outcome {
+    print(&match manner {
+        Manner::Baton => concat!("baton version ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        // Scripts take the third word for the version of the contract.
+        Manner::Patronictl => {
+            format!("patronictl version {} (baton {})\n", agent::CONTRACT_VERSION, env!("CARGO_PKG_VERSION"))
+        }
+    });
     if args.members.cluster.is_none() {
         return Ok(());
     }
@@ -17,7 +27,7 @@ pub(crate) async fn run(context: impl FnOnce() -> Result<Context, Failure>, args
     let (_, members, cluster) = super::named(&context, &args.members).await?;
     print("\n");
     let mut missing = false;
-    for member in super::chosen(&cluster, &members, RoleFilter::Any)? {
+    for member in super::chosen(&cluster, &members, None, manner)? {
         let line = match context.rest.get(member, "/patroni").await {
             Ok(reply) => {
                 reply.json().map_or_else(|| "failed to read the answer".to_owned(), |body| versions(&body))
@@ -29,7 +39,7 @@ pub(crate) async fn run(context: impl FnOnce() -> Result<Context, Failure>, args
         };
         print(&format!("{}: {line}\n", member.name));
     }
-    if missing { Err(Failure::said(Code::Failed)) } else { Ok(()) }
+    super::ended(&context, missing)
 }
 
 fn versions(body: &Value) -> String {

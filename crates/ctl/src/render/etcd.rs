@@ -79,7 +79,7 @@ fn pretty(health: &Health, warnings: &[Warning], now: SystemTime, rows: &[Vec<Va
         .iter()
         .enumerate()
         .map(|(at, heading)| Column {
-            heading,
+            heading: (*heading).to_owned(),
             side: if (4..=8).contains(&at) { Side::Right } else { Side::Left },
         })
         .collect();

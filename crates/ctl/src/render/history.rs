@@ -1,6 +1,6 @@
 //! `history`: where each timeline ended, and who led the next.
 
-use super::{Format, cell_text, document, tsv};
+use super::{Empty, Format, cell_text, document, tsv};
 use crate::table::{Column, Side, draw};
 use serde_json::{Value, json};
 
@@ -25,22 +25,25 @@ pub(crate) fn history(rows: &[Row], format: Format) -> String {
                 json!(row.timeline),
                 json!(row.lsn),
                 json!(row.reason),
-                json!(row.timestamp),
-                json!(row.new_leader),
+                json!(row.timestamp.as_deref().unwrap_or_default()),
+                json!(row.new_leader.as_deref().unwrap_or_default()),
             ]
         })
         .collect();
     match format {
         Format::Pretty => {
             let side = |at| if at < 2 { Side::Right } else { Side::Left };
-            let columns: Vec<Column> =
-                HEADINGS.iter().enumerate().map(|(at, heading)| Column { heading, side: side(at) }).collect();
+            let columns: Vec<Column> = HEADINGS
+                .iter()
+                .enumerate()
+                .map(|(at, heading)| Column { heading: (*heading).to_owned(), side: side(at) })
+                .collect();
             let texts: Vec<Vec<String>> =
                 cells.iter().map(|row| row.iter().map(cell_text).collect()).collect();
             draw(None, &columns, &texts)
         }
         Format::Tsv => tsv(&HEADINGS, &cells),
-        Format::Json | Format::Yaml => document(format, &HEADINGS, &cells),
+        Format::Json | Format::Yaml => document(format, &HEADINGS, &cells, Empty::Kept),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `list`: the members of a cluster, one a row. The forms are patronictl's; `-e` adds what only Baton knows.
 
-use super::{Format, cell_text, document, tsv};
+use super::{Empty, Format, cell_text, document, is_empty, tsv};
+use crate::invoked::Manner;
 use crate::table::{Column, Side, draw};
 use crate::view::{Cluster, Member, Position};
 use serde_json::{Value, json};
@@ -65,11 +66,13 @@ const fn right(name: &'static str, heading: &'static str, value: fn(&Cluster, &M
 pub(crate) struct Wish {
     pub format: Format,
     pub extended: bool,
+    /// Whether only patronictl's columns are shown.
+    pub manner: Manner,
 }
 
 /// Draws one cluster.
 pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
-    let fields = fields(cluster, wish.extended);
+    let fields = fields(cluster, wish.extended, wish.manner);
     let rows: Vec<Vec<Value>> = cluster
         .members
         .iter()
@@ -87,13 +90,13 @@ pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
     match wish.format {
         Format::Pretty => pretty(cluster, &fields, &rows),
         Format::Tsv => tsv(&names, &rows),
-        Format::Json | Format::Yaml => document(wish.format, &names, &rows),
+        Format::Json | Format::Yaml => document(wish.format, &names, &rows, Empty::Left),
     }
 }
 
 /// The table with the member names that `topology` indents; tags stay on one line there.
 pub(super) fn indented(cluster: &Cluster, rows: &[(usize, &Member)]) -> String {
-    let fields = fields(cluster, false);
+    let fields = fields(cluster, false, Manner::Patronictl);
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|(depth, member)| {
@@ -108,19 +111,19 @@ pub(super) fn indented(cluster: &Cluster, rows: &[(usize, &Member)]) -> String {
     draw(Some(&title(cluster)), &columns(&fields), &cells) + &below(cluster)
 }
 
-fn fields(cluster: &Cluster, extended: bool) -> Vec<&'static Field> {
+fn fields(cluster: &Cluster, extended: bool, manner: Manner) -> Vec<&'static Field> {
     let used = |field: &&Field| match field.shown {
         Shown::Always => true,
         Shown::WhenUsed => {
-            extended || cluster.members.iter().any(|member| !super::is_empty(&(field.value)(cluster, member)))
+            extended || cluster.members.iter().any(|member| !is_empty(&(field.value)(cluster, member)))
         }
-        Shown::Extended => extended,
+        Shown::Extended => extended && manner == Manner::Baton,
     };
     FIELDS.iter().filter(used).collect()
 }
 
 fn columns(fields: &[&Field]) -> Vec<Column> {
-    fields.iter().map(|field| Column { heading: field.heading, side: field.side }).collect()
+    fields.iter().map(|field| Column { heading: field.heading.to_owned(), side: field.side }).collect()
 }
 
 fn pretty(cluster: &Cluster, fields: &[&Field], rows: &[Vec<Value>]) -> String {
@@ -224,7 +227,7 @@ mod tests {
     use types::Lsn;
 
     fn wish(format: Format, extended: bool) -> Wish {
-        Wish { format, extended }
+        Wish { format, extended, ..Wish::default() }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod diff;
 pub(crate) mod etcd;
 pub(crate) mod history;
 pub(crate) mod list;
+pub(crate) mod rows;
 pub(crate) mod topology;
 
 use serde_json::Value;
@@ -20,18 +21,25 @@ pub(crate) enum Format {
     Yaml,
 }
 
-/// Rows as a document: one object a row, empty cells left out.
-fn document(format: Format, headings: &[&str], rows: &[Vec<Value>]) -> String {
-    let objects: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let cells = headings.iter().zip(row).filter(|(_, cell)| !is_empty(cell));
-            Value::Object(cells.map(|(heading, cell)| ((*heading).to_owned(), cell.clone())).collect())
-        })
-        .collect();
+/// What a document does with empty cells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Empty {
+    /// They are left out.
+    Left,
+    /// They are there, empty.
+    Kept,
+}
+
+/// Rows as a document: one object a row. YAML ends with an empty line, as a document of its own.
+pub(crate) fn document(format: Format, headings: &[&str], rows: &[Vec<Value>], empty: Empty) -> String {
+    let object = |row: &Vec<Value>| {
+        let cells = headings.iter().zip(row).filter(|(_, cell)| empty == Empty::Kept || !is_empty(cell));
+        Value::Object(cells.map(|(heading, cell)| ((*heading).to_owned(), cell.clone())).collect())
+    };
+    let objects = Value::Array(rows.iter().map(object).collect());
     match format {
-        Format::Yaml => crate::yaml::block(&Value::Array(objects)),
-        Format::Json | Format::Pretty | Format::Tsv => format!("{}\n", Value::Array(objects)),
+        Format::Yaml => crate::yaml::block(&objects) + "\n",
+        Format::Json | Format::Pretty | Format::Tsv => crate::python_json::text(&objects) + "\n",
     }
 }
 
@@ -46,11 +54,11 @@ fn tsv(headings: &[&str], rows: &[Vec<Value>]) -> String {
     out
 }
 
-/// A cell on one line.
+/// A cell as text; a structure on one line.
 fn cell_text(cell: &Value) -> String {
     match cell {
         Value::Null => String::new(),
-        Value::String(text) => text.replace(['\n', '\t'], " "),
+        Value::String(text) => text.clone(),
         Value::Object(map) if map.is_empty() => String::new(),
         other => crate::yaml::inline(other),
     }
