@@ -73,7 +73,8 @@ fn member(snapshot: &Snapshot, name: &NodeName, found: &etcd::Member) -> Member 
         state: state(standing, found),
         timeline: found.timeline.map(|timeline| timeline.0),
         receive: position(found.receive_lsn),
-        replay: position(found.replay_lsn),
+        // A primary without the lead says only where it is.
+        replay: position(found.replay_lsn.or(found.xlog_location)),
         pending_restart: found.pending_restart,
         pending_restart_reason: found.pending_restart_reason.iter().map(change).collect(),
         scheduled_restart: found

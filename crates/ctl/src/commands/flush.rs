@@ -4,7 +4,7 @@
 //!     switchover  the leader is told, else any member, else the order in etcd is emptied
 
 use super::list::{print, show};
-use super::{chosen, ended, fine_timestamp, names, warn};
+use super::{chosen, ended, fine_timestamp, names, populated, warn};
 use crate::ask::{self, Answers};
 use crate::cli::FlushArgs;
 use crate::context::{Context, deadline};
@@ -56,9 +56,8 @@ async fn restart(
     wanted: &[String],
     answers: &mut dyn Answers,
 ) -> Outcome {
-    if !cluster.members.is_empty() {
-        show(cluster);
-    }
+    populated(cluster, args.role)?;
+    show(cluster);
     let members = chosen(cluster, wanted, args.role, context.manner)?;
     if !args.force {
         let question = format!("Are you sure you want to flush members {}?", names(&members));

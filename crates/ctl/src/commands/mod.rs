@@ -151,6 +151,14 @@ impl RoleFilter {
     }
 }
 
+/// Whether anybody has this role at all: said before the table is shown.
+fn populated(cluster: &Cluster, role: Option<RoleFilter>) -> Outcome {
+    if cluster.members.iter().any(|member| role.unwrap_or_default().admits(member.standing)) {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("{} cluster doesn't have any members", cluster.name)))
+}
+
 /// The members that were named, else all, as far as their role is admitted. A name that nobody has is refused; patronictl
 /// passes over it when another is known.
 fn chosen<'a>(
@@ -161,17 +169,15 @@ fn chosen<'a>(
 ) -> Result<Vec<&'a Member>, Failure> {
     let role = role.unwrap_or_default();
     let unknown = named.iter().find(|name| cluster.member(name).is_none());
-    if let (Some(unknown), Manner::Baton) = (unknown, manner)
-        && !cluster.members.is_empty()
-    {
+    if let (Some(unknown), Manner::Baton) = (unknown, manner) {
         return Err(Failure::refused(format!("{unknown} is not a member of cluster {}", cluster.name)));
     }
-    let mut members: Vec<&Member> =
-        cluster.members.iter().filter(|member| role.admits(member.standing)).collect();
-    if members.is_empty() && named.is_empty() || cluster.members.is_empty() {
-        return Err(Failure::refused(format!("{} cluster doesn't have any members", cluster.name)));
-    }
-    members.retain(|member| named.is_empty() || named.contains(&member.name));
+    let members: Vec<&Member> = cluster
+        .members
+        .iter()
+        .filter(|member| role.admits(member.standing))
+        .filter(|member| named.is_empty() || named.contains(&member.name))
+        .collect();
     if members.is_empty() {
         return Err(Failure::refused(format!("No '{}' among provided members", role.word())));
     }
@@ -202,7 +208,7 @@ fn names(members: &[&Member]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, names};
+    use super::{chosen, names, populated};
     use crate::cli::RoleFilter;
     use crate::invoked::Manner;
     use crate::render::tests::rich;
@@ -221,8 +227,8 @@ mod tests {
         assert_eq!(pick(&["pg-3", "pg-1"], RoleFilter::Any).unwrap(), "pg-1, pg-3");
         assert_eq!(pick(&["pg-1"], RoleFilter::Replica).unwrap_err(), "No 'replica' among provided members");
         assert_eq!(pick(&["pg-9"], RoleFilter::Any).unwrap_err(), "pg-9 is not a member of cluster demo");
-        let none = pick(&[], RoleFilter::StandbyLeader).unwrap_err();
-        assert_eq!(none, "demo cluster doesn't have any members");
+        let none = populated(&cluster, Some(RoleFilter::StandbyLeader)).unwrap_err();
+        assert_eq!(none.message, "demo cluster doesn't have any members");
         let words = ["pg-9".to_owned(), "pg-2".to_owned()];
         let lenient = chosen(&cluster, &words, None, Manner::Patronictl).unwrap();
         assert_eq!(names(&lenient), "pg-2");

@@ -3,7 +3,7 @@
 //!     look ─▶ which, and sure? ─▶ order each ─▶ busy with something else? ask, then order with force ─▶ --wait: watch it
 
 use super::list::{print, show};
-use super::{chosen, ended, named, names};
+use super::{chosen, ended, named, names, populated};
 use crate::ask::{self, Answers};
 use crate::cli::{ReinitArgs, RoleFilter};
 use crate::context::Context;
@@ -24,6 +24,7 @@ const BEGIN: Duration = Duration::from_secs(30);
 /// Asks, then orders, then waits if that is wanted.
 pub(crate) async fn run(context: &Context, args: &ReinitArgs, answers: &mut dyn Answers) -> Outcome {
     let (scope, wanted, cluster) = named(context, &args.members).await?;
+    populated(&cluster, Some(RoleFilter::Replica))?;
     show(&cluster);
     let members = pick(&cluster, args, &wanted, context.manner, answers)?;
     let (mut failed, mut begun) = (false, Vec::new());

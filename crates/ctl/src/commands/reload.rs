@@ -1,7 +1,7 @@
 //! `baton reload`: make members read their configuration files again.
 
 use super::list::{print, show};
-use super::{chosen, ended, named, names};
+use super::{chosen, ended, named, names, populated};
 use crate::ask::{self, Answers};
 use crate::cli::ReloadArgs;
 use crate::context::Context;
@@ -11,6 +11,7 @@ use http::Reply;
 /// Asks, then reloads.
 pub(crate) async fn run(context: &Context, args: &ReloadArgs, answers: &mut dyn Answers) -> Outcome {
     let (scope, wanted, cluster) = named(context, &args.members).await?;
+    populated(&cluster, args.role)?;
     show(&cluster);
     let members = chosen(&cluster, &wanted, args.role, context.manner)?;
     if !args.force {

@@ -1,7 +1,7 @@
 //! `baton restart`: restart PostgreSQL on members, one after the other.
 
 use super::list::{print, show};
-use super::{chosen, ended, named, names, schedule};
+use super::{chosen, ended, named, names, populated, schedule};
 use crate::ask::{self, Answers};
 use crate::cli::RestartArgs;
 use crate::context::Context;
@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 /// Asks, then restarts.
 pub(crate) async fn run(context: &Context, args: &RestartArgs, answers: &mut dyn Answers) -> Outcome {
     let (_, wanted, cluster) = named(context, &args.members).await?;
+    populated(&cluster, args.role)?;
     show(&cluster);
     let members = pick(&cluster, args, &wanted, context.manner)?;
     let filter = filter(&cluster, args, &members, answers)?;

@@ -61,6 +61,7 @@ fn parse(text: &str, today: Date) -> Option<Schedule> {
     let (civil, offset) = split(text)?;
     let local: DateTime = match civil.parse::<DateTime>() {
         Ok(local) => local,
+        Err(_) if !civil.contains(':') => return None,
         Err(_) => today.to_datetime(civil.parse::<Time>().ok()?),
     };
     let offset = match offset {

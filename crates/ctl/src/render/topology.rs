@@ -11,10 +11,10 @@ pub(crate) fn topology(cluster: &Cluster) -> String {
     if let Some(leader) = cluster.leader() {
         visit(cluster, leader, 0, &mut rows, &mut seen);
     }
-    // Without a leader there is no tree, and a circle of `replicatefrom` hangs on nothing: both are listed flat.
+    // Without a leader all hang on it, and a circle of `replicatefrom` hangs on nothing: both stand below the top.
     for member in &cluster.members {
         if !seen.contains(member.name.as_str()) {
-            rows.push((usize::from(cluster.leader().is_some()), member));
+            rows.push((1, member));
         }
     }
     indented(cluster, &rows)

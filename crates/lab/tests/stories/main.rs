@@ -13,6 +13,7 @@ mod agent;
 mod bad_input;
 mod come_up;
 mod crash;
+mod ctl;
 mod etcd_trouble;
 mod host;
 mod idle_connections;

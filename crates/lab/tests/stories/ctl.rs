@@ -1,0 +1,101 @@
+//! The command line, under patronictl's name, against a real cluster: what a script around it does in a working day.
+
+use crate::story::{SPAN, Story};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// The binary through its link, with the configuration of a member.
+struct Ctl {
+    link: PathBuf,
+    config: PathBuf,
+    password: String,
+}
+
+impl Ctl {
+    fn of(story: &Story) -> Ctl {
+        let link = story.lab.base().join("patronictl");
+        std::os::unix::fs::symlink(lab::baton_of_this_build().unwrap(), &link).unwrap();
+        let config = story.lab.nodes[0].config();
+        let file: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        let password = &file["postgresql"]["authentication"]["superuser"]["password"];
+        Ctl { link, config, password: password.as_str().unwrap().to_owned() }
+    }
+
+    /// What it printed; it must end well.
+    async fn run(&self, line: &str) -> String {
+        let output = tokio::process::Command::new(&self.link)
+            .arg("-c")
+            .arg(&self.config)
+            .args(line.split(' '))
+            .env_clear()
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", &self.password)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {}\n{out}{err}", output.status);
+        out
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_around_patronictl_finds_what_it_knows() {
+    let mut story = Story::begin("ctl", |_| {}).await;
+    story.expect("the old data directory is moved aside");
+    story.expect("pause");
+    let ctl = Ctl::of(&story);
+    let (primary, replica) = (story.primary().await, story.a_replica().await);
+
+    let members: Value = serde_json::from_str(&ctl.run("list -f json").await).unwrap();
+    let scope = members[0]["Cluster"].as_str().unwrap().to_owned();
+    let leader = members.as_array().unwrap().iter().find(|member| member["Role"] == "Leader").unwrap();
+    assert_eq!(
+        (&leader["Member"], &leader["State"]),
+        (&Value::from(primary.clone()), &Value::from("running"))
+    );
+    assert!(ctl.run("topology").await.contains(&format!("| + {replica}")));
+    assert!(ctl.run("dsn").await.starts_with("host="));
+    assert!(ctl.run(&format!("version {scope} {replica}")).await.contains(&format!("\n{replica}: Baton ")));
+
+    assert!(ctl.run("query -d postgres -c SELEC").await.ends_with("\tERROR, SQLSTATE: 42601\n"));
+    assert_eq!(ctl.run("query -d postgres -c SELECT(41+1)AS\"answer\"").await, "answer\n42\n");
+    let standby = ctl.run("query -d postgres -r replica -c SELECT(pg_is_in_recovery())").await;
+    assert_eq!(standby, "pg_is_in_recovery\nTrue\n");
+
+    let said = ctl.run(&format!("restart {scope} {replica} --force")).await;
+    assert!(said.ends_with(&format!("Success: restart on member {replica}\n")), "{said}");
+    story.healthy().await;
+    let said = ctl.run(&format!("reload {scope} {replica} --force")).await;
+    assert!(said.contains(&format!("Reload request received for member {replica}")), "{said}");
+    let said = ctl.run("edit-config -p work_mem=5MB --force").await;
+    assert!(said.contains("+    work_mem: 5MB\n") && said.ends_with("Configuration changed\n"), "{said}");
+    assert!(ctl.run("show-config").await.contains("    work_mem: 5MB\n"));
+
+    assert!(ctl.run("pause --wait").await.ends_with("Success: cluster management is paused\n"));
+    assert!(ctl.run("list").await.ends_with(" Maintenance mode: on\n"));
+    assert!(ctl.run("resume --wait").await.ends_with("Success: cluster management is resumed\n"));
+
+    let said = ctl.run(&format!("switchover --leader {primary} --candidate {replica} --force")).await;
+    assert!(said.contains(&format!(" Successfully switched over to \"{replica}\"\n")), "{said}");
+    assert_eq!(story.primary().await, replica);
+    story.healthy().await;
+    let said = ctl.run(&format!("reinit {scope} {primary} --force --wait")).await;
+    assert!(said.ends_with(&format!("Reinitialize is completed on: {primary}\n")), "{said}");
+    story.healthy().await;
+    let history: Value = serde_json::from_str(&ctl.run("history -f json").await).unwrap();
+    assert_eq!(history.as_array().unwrap().last().unwrap()["New Leader"], Value::from(replica.clone()));
+
+    assert_eq!(ctl.run(&format!("flush {scope} switchover")).await, "No pending scheduled switchover\n");
+    let said = ctl.run(&format!("failover --candidate {primary} --force")).await;
+    assert!(said.contains(&format!("over to \"{primary}\"")), "{said}");
+    lab::wait::until(SPAN, "the candidate to lead", async || {
+        (story.lab.primary().await.ok()? == primary).then_some(())
+    })
+    .await
+    .unwrap();
+    story.end().await;
+}
