@@ -72,7 +72,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("leaderless", "switchover SCOPE --force", ""),
     ("paused", "switchover SCOPE --force --candidate pg-2 --scheduled 2030-01-01T10:00+00:00", ""),
     ("standby", "switchover SCOPE", "\npg-2\n\ny\n"),
-    ("dead", "switchover SCOPE --candidate pg-2 --force", ""),
+    ("down", "switchover SCOPE --candidate pg-2 --force", ""),
     ("refusing", "switchover SCOPE --force", ""),
     ("plain", "failover SCOPE --force", ""),
     ("rich", "failover SCOPE", "pg-3\ny\ny\n"),

@@ -8,6 +8,7 @@ use crate::ask::{self, Answers};
 use crate::cli::EditConfigArgs;
 use crate::context::{Context, deadline};
 use crate::failure::{Failure, Outcome};
+use crate::invoked::Manner;
 use crate::render::diff::diff;
 use crate::yaml;
 use serde_json::{Value, json};
@@ -36,7 +37,11 @@ pub(crate) async fn run(context: &Context, args: &EditConfigArgs, answers: &mut 
         print(&difference);
     }
     for warning in accepted(&config.value, &edited)? {
-        print(&format!("Note: {warning}\n"));
+        match context.manner {
+            Manner::Baton => print(&format!("Note: {warning}\n")),
+            // Scripts compare the output; this is beside it.
+            Manner::Patronictl => super::warn(&warning),
+        }
     }
     if !args.force {
         if [&args.apply, &args.replace].into_iter().flatten().any(|file| file == "-") {

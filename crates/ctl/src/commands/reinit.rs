@@ -85,7 +85,10 @@ async fn order(
         print(&format!("{line}\n"));
         let busy =
             matches!(&reply, Ok(Reply { status: 503, body: why, .. }) if why.contains("already in progress"));
-        if well || force || !busy || !ask::yes(answers, "Do you want to cancel it and reinitialize anyway?")?
+        if well
+            || args.force
+            || !busy
+            || !ask::yes(answers, "Do you want to cancel it and reinitialize anyway?")?
         {
             return Ok(well);
         }

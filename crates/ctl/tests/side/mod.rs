@@ -50,7 +50,7 @@ impl Side {
         let prefix = format!("/{}/{}/", self.namespace, case.cluster);
         self.gateway.delete(&prefix);
         let lease = self.gateway.lease();
-        for (key, value) in keys(case.cluster, self.members.ports(case.cluster == "dead")) {
+        for (key, value) in keys(case.cluster, self.members.ports(matches!(case.cluster, "dead" | "down"))) {
             let leased = key == "leader" || key.starts_with("members/");
             self.gateway.put(&format!("{prefix}{key}"), &value, if leased { &lease } else { "0" });
         }
