@@ -17,7 +17,7 @@ pub(super) async fn wanted(request: Request<Incoming>) -> Result<Value, Reply> {
         return Err(reply::error(StatusCode::LENGTH_REQUIRED, why));
     }
     let bytes = read(request).await?;
-    let body = parse(&bytes)?;
+    let body = parse(&bytes).map_err(|why| bad(&why))?;
     if body.as_object().is_some_and(serde_json::Map::is_empty) {
         return Err(bad("the body is an empty object"));
     }
@@ -30,7 +30,7 @@ pub(super) async fn optional(request: Request<Incoming>) -> Result<Option<Value>
         return Ok(None);
     }
     let bytes = read(request).await?;
-    if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
+    if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some).map_err(|why| bad(&why)) }
 }
 
 async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
@@ -42,11 +42,12 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, Reply> {
+/// The object, or what is wrong with it.
+fn parse(bytes: &[u8]) -> Result<Value, String> {
     match serde_json::from_slice::<Value>(bytes) {
         Ok(body) if body.is_object() => Ok(body),
-        Ok(_) => Err(bad("the body must be a JSON object")),
-        Err(error) => Err(bad(&format!("the body is no JSON: {error}"))),
+        Ok(_) => Err("the body must be a JSON object".to_owned()),
+        Err(error) => Err(format!("the body is no JSON: {error}")),
     }
 }
 
