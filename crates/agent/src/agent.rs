@@ -475,6 +475,9 @@ impl Agent {
                 .map(|address| format!("postgres://{address}/{}", postgresql.database)),
         );
         member.tags = settings.tags.published();
+        if self.memory.leaving_sync.is_some() {
+            member.tags = member.tags.without_sync();
+        }
         member.pause = self.dynamic.pause;
         if let Postgres::Running(running) = &seen.postgres {
             let facts = self.hands.local.seen().facts.map(|(facts, _)| facts);

@@ -95,9 +95,8 @@ fn spec(options: &Options) -> Result<Spec> {
     let mut spec = Spec::usual(base, Binaries::find(me)?);
     spec.ttl = options.ttl;
     if options.synchronous {
-        // Of two standbys the one that has more takes over: it has every commit that one of them confirmed.
-        spec.dynamic =
-            json!({ "postgresql": { "parameters": { "synchronous_standby_names": "ANY 1 (*)" } } });
+        // Commits wait for any one standby; who takes over has seen that it lacks none of them.
+        spec.dynamic = json!({ "synchronous_mode": "quorum" });
     }
     Ok(spec)
 }

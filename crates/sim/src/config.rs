@@ -25,17 +25,13 @@ pub enum Without {
     SentTime,
     /// Every standby seems to have confirmed everything, so `/sync` promises too early.
     Confirmation,
-    /// The lead is taken whatever has become of `/sync` since it was read.
-    SyncCompare,
-    /// The votes of synchronous standbys are not counted: any of them may lead.
-    Votes,
     /// Who agrees that another leads on without etcd forgets it at once.
     Promises,
 }
 
 impl Without {
     /// All of them, with the word for the command line.
-    pub const ALL: [(&'static str, Without); 10] = [
+    pub const ALL: [(&'static str, Without); 8] = [
         ("guard", Without::Guard),
         ("door", Without::Door),
         ("terms", Without::Terms),
@@ -43,8 +39,6 @@ impl Without {
         ("claims", Without::Claims),
         ("sent-time", Without::SentTime),
         ("confirmation", Without::Confirmation),
-        ("sync-compare", Without::SyncCompare),
-        ("votes", Without::Votes),
         ("promises", Without::Promises),
     ];
 }

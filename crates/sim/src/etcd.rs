@@ -80,7 +80,7 @@ pub enum Write {
     /// With the revisions of `/sync` and `/failsafe` that the decision was made on.
     Acquire {
         lease: u64,
-        sync: Option<i64>,
+        sync: i64,
         failsafe: i64,
     },
     Claim {
@@ -288,7 +288,7 @@ impl Etcd {
                 if keys.leader.is_none()
                     && keys.failsafe_modified == *failsafe
                     && self.lives(*lease)
-                    && sync.is_none_or(|revision| revision == keys.sync_revision()) =>
+                    && *sync == keys.sync_revision() =>
             {
                 self.keys.leader =
                     Some(Leader { node: from, term: Term(next), lease: *lease, modified: next });

@@ -6,13 +6,12 @@
 //! ```
 
 use crate::config::Without;
-use crate::etcd::Keys;
 use crate::event::Event;
 use crate::note;
 use crate::postgres::Proc;
 use crate::router::Waiting;
 use crate::world::{NodeNo, World};
-use ha::{Replication, Standby, SyncKey};
+use ha::{Replication, Standby};
 use types::{Lsn, StandbyNames};
 
 impl World {
@@ -40,16 +39,6 @@ impl World {
             settled: true,
             standbys: self.followers(node).map(standby).collect(),
         })
-    }
-
-    /// `/sync` as an agent takes it.
-    #[must_use]
-    pub fn told_sync(&self, keys: &Keys) -> Option<SyncKey> {
-        let mut key = keys.sync.clone()?;
-        if self.config.without == Some(Without::Votes) {
-            key.promise.quorum = 0;
-        }
-        Some(key)
     }
 
     /// The names are written to the file, and a running primary is told.

@@ -5,6 +5,7 @@ use super::reply::{self, Reply};
 use etcd::{Failover, Snapshot};
 use hyper::StatusCode;
 use serde_json::Value;
+use settings::SynchronousMode;
 use std::sync::Arc;
 use std::time::Duration;
 use types::NodeName;
@@ -50,8 +51,11 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
         Ok(snapshot) => snapshot,
         Err(error) => return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
     };
-    let pause = shared.dynamic.get().pause;
-    if let Some((status, text)) = refusal(kind, &wish, &snapshot, pause) {
+    let dynamic = shared.dynamic.get();
+    let pause = dynamic.pause;
+    let on = dynamic.synchronous_mode != SynchronousMode::Off && kind == Kind::Switchover;
+    let sync = snapshot.sync.as_ref().filter(|sync| on && sync.leader.is_some());
+    if let Some((status, text)) = refusal(kind, &wish, &snapshot, sync, pause) {
         return reply::text(status, text);
     }
     let failover = Failover {
@@ -71,7 +75,18 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
     outcome(shared, kind, &wish, from).await
 }
 
-fn refusal(kind: Kind, wish: &Wish, snapshot: &Snapshot, pause: bool) -> Option<(StatusCode, String)> {
+/// Whether this standby has every acknowledged commit. Names compare without regard to case.
+fn lists(sync: &etcd::Sync, name: &NodeName) -> bool {
+    sync.sync_standby.iter().any(|listed| listed.0.eq_ignore_ascii_case(name.as_str()))
+}
+
+fn refusal(
+    kind: Kind,
+    wish: &Wish,
+    snapshot: &Snapshot,
+    sync: Option<&etcd::Sync>,
+    pause: bool,
+) -> Option<(StatusCode, String)> {
     let bad = |text: &str| Some((StatusCode::BAD_REQUEST, text.to_owned()));
     let conflict = |text: String| Some((StatusCode::PRECONDITION_FAILED, text));
     match (kind, &wish.leader, &wish.candidate) {
@@ -118,7 +133,13 @@ fn refusal(kind: Kind, wish: &Wish, snapshot: &Snapshot, pause: bool) -> Option<
         Some(candidate) if !snapshot.members.contains_key(candidate) => {
             conflict("candidate does not exists".to_owned())
         }
+        Some(candidate) if sync.is_some_and(|sync| !lists(sync, candidate)) => {
+            conflict("candidate name does not match with sync_standby".to_owned())
+        }
         Some(_) => None,
+        None if sync.is_some_and(|sync| sync.sync_standby.is_empty()) => {
+            conflict("switchover is not possible: can not find sync_standby".to_owned())
+        }
         None if snapshot.members.keys().all(|name| Some(name) == leader) => {
             conflict(format!("{} is not possible: cluster does not have members except leader", kind.name()))
         }

@@ -12,6 +12,7 @@ use crate::action::{Action, ExitWhy, StopMode};
 use crate::decision::{Answer, Turn};
 use crate::memory::{Ordered, StepAside, StepAsideWhy};
 use crate::observation::{Order, Postgres, Running};
+use crate::standing;
 use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::NodeName;
@@ -31,6 +32,7 @@ pub enum Why {
     ShutdownOrdered,
     ShutdownDone,
     ShutdownInPause,
+    LeavesSynchronous { leader: NodeName },
 }
 
 impl fmt::Display for Why {
@@ -58,6 +60,10 @@ impl fmt::Display for Why {
                 f.write_str("the agent was told to stop: PostgreSQL is being stopped first")
             }
             Why::ShutdownDone => f.write_str("the agent was told to stop, and PostgreSQL is stopped"),
+            Why::LeavesSynchronous { leader } => write!(
+                f,
+                "commits wait for this standby: {leader} is asked to take it off /sync before PostgreSQL stops"
+            ),
             Why::ShutdownInPause => f.write_str(
                 "the agent was told to stop while the cluster is paused: PostgreSQL is left as it is",
             ),
@@ -69,10 +75,14 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     let order = match &turn.seen.order {
         None => {
             turn.memory.ordered = None;
+            turn.memory.leaving_sync = None;
             return None;
         }
         Some(order) => order.clone(),
     };
+    if let Some(answer) = leave_synchronous(turn, &order) {
+        return Some(answer);
+    }
     match order {
         Order::Restart => restart(turn, &Order::Restart, Why::RestartOrdered, Why::RestartDone),
         Order::LoadSlots => load_slots(turn),
@@ -89,6 +99,31 @@ fn load_slots(turn: &mut Turn<'_>) -> Option<Answer> {
         return Some(Answer::because(Why::LoadsSlotsLater).act(Action::FinishOrder { done: false }));
     }
     restart(turn, &Order::LoadSlots, Why::LoadsSlots, Why::SlotsLoaded)
+}
+
+/// A synchronous standby goes: first nobody must wait for it any more. The leader takes it off when it publishes that it goes; one
+/// that does not is not waited for long.
+fn leave_synchronous(turn: &mut Turn<'_>, order: &Order) -> Option<Answer> {
+    let left_alone = turn.seen.rules.pause && *order == Order::Shutdown;
+    let running = match &turn.seen.postgres {
+        Postgres::Running(Running::Standby { .. }) => turn.memory.stopping.is_none(),
+        Postgres::Running(Running::Primary { .. })
+        | Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => false,
+    };
+    let cluster = turn.seen.cluster()?;
+    let key = standing::synchronous(turn.seen, cluster)?;
+    let leader = turn.seen.other_leader().cloned()?;
+    let stopped = turn.memory.ordered.as_ref().is_some_and(|ordered| ordered.stopped);
+    if left_alone || !running || stopped {
+        return None;
+    }
+    let since = *turn.memory.leaving_sync.get_or_insert(turn.now);
+    let until = since.after(turn.seen.rules.loop_wait * 2);
+    let waits = key.lists(&turn.seen.me) && turn.now < until;
+    waits.then(|| Answer::because(Why::LeavesSynchronous { leader }).wake_at(until))
 }
 
 fn restart(turn: &mut Turn<'_>, order: &Order, why: Why, done: Why) -> Option<Answer> {

@@ -186,7 +186,10 @@ fn await_key(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answe
     if turn.now < again {
         return Some(Answer::because(Why::WaitsForKey).wake_at(again));
     }
-    let put = put(turn, cluster, term, sent.promise.clone());
+    // What fitted when it was sent, unless somebody else has changed the names since.
+    let fitting = turn.seen.replication.as_ref().is_none_or(|now| fits(&sent.promise, &now.names));
+    let promise = if fitting { sent.promise.clone() } else { Promise::default() };
+    let put = put(turn, cluster, term, promise);
     let names = turn.memory.sync.asked.clone().map(|(names, _)| names);
     let names = names.filter(|names| fits(&sent.promise, names));
     let set: Vec<Action> = names.into_iter().map(|names| set(turn, names)).collect();

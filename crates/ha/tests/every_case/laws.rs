@@ -1,6 +1,7 @@
 //! What holds in every single turn.
 
 use crate::world::NOW;
+use ha::sync_quorum::{Promise, fits};
 use ha::{Action, Authority, Data, Decision, Guard, LeaderKey, Memory, Observation, Postgres, Running, Work};
 
 /// The law that this decision breaks.
@@ -12,6 +13,7 @@ pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -
         .or_else(|| paused(seen, memory, decision))
         .or_else(|| ends_without_authority(seen, decision))
         .or_else(|| jobs(seen, decision))
+        .or_else(|| synchronous(seen, decision))
         .or_else(|| leader_key(seen, decision))
         .or_else(|| promises(seen, decision))
 }
@@ -81,6 +83,28 @@ fn ends_without_authority(seen: &Observation, decision: &Decision) -> Option<&'s
     let replaced = seen.other_leader().is_some() && seen.leads(NOW).is_none();
     let stops = decision.memory.stopping.is_some();
     (((near && !extends) || replaced) && !stops).then_some("a primary without authority is stopped")
+}
+
+/// Who must confirm a commit and who may be promoted fit, after each action that may be the last to have an effect.
+fn synchronous(seen: &Observation, decision: &Decision) -> Option<&'static str> {
+    let primary = matches!(seen.postgres, Postgres::Running(Running::Primary { .. }));
+    let replication = seen.replication.as_ref().filter(|_| primary && seen.leads(NOW).is_some())?;
+    let key = seen.cluster()?.sync.as_ref().filter(|key| key.is_led_by(&seen.me));
+    let mut promise = key.map(|key| key.promise.clone()).unwrap_or_default();
+    let mut names = replication.names.clone();
+    let sound = fits(&promise, &names);
+    for action in &decision.actions {
+        match action {
+            Action::PutSync { promise: after, .. } => promise = after.clone(),
+            Action::DeleteSync { .. } => promise = Promise::default(),
+            Action::SetSynchronous(after) => names = after.clone().unwrap_or_default(),
+            _ => continue,
+        }
+        if sound && !fits(&promise, &names) {
+            return Some("whoever can be elected has every acknowledged commit");
+        }
+    }
+    None
 }
 
 fn jobs(seen: &Observation, decision: &Decision) -> Option<&'static str> {

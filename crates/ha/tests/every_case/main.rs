@@ -5,6 +5,7 @@
 mod chooser;
 mod laws;
 mod reasons;
+mod synchronous;
 mod world;
 
 use ha::Reason;
@@ -24,10 +25,10 @@ struct Outcome {
 }
 
 /// Runs all cases of one slice of the domains.
-fn walk(slice: world::Slice, outcome: &mut Outcome) {
+fn walk(case: impl Fn(&mut chooser::Chooser) -> (ha::Observation, ha::Memory), outcome: &mut Outcome) {
     let mut chooser = chooser::Chooser::default();
     while chooser.more() {
-        let (seen, memory) = world::case(&mut chooser, slice);
+        let (seen, memory) = case(&mut chooser);
         let decision = ha::decide(&seen, &memory, world::NOW);
         if let Some(law) = laws::broken(&seen, &memory, &decision) {
             let key = (law, format!("{}: {}", decision.reason.duty(), decision.reason.code()));
@@ -77,10 +78,11 @@ fn every_case_keeps_the_laws_and_every_reason_comes_up() {
         let walks = world::Slice::ALL.map(|slice| {
             scope.spawn(move || {
                 let mut part = Outcome::default();
-                walk(slice, &mut part);
+                walk(|chooser| world::case(chooser, slice), &mut part);
                 part
             })
         });
+        walk(synchronous::case, &mut outcome);
         for part in walks.map(|walk| walk.join().unwrap()) {
             outcome.cases += part.cases;
             outcome.reasons.extend(part.reasons);

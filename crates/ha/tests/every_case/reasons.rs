@@ -1,6 +1,6 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 14] = [
+const SOURCES: [(&str, &str); 15] = [
     ("live on", include_str!("../../src/duties/live_on.rs")),
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),
@@ -13,6 +13,7 @@ const SOURCES: [(&str, &str); 14] = [
     ("recover", include_str!("../../src/duties/recover.rs")),
     ("lead standby cluster", include_str!("../../src/duties/lead_standby_cluster.rs")),
     ("lead", include_str!("../../src/duties/lead.rs")),
+    ("synchronize", include_str!("../../src/duties/synchronize.rs")),
     ("race", include_str!("../../src/duties/race.rs")),
     ("follow", include_str!("../../src/duties/follow.rs")),
 ];

@@ -13,8 +13,8 @@ use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, T
 
 /// The moment of every turn.
 pub(crate) const NOW: Moment = Moment(1_000_000);
-const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
-const TERM: Term = Term(10);
+pub(crate) const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
+pub(crate) const TERM: Term = Term(10);
 const REINITIALIZE: Order = Order::Reinitialize { from_leader: false };
 
 /// Which dimensions are walked beside the ones that always are.
@@ -48,11 +48,11 @@ impl Slice {
     ];
 }
 
-fn name(text: &str) -> NodeName {
+pub(crate) fn name(text: &str) -> NodeName {
     NodeName::from(text)
 }
 
-fn ago(millis: u64) -> Moment {
+pub(crate) fn ago(millis: u64) -> Moment {
     NOW.before(Duration::from_millis(millis))
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     (seen, memory)
 }
 
-fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
+pub(crate) fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rules {
     Rules {
         ttl: Duration::from_secs(5),
         loop_wait: Duration::from_secs(1),

@@ -28,5 +28,6 @@ mod rest_api;
 mod slots;
 mod story;
 mod switchover;
+mod synchronous;
 mod tools;
 mod ways_to_make_data;

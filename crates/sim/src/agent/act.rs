@@ -218,9 +218,8 @@ impl World {
             Action::RemoveInitialize => Write::RemoveInitialize,
             Action::AcquireLeader => {
                 let revision = agent.view.as_ref().map_or(0, |keys| keys.sync_revision());
-                let compares = self.config.without != Some(Without::SyncCompare);
                 let failsafe = agent.view.as_ref().map_or(0, |keys| keys.failsafe_modified);
-                Write::Acquire { lease, sync: compares.then_some(revision), failsafe }
+                Write::Acquire { lease, sync: revision, failsafe }
             }
             Action::PutSync { promise, over, term } => Write::PutSync {
                 leader: agent.seen.me.clone(),

@@ -142,7 +142,7 @@ impl World {
             members: members.collect(),
             optime: keys.optime,
             failover: keys.failover.clone(),
-            sync: self.told_sync(keys),
+            sync: keys.sync.clone(),
             writable: keys.writable.clone(),
             last: keys.last.clone(),
             history: keys.history.clone(),

@@ -4,7 +4,7 @@
 use sim::{Report, Without, run_seeds, story};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: sim --seeds N [--from S] [--threads N] [--findings N] [--without guard|door|terms|peers|claims|sent-time|confirmation|sync-compare|votes|promises]
+const USAGE: &str = "usage: sim --seeds N [--from S] [--threads N] [--findings N] [--without guard|door|terms|peers|claims|sent-time|confirmation|promises]
        sim --seed S [--trace] [--without …]";
 
 /// What was typed.

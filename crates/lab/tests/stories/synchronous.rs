@@ -1,0 +1,136 @@
+//! Synchronous replication: whoever takes over has every acknowledged commit, and a standby that goes holds nobody up for long.
+
+use crate::story::{SPAN, Story};
+use serde_json::{Value, json};
+
+impl Story {
+    /// What `/cluster` says of a member.
+    async fn role(&self, of: &str) -> Option<String> {
+        let any = lab::rest::get(self.lab.nodes[self.lab.index(of)?].rest, "/cluster", SPAN).await.ok()?;
+        let cluster = any.json().ok()?;
+        let members = cluster["members"].as_array()?;
+        let row = members.iter().find(|row| row["name"] == of)?;
+        row["role"].as_str().map(str::to_owned)
+    }
+
+    /// The members with this role, when there are so many.
+    async fn await_roles(&self, role: &str, count: usize) -> Vec<String> {
+        lab::wait::until(SPAN, &format!("{count} members with the role {role}"), async || {
+            let mut found = Vec::new();
+            for node in &self.lab.nodes {
+                if self.role(&node.name).await.as_deref() == Some(role) {
+                    found.push(node.name.clone());
+                }
+            }
+            (found.len() == count).then_some(found)
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The names that commits wait for, on the primary's own socket.
+    async fn await_names(&self, primary: &str, wanted: &str) {
+        let socket = self.lab.own_socket(&self.lab.nodes[self.lab.index(primary).unwrap()]);
+        lab::wait::until(SPAN, &format!("synchronous_standby_names {wanted:?}"), async || {
+            let names = socket.ask("SHOW synchronous_standby_names", SPAN).await.ok()?;
+            (names == wanted).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// The names that the cluster should wait for in the mode `quorum`.
+    fn quorum_names(&self, primary: &str) -> String {
+        let mut others: Vec<&str> = self.lab.nodes.iter().map(|node| node.name.as_str()).collect();
+        others.retain(|name| *name != primary);
+        others.sort_unstable();
+        format!("ANY 1 ({})", others.join(","))
+    }
+
+    async fn configure(&self, change: Value) {
+        let primary = self.primary().await;
+        let answer = self.send(&primary, "PATCH", "/config", &change).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
+    let mut story =
+        Story::begin("synchronous", |spec| spec.dynamic = json!({ "synchronous_mode": true })).await;
+    story.expect("crash");
+    story.expect("the lease is gone");
+    // What nobody had confirmed when the host was lost.
+    story.expect("undone and kept");
+    // One of two standbys is synchronous, and known as such everywhere.
+    let standby = story.await_roles("sync_standby", 1).await.remove(0);
+    let primary = story.primary().await;
+    let other = story.lab.nodes.iter().map(|node| node.name.clone());
+    let other = other.into_iter().find(|name| *name != primary && *name != standby).unwrap();
+    story.await_names(&primary, &standby).await;
+    for (name, path, status) in [
+        (&standby, "/sync", 200),
+        (&standby, "/async", 503),
+        (&standby, "/quorum", 503),
+        (&other, "/async", 200),
+        (&other, "/sync", 503),
+    ] {
+        assert_eq!(story.get(name, path).await.status, status, "{path} of {name}");
+    }
+    let own = story.get(&standby, "/patroni").await.json().unwrap();
+    assert_eq!(own["sync_standby"], true, "{own}");
+    assert!(story.get(&standby, "/metrics").await.body.contains("patroni_sync_standby{scope=\"demo\",name"));
+
+    // The synchronous standby dies: the other one takes its place, and clients go on.
+    let load = story.load().await;
+    story.lab.node(&standby).unwrap().kill_postmaster().unwrap();
+    load.work.await_progress(100, SPAN).await.unwrap();
+    story.healthy().await;
+
+    // A switchover to whoever is not synchronous is refused, one to the synchronous standby loses nothing.
+    let listed = story.await_roles("sync_standby", 1).await.remove(0);
+    let unlisted = story.lab.nodes.iter().map(|node| node.name.clone());
+    let unlisted = unlisted.into_iter().find(|name| *name != primary && *name != listed).unwrap();
+    let before = story.lab.view().await.unwrap().leader;
+    let wish = json!({ "leader": primary, "candidate": unlisted });
+    let answer = story.send(&primary, "POST", "/switchover", &wish).await;
+    assert_eq!(answer.status, 412, "{}", answer.body);
+    assert_eq!(story.lab.view().await.unwrap().leader, before);
+    let wish = json!({ "leader": primary, "candidate": listed });
+    let answer = story.send(&primary, "POST", "/switchover", &wish).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(story.another_primary(&primary).await, listed);
+    load.work.await_progress(50, SPAN).await.unwrap();
+    story.healthy().await;
+
+    // The host of the primary is lost while clients write: the synchronous standby has everything.
+    story.await_roles("sync_standby", 1).await;
+    let lost = story.primary().await;
+    story.lab.node(&lost).unwrap().kill_host();
+    story.another_primary(&lost).await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    story.lab.start_agents().unwrap();
+    story.healthy().await;
+
+    // Under load from one mode into the other and out of both.
+    story.configure(json!({ "synchronous_mode": "quorum", "synchronous_mode_strict": true })).await;
+    let primary = story.primary().await;
+    story.await_names(&primary, &story.quorum_names(&primary)).await;
+    story.await_roles("quorum_standby", 2).await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    let lost = story.primary().await;
+    story.lab.node(&lost).unwrap().kill_host();
+    story.another_primary(&lost).await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    story.lab.start_agents().unwrap();
+    story.healthy().await;
+    story.await_roles("quorum_standby", 2).await;
+    story.configure(json!({ "synchronous_mode": null, "synchronous_mode_strict": null })).await;
+    let primary = story.primary().await;
+    story.await_names(&primary, "").await;
+    story.await_roles("replica", 2).await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    let report = load.end().await;
+    assert_eq!(report.missing().await.unwrap(), Vec::new());
+    story.end().await;
+}
