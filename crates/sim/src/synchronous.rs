@@ -74,11 +74,7 @@ impl World {
 
     /// A server that starts, or is promoted, reads its file.
     pub fn names_from_the_file(&mut self, node: NodeNo) {
-        let managed = self.nodes[node].agent.seen.rules.synchronous.mode != ha::SyncMode::Off;
         let names = &mut self.nodes[node].postgres.names;
-        if !managed {
-            names.configured = StandbyNames::Nobody;
-        }
         names.effective = names.configured.clone();
         names.shown = names.configured.clone();
     }
