@@ -10,6 +10,7 @@
 
 use crate::act::{Faster, Hands, NotYet, Outcome, Turn};
 use crate::api::{self, Shared};
+use crate::callbacks::{self, Event};
 use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
@@ -77,6 +78,9 @@ struct Agent {
     configured: Option<(As, i64)>,
     /// PostgreSQL is to read its files again whether they change or not: somebody asked for it.
     reload_postgres: bool,
+    /// What the operator's commands have been told of.
+    changes: callbacks::Changes,
+    callbacks: callbacks::Runner,
     began: Moment,
     shared: Arc<Shared>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -155,6 +159,7 @@ impl Agent {
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let hands =
             Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots, failsafe };
+        let callbacks = callbacks::Runner::new(&settings.scope);
         Ok(Agent {
             settings,
             hands,
@@ -175,6 +180,8 @@ impl Agent {
             spoiled: Vec::new(),
             configured: None,
             reload_postgres: false,
+            changes: callbacks::Changes::default(),
+            callbacks,
             began: clock::now(),
             shared,
             tasks,
@@ -247,6 +254,7 @@ impl Agent {
             }
         }
         self.publish(&seen, &view);
+        self.call_back(&seen);
         self.reconfigure(&seen, &view);
         let soon = now.after(Duration::from_millis(if failed { 100 } else { 5 }));
         let acted = !decision.actions.is_empty();
@@ -428,7 +436,25 @@ impl Agent {
         let (settings, dynamic, local) =
             (self.settings.clone(), self.dynamic.clone(), self.hands.local.clone());
         let always = std::mem::take(&mut self.reload_postgres);
-        tokio::spawn(async move { rewrite(settings, dynamic, local, role, always).await });
+        let (callbacks, commands) = (self.callbacks.clone(), self.callback_commands().clone());
+        let name = if matches!(role, As::Primary) { "primary" } else { "replica" };
+        tokio::spawn(async move {
+            rewrite(settings, dynamic, local, role, always).await;
+            if always {
+                callbacks.run(&commands, Event::Reload, name);
+            }
+        });
+    }
+
+    /// Runs the operator's command for what has changed.
+    fn call_back(&mut self, seen: &Observation) {
+        if let Some((event, role)) = self.changes.since(seen) {
+            self.callbacks.run(self.callback_commands(), event, role);
+        }
+    }
+
+    fn callback_commands(&self) -> &settings::Callbacks {
+        self.settings.postgresql.callbacks.as_ref().unwrap_or(&self.dynamic.callbacks)
     }
 
     fn publish(&self, seen: &Observation, view: &View) {

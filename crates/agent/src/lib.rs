@@ -13,6 +13,7 @@
 mod act;
 mod agent;
 mod api;
+mod callbacks;
 mod config_cache;
 mod configure;
 mod error;

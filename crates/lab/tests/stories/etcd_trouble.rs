@@ -22,12 +22,17 @@ async fn one_frozen_etcd_member_is_noticed_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_etcd_nobody_writes_and_afterwards_somebody_does() {
+async fn without_etcd_and_without_the_word_of_all_others_nobody_writes_and_afterwards_somebody_does() {
     let mut story = Story::begin("etcd-away", |_| {}).await;
+    story.expect("without etcd");
     story.expect("etcd");
     story.expect("lease");
     let load = story.load().await;
     let primary = story.primary().await;
+    // Failsafe mode is on, but one of the others cannot agree.
+    let silent = story.a_replica().await;
+    let silent = story.lab.index(&silent).unwrap();
+    story.lab.nodes[silent].freeze_agent();
     story.lab.etcd.iter_mut().for_each(lab::EtcdMember::freeze);
     lab::wait::until(SPAN, "the primary to stop taking writes", async || {
         let node = &story.lab.nodes[story.lab.index(&primary).unwrap()];
@@ -37,10 +42,50 @@ async fn without_etcd_nobody_writes_and_afterwards_somebody_does() {
     })
     .await
     .unwrap();
+    story.lab.nodes[silent].thaw_agent();
     story.lab.etcd.iter_mut().for_each(lab::EtcdMember::thaw);
     load.work.await_progress(50, SPAN).await.unwrap();
     story.healthy().await;
     load.end().await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
+    let mut story = Story::begin("failsafe", |_| {}).await;
+    story.expect("etcd");
+    story.expect("lease");
+    let (primary, replica) = (story.primary().await, story.a_replica().await);
+    lab::wait::until(SPAN, "all members in /failsafe", async || {
+        let listed = story.get(&primary, "/failsafe").await;
+        let all = listed.json().ok()?.as_object()?.len() == 3;
+        (listed.status == 200 && all).then_some(())
+    })
+    .await
+    .unwrap();
+    let before = story.lab.view().await.unwrap();
+    let load = story.load().await;
+    story.lab.etcd.iter_mut().for_each(lab::EtcdMember::kill);
+    // Several leases long at 100 commits a second.
+    load.work.await_progress(1500, SPAN).await.unwrap();
+    assert_eq!(story.get(&primary, "/primary").await.status, 200);
+    for member in [&primary, &replica] {
+        let says = story.get(member, "/patroni").await.json().unwrap();
+        assert_eq!(says["failsafe_mode_is_active"], json!(true), "{member}: {says}");
+    }
+    let question = json!({ "name": primary, "conn_url": "postgres://x", "api_url": "http://x/patroni" });
+    let agreed = story.send(&replica, "POST", "/failsafe", &question).await;
+    assert_eq!((agreed.status, agreed.body.as_str()), (200, "Accepted"));
+    let question = json!({ "name": replica, "conn_url": "postgres://x", "api_url": "http://x/patroni" });
+    let refused = story.send(&primary, "POST", "/failsafe", &question).await;
+    assert_eq!((refused.status, refused.body.as_str()), (500, "Running as a leader"));
+    story.lab.etcd.iter_mut().for_each(|member| member.start().unwrap());
+    story.healthy().await;
+    load.work.await_progress(500, SPAN).await.unwrap();
+    let report = load.end().await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let after = story.lab.view().await.unwrap();
+    assert_eq!(after.leader, before.leader, "the lead, and its term, did not change");
     story.end().await;
 }
 

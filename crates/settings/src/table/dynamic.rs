@@ -4,7 +4,6 @@ use super::Row;
 use crate::kind::Kind;
 
 const NO_ROLES: &str = "configuration by role is not built yet (Patroni has it from 4.2 on)";
-const NO_CALLBACKS: &str = "callbacks are not run yet";
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("ttl", Kind::Seconds(1, 86_400), "How long a leader that went silent still leads.")
@@ -174,32 +173,27 @@ pub(super) const ROWS: &[Row] = &[
         .dynamic()
         .ignored("it is not run yet"),
     Row::new("postgresql.callbacks.on_start", Kind::Text, "A command to run when PostgreSQL was started.")
-        .dynamic()
-        .ignored(NO_CALLBACKS),
+        .dynamic(),
     Row::new("postgresql.callbacks.on_stop", Kind::Text, "A command to run when PostgreSQL was stopped.")
-        .dynamic()
-        .ignored(NO_CALLBACKS),
+        .dynamic(),
     Row::new(
         "postgresql.callbacks.on_restart",
         Kind::Text,
         "A command to run when PostgreSQL was restarted.",
     )
-    .dynamic()
-    .ignored(NO_CALLBACKS),
+    .dynamic(),
     Row::new(
         "postgresql.callbacks.on_reload",
         Kind::Text,
         "A command to run when PostgreSQL was told to reload.",
     )
-    .dynamic()
-    .ignored(NO_CALLBACKS),
+    .dynamic(),
     Row::new(
         "postgresql.callbacks.on_role_change",
         Kind::Text,
         "A command to run when the role of this member changed.",
     )
-    .dynamic()
-    .ignored(NO_CALLBACKS),
+    .dynamic(),
     Row::new("postgresql.create_replica_methods", Kind::Texts, "How replicas are made.").dynamic(),
     Row::new("postgresql.create_replica_method", Kind::Texts, "An old name of create_replica_methods.")
         .dynamic()

@@ -3,7 +3,6 @@
 use super::Row;
 use crate::kind::Kind;
 
-const NO_CALLBACKS: &str = "callbacks are not run yet";
 const NO_ROLES: &str = "configuration by role is not built yet (Patroni has it from 4.2 on)";
 
 pub(super) const ROWS: &[Row] = &[
@@ -157,28 +156,23 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("postgresql.parameters", Kind::TextMap, "Parameters of PostgreSQL on this node."),
     Row::new("postgresql.pg_hba", Kind::Lines, "The lines of pg_hba.conf."),
     Row::new("postgresql.pg_ident", Kind::Lines, "The lines of pg_ident.conf."),
-    Row::new("postgresql.callbacks.on_start", Kind::Text, "A command to run when PostgreSQL was started.")
-        .ignored(NO_CALLBACKS),
-    Row::new("postgresql.callbacks.on_stop", Kind::Text, "A command to run when PostgreSQL was stopped.")
-        .ignored(NO_CALLBACKS),
+    Row::new("postgresql.callbacks.on_start", Kind::Text, "A command to run when PostgreSQL was started."),
+    Row::new("postgresql.callbacks.on_stop", Kind::Text, "A command to run when PostgreSQL was stopped."),
     Row::new(
         "postgresql.callbacks.on_restart",
         Kind::Text,
         "A command to run when PostgreSQL was restarted.",
-    )
-    .ignored(NO_CALLBACKS),
+    ),
     Row::new(
         "postgresql.callbacks.on_reload",
         Kind::Text,
         "A command to run when PostgreSQL was told to reload.",
-    )
-    .ignored(NO_CALLBACKS),
+    ),
     Row::new(
         "postgresql.callbacks.on_role_change",
         Kind::Text,
         "A command to run when the role of this member changed.",
-    )
-    .ignored(NO_CALLBACKS),
+    ),
     Row::new(
         "postgresql.create_replica_methods",
         Kind::Texts,
