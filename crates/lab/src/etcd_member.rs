@@ -83,6 +83,14 @@ impl EtcdMember {
         Ok(())
     }
 
+    /// Starts it as a cluster of its own with the keys it has: the others are lost for good.
+    pub fn start_alone(&mut self) -> Result<()> {
+        let mut program = self.program.clone();
+        program.arguments.push("--force-new-cluster".to_owned());
+        self.daemon = Some(Daemon::start(&program, &self.account)?);
+        Ok(())
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> &Path {

@@ -5,20 +5,54 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_frozen_etcd_member_is_noticed_by_nobody() {
+    let mut story = Story::begin("etcd-frozen", |_| {}).await;
+    story.expect("etcd");
+    let leader = story.lab.view().await.unwrap().leader;
+    let load = story.load().await;
     for frozen in 0..3 {
-        let mut story = Story::begin("etcd-frozen", |_| {}).await;
-        story.expect("etcd");
-        let leader = story.lab.view().await.unwrap().leader;
-        let load = story.load().await;
         story.lab.etcd[frozen].freeze();
-        // Several leases long at 100 commits a second.
-        load.work.await_progress(1500, SPAN).await.unwrap();
-        let report = load.end().await;
-        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        // Two leases long at 100 commits a second.
+        load.work.await_progress(1000, SPAN).await.unwrap();
         assert_eq!(story.lab.view().await.unwrap().leader, leader, "the lead did not change");
         story.lab.etcd[frozen].thaw();
-        story.end().await;
+        story.lab.wait_for_etcd().await.unwrap();
     }
+    let report = load.end().await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    story.end().await;
+}
+
+/// `docs/etcd.md`, "When a majority of etcd is lost for good", step by step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_majority_of_etcd_is_lost_for_good_and_the_cluster_goes_on() {
+    let mut story = Story::begin("etcd-lost", |_| {}).await;
+    for expected in ["etcd", "lease", "failsafe", "does not answer"] {
+        story.expect(expected);
+    }
+    let load = story.load().await;
+    let before = story.lab.keys().read().await.unwrap();
+    for lost in [1, 2] {
+        story.lab.etcd[lost].kill();
+        std::fs::remove_dir_all(story.lab.etcd[lost].dir().join("data")).unwrap();
+    }
+    story.lab.etcd[0].stop().await;
+    story.lab.etcd[0].start_alone().unwrap();
+    story.lab.wait_for_etcd().await.unwrap();
+    load.work.await_progress(100, SPAN).await.unwrap();
+    story.healthy().await;
+    load.end().await;
+    let after = story.lab.keys().read().await.unwrap();
+    for kept in ["initialize", "config"] {
+        assert_eq!(after[kept].value, before[kept].value, "{kept}");
+    }
+    let baton = lab::baton_of_this_build().unwrap();
+    let config = story.lab.nodes[0].config();
+    let shown = std::process::Command::new(baton).arg("-c").arg(config).arg("etcd").output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("etcd has 1 member: it does not survive the loss of one"), "{text}");
+    assert!(text.contains("does not answer"), "{text}");
+    assert_eq!(shown.status.code(), Some(1));
+    story.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
