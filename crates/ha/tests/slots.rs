@@ -1,7 +1,5 @@
 //! Which slots shall be where, and what is done about each.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
 use ha::slots::{Drop, DropWhy, Memory, Plan, Post, Report, Rules, Seen, Tenant, plan};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Slots on a real primary and a real standby.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod common;
 mod sql;
 

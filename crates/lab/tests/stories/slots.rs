@@ -110,7 +110,7 @@ impl Story {
     /// More connections need a restart; fewer need one of the primary first. What PostgreSQL does not know is left out.
     async fn restarts_are_told_until_they_are_done(&mut self, primary: &str) {
         self.expect("PostgreSQL would not start with a parameter");
-        self.configure(&json!({ "max_connections": 120, "wrk_mem": "4MB" })).await;
+        self.parameters(&json!({ "max_connections": 120, "wrk_mem": "4MB" })).await;
         for name in self.names() {
             self.await_pending(
                 &name,
@@ -133,7 +133,7 @@ impl Story {
         }
         self.healthy().await;
 
-        self.configure(&json!({ "max_connections": 60 })).await;
+        self.parameters(&json!({ "max_connections": 60 })).await;
         let lowered = json!({ "max_connections": { "old_value": "120", "new_value": "60" } });
         let replica = self.names().into_iter().find(|name| name != primary).unwrap();
         self.await_pending(&replica, &lowered).await;
@@ -150,11 +150,8 @@ impl Story {
         self.healthy().await;
     }
 
-    async fn configure(&self, parameters: &Value) {
-        let any = self.names().remove(0);
-        let body = json!({ "postgresql": { "parameters": parameters } });
-        let answer = self.send(&any, "PATCH", "/config", &body).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+    async fn parameters(&self, parameters: &Value) {
+        self.configure(&json!({ "postgresql": { "parameters": parameters } })).await;
     }
 
     async fn restart(&self, name: &str) {

@@ -106,6 +106,13 @@ impl Story {
         rest::send(self.lab.nodes[self.lab.index(name).unwrap()].rest, verb, path, body, SPAN).await.unwrap()
     }
 
+    /// Changes the dynamic configuration.
+    pub(crate) async fn configure(&self, change: &Value) {
+        let primary = self.primary().await;
+        let answer = self.send(&primary, "PATCH", "/config", change).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     /// Waits until another member than `old` is the writable primary, and returns it.
     pub(crate) async fn another_primary(&self, old: &str) -> String {
         lab::wait::until(SPAN, &format!("another primary than {old}"), async || {

@@ -1,7 +1,7 @@
 //! Synchronous replication: whoever takes over has every acknowledged commit, and a standby that goes holds nobody up for long.
 
 use crate::story::{SPAN, Story};
-use serde_json::{Value, json};
+use serde_json::json;
 
 impl Story {
     /// What `/cluster` says of a member.
@@ -45,12 +45,6 @@ impl Story {
         others.retain(|name| *name != primary);
         others.sort_unstable();
         format!("ANY 1 ({})", others.join(","))
-    }
-
-    async fn configure(&self, change: Value) {
-        let primary = self.primary().await;
-        let answer = self.send(&primary, "PATCH", "/config", &change).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
     }
 }
 
@@ -113,7 +107,7 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     story.healthy().await;
 
     // Under load from one mode into the other and out of both.
-    story.configure(json!({ "synchronous_mode": "quorum", "synchronous_mode_strict": true })).await;
+    story.configure(&json!({ "synchronous_mode": "quorum", "synchronous_mode_strict": true })).await;
     let primary = story.primary().await;
     story.await_names(&primary, &story.quorum_names(&primary)).await;
     story.await_roles("quorum_standby", 2).await;
@@ -125,7 +119,7 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     story.lab.start_agents().unwrap();
     story.healthy().await;
     story.await_roles("quorum_standby", 2).await;
-    story.configure(json!({ "synchronous_mode": null, "synchronous_mode_strict": null })).await;
+    story.configure(&json!({ "synchronous_mode": null, "synchronous_mode_strict": null })).await;
     let primary = story.primary().await;
     story.await_names(&primary, "").await;
     story.await_roles("replica", 2).await;
