@@ -66,7 +66,8 @@ mod tests {
         let settings = settings::load_environment(&env).unwrap().settings;
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("patroni.dynamic.json");
-        assert_eq!(initial(&settings, dir.path()), json!({"ttl": 40, "master_start_timeout": 5}));
+        let born = json!({"ttl": 40, "master_start_timeout": 5, "failsafe_mode": true});
+        assert_eq!(initial(&settings, dir.path()), born);
         std::fs::write(&copy, r#"{"ttl": 20}"#).unwrap();
         assert_eq!(initial(&settings, dir.path()), json!({"ttl": 20}));
         std::fs::write(&copy, "spoiled").unwrap();

@@ -12,7 +12,7 @@
 
 use crate::guard::Warden;
 use crate::wake::{Cell, Wake};
-use etcd::{Etcd, Renewed};
+use etcd::{Etcd, Granted, Renewed};
 use ha::{Authority, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,14 +140,14 @@ impl Keeper {
     }
 
     fn change(&self, change: impl FnOnce(&mut Lease)) {
-        let lease = self.inner.lease.with(|lease| {
+        // In one step with the change, so that of two changes the guard hears the later one last.
+        self.inner.lease.with(|lease| {
             change(lease);
-            *lease
+            self.inner.warden.note(lease.id, lease.ttl_seconds, lease.term);
+            if let (Some(_), Some(deadline)) = (lease.term, lease.deadline) {
+                self.inner.warden.move_deadline(deadline);
+            }
         });
-        self.inner.warden.note(lease.id, lease.ttl_seconds, lease.term);
-        if let (Some(_), Some(deadline)) = (lease.term, lease.deadline) {
-            self.inner.warden.extend(deadline);
-        }
         self.inner.wake.wake();
     }
 
@@ -191,13 +191,13 @@ impl Keeper {
         let by = clock::now().after(rules.retry_timeout);
         match self.inner.etcd.grant(asked_ttl, by).await {
             Ok(granted) => {
-                if let Some(term) = term
-                    && !matches!(
-                        self.inner.etcd.adopt_leader(&self.inner.me, term, granted.lease, by).await,
-                        Ok(true)
-                    )
-                {
-                    return Duration::from_millis(250); // the old lease is still the one that counts
+                if let Some(term) = term {
+                    match self.inner.etcd.adopt_leader(&self.inner.me, term, granted.lease, by).await {
+                        Ok(true) => {}
+                        // The old lease is still the one that counts.
+                        Ok(false) => return Duration::from_millis(250),
+                        Err(error) => return self.doubt(&granted, &error),
+                    }
                 }
                 self.change(|kept| {
                     *kept = Lease {
@@ -217,6 +217,14 @@ impl Keeper {
                 Duration::from_millis(250)
             }
         }
+    }
+
+    /// The leader key may hang on the new lease, or on the old one: until a renewal shows which, it ends with the first of both.
+    fn doubt(&self, granted: &Granted, error: &etcd::Error) -> Duration {
+        tracing::debug!(%error, "failed to attach the lead to a lease with another time to live");
+        let ends = end(granted.sent, granted.ttl_seconds);
+        self.change(|kept| kept.deadline = kept.deadline.map(|deadline| deadline.min(ends)));
+        Duration::from_millis(250)
     }
 
     async fn renew(&self, id: LeaseId, asked: Lease, rules: &Rules) -> Duration {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   agent ──arm(term, deadline)──► shared memory ◄──reads── guard
-//!         ──extend(deadline)─────►      │                     │ deadline passed while armed
+//!         ──move_deadline──────────►      │                     │ deadline passed while armed
 //!         ──disarm───────────────►      │                     ▼
 //!   agent started again: finds its lease and term here        SIGKILL to every PostgreSQL process of the data directory
 //! ```

@@ -102,9 +102,9 @@ impl Warden {
         Shared::guarded(&self.path)
     }
 
-    /// Moves the deadline of an armed guard; it never moves back.
-    pub fn extend(&self, deadline: Moment) {
-        self.shared.board().deadline.fetch_max(deadline.0, Ordering::AcqRel);
+    /// Moves the deadline of an armed guard; back, too, when a lease with a shorter time took the place of the old one.
+    pub fn move_deadline(&self, deadline: Moment) {
+        self.shared.board().deadline.store(deadline.0, Ordering::Release);
     }
 
     /// Takes the deadline away.

@@ -92,7 +92,9 @@ fn leading(turn: &Turn<'_>) -> Option<(Term, Moment)> {
             _,
         ) => turn.seen.may_be_primary(),
     };
-    if !rules.failsafe || rules.pause || !was_primary || turn.memory.step_aside.is_some() {
+    // The leader of a standby cluster writes nothing that would have to go on.
+    let idle = !was_primary || rules.standby_cluster;
+    if !rules.failsafe || rules.pause || idle || turn.memory.step_aside.is_some() {
         return None;
     }
     match turn.seen.authority {

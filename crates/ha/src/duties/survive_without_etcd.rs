@@ -4,6 +4,7 @@
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Contact, Data, Etcd, Order, Postgres, Running};
+use crate::rules::SyncMode;
 use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::{Moment, Term};
@@ -88,7 +89,9 @@ fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
     match turn.leads() {
         Some(term) if was_primary && may_restart(turn) => {
             turn.memory.start = turn.memory.start.failed(turn.now);
+            let names = turn.memory.sync.asked.clone().map(|(names, _)| Action::SetSynchronous(Some(names)));
             let answer = Answer::because(Why::RestartsPrimaryByFailsafe { term });
+            let answer = answer.act_all(names.into_iter().collect());
             answer.act(Action::ArmGuard(term)).act(Action::StartPrimary)
         }
         Some(_) | None => Answer::because(Why::LeadsByFailsafe { until }),
@@ -98,8 +101,15 @@ fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
 /// A crash or an ordered restart is not made longer by the absence of etcd.
 fn may_restart(turn: &Turn<'_>) -> bool {
     let memory = &turn.memory;
+    let rules = &turn.seen.rules;
     let ordered = memory.ordered.as_ref().is_none_or(|ordered| ordered.order == Order::Restart);
-    memory.start.due(turn.now) && ordered && memory.step_aside.is_none()
+    // Which standbys commits must wait for is known only to who chose them.
+    let names_known = rules.synchronous.mode == SyncMode::Off || memory.sync.asked.is_some();
+    memory.start.due(turn.now)
+        && ordered
+        && memory.step_aside.is_none()
+        && !rules.standby_cluster
+        && names_known
 }
 
 /// A cluster that was just created here is not started before it is known to have become the cluster.
