@@ -35,16 +35,14 @@ check: ## formatting, lints, the rules of the house
 	@$(ENV); cargo clippy --workspace --all-targets --locked -- -D warnings
 	@$(ENV); cargo test --locked -p baton-tidy
 
-# The stories are tests of baton-lab that need the finished binary: they come last and on their own.
+# One set of features for all: what is built for the units is not built again for the stories.
 units: ## all tests but the stories
 	@tools/setup test
-	@$(ENV); tools/run-tests --workspace --locked --exclude baton-lab
-	@$(ENV); tools/run-tests --locked -p baton-lab --lib --bins
+	@$(ENV); tools/run-tests --skip lab/stories --workspace --locked
 
 stories: ## real PostgreSQL, real etcd, the real binary: NAME=part of a story's name runs those
 	@tools/setup test
-	@$(ENV); cargo build --locked -p baton-ctl --bin baton
-	@$(ENV); cargo test --locked -p baton-lab --test stories -- --test-threads=2 $(NAME)
+	@$(ENV); tools/run-tests --only lab/stories --workspace --locked -- --test-threads=2 $(NAME)
 
 lab: stories
 

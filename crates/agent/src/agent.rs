@@ -357,7 +357,9 @@ impl Agent {
         }
         let kept = settings::keep_good(&config.value, &self.config);
         let (dynamic, warnings) = settings::dynamic(&kept, patroni);
-        for warning in settings::dynamic(&config.value, patroni).1.iter().chain(&warnings) {
+        let mut said = settings::dynamic(&config.value, patroni).1;
+        said.extend(warnings.into_iter().filter(|warning| !said.contains(warning)).collect::<Vec<_>>());
+        for warning in &said {
             tracing::warn!("dynamic configuration: {warning}");
         }
         if *self.dynamic != dynamic {

@@ -2,7 +2,6 @@
 
 use crate::story::{SPAN, Story};
 use serde_json::Value;
-use std::fs;
 use std::path::PathBuf;
 
 /// The binary through its link, with the configuration of a member.
@@ -17,9 +16,7 @@ impl Ctl {
         let link = story.lab.base().join("patronictl");
         std::os::unix::fs::symlink(lab::baton_of_this_build().unwrap(), &link).unwrap();
         let config = story.lab.nodes[0].config();
-        let file: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
-        let password = &file["postgresql"]["authentication"]["superuser"]["password"];
-        Ctl { link, config, password: password.as_str().unwrap().to_owned() }
+        Ctl { link, config, password: story.lab.target().password }
     }
 
     /// What it printed; it must end well.

@@ -7,18 +7,23 @@ use serde_json::json;
 async fn one_frozen_etcd_member_is_noticed_by_nobody() {
     let mut story = Story::begin("etcd-frozen", |_| {}).await;
     story.expect("etcd");
-    let leader = story.lab.view().await.unwrap().leader;
-    let load = story.load().await;
+    story.expect("lease");
+    story.expect("leader key");
     for frozen in 0..3 {
+        let leader = story.lab.view().await.unwrap().leader;
+        let load = story.load().await;
         story.lab.etcd[frozen].freeze();
         // Two leases long at 100 commits a second.
         load.work.await_progress(1000, SPAN).await.unwrap();
+        let report = load.end().await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
         assert_eq!(story.lab.view().await.unwrap().leader, leader, "the lead did not change");
+        // An etcd leader that wakes may revoke every lease, in the versions under test (docs/etcd.md).
         story.lab.etcd[frozen].thaw();
         story.lab.wait_for_etcd().await.unwrap();
+        story.lab.await_writable(SPAN).await.unwrap();
+        story.healthy().await;
     }
-    let report = load.end().await;
-    assert!(report.failures.is_empty(), "{:?}", report.failures);
     story.end().await;
 }
 

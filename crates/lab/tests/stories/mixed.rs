@@ -81,6 +81,7 @@ async fn patroni_and_baton_lead_each_other_in_turns() {
     })
     .await;
     story.expect("is used as");
+    story.expect("are used as");
     // A Patroni asks a leader whose host is dead until its lease has ended.
     story.expect("Exception when working with leader");
     leases_live(&story, 20).await;

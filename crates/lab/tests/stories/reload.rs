@@ -25,7 +25,7 @@ async fn a_changed_file_is_taken_up_without_a_restart_and_a_broken_one_is_refuse
     let changed = good
         .replace("namespace: \"service\"", "namespace: \"other\"")
         .replace("log:\n", "log:\n  format: \"%(asctime)s %(levelname)s: <%(name)s> %(message)s\"\n")
-        .replace("  parameters:\n", "  parameters:\n    work_mem: 7MB\n");
+        .replace("\n  parameters:\n", "\n  parameters:\n    work_mem: 7MB\n");
     let changed = format!("{changed}tags:\n  nosync: true\n  mine: \"1\"\n");
     story.lab.node("n1").unwrap().write_config(&changed).unwrap();
     let answer = story.send("n1", "POST", "/reload", &json!({})).await;

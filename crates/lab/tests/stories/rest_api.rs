@@ -79,7 +79,10 @@ impl Caller {
             let by_get = self.get(to, &format!("/{path}")).await;
             for verb in ["HEAD", "OPTIONS"] {
                 let other = self.ask(to, &format!("{verb} /{path}"), None).await.unwrap();
-                assert_eq!((other.status, other.body.as_str()), (by_get.status, ""), "{verb} {path}");
+                // The state may change between two questions, but not to a third one and back.
+                let same = other.status == by_get.status
+                    || other.status == self.get(to, &format!("/{path}")).await.status;
+                assert!(same && other.body.is_empty(), "{verb} {path}: {} {}", other.status, other.body);
             }
             row.push(match by_get.status {
                 200 => '2',
@@ -179,7 +182,7 @@ async fn queries(person: &Caller, leads: SocketAddrV4, follows: SocketAddrV4, ta
         (leads, "/history", 200),
         (leads, "/config/anything", 200),
         (leads, "/metrics", 200),
-        (leads, "/failsafe", 502),
+        (leads, "/failsafe", 200),
     ] {
         assert_eq!(person.get(to, path).await.status, status, "{to} {path}");
     }
