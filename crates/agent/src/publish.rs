@@ -181,7 +181,7 @@ impl Publisher {
             }
             Some(_) => {}
         }
-        let status = self.status(leading);
+        let status = self.status(leading, snapshot);
         let text = status.to_json();
         if said.status != Some((text.clone(), leading.term)) {
             etcd.put_status(&status, leading.term, by).await?;
@@ -227,10 +227,13 @@ impl Publisher {
         Ok(())
     }
 
-    fn status(&self, leading: &Leading) -> Status {
+    fn status(&self, leading: &Leading, snapshot: &Snapshot) -> Status {
         let mut slots = slot_positions(&self.inner.local, &self.inner.me);
         slots.insert(slot_name(&self.inner.me), leading.lsn);
-        Status { optime: leading.lsn, slots, retain_slots: self.inner.slots.retained() }
+        let before =
+            || snapshot.status.as_ref().map(|status| status.retain_slots.clone()).unwrap_or_default();
+        let retain_slots = self.inner.slots.retained().unwrap_or_else(before);
+        Status { optime: leading.lsn, slots, retain_slots }
     }
 
     /// After a promotion: the checkpoint that a rewind of the former leader waits for.

@@ -110,7 +110,8 @@ struct Inner {
     copies: Copies,
     round: Cell<Option<Round>>,
     poke: Wake,
-    retained: Cell<Vec<String>>,
+    /// `None` until a round was made as the leader.
+    retained: Cell<Option<Vec<String>>>,
     /// A logical slot is being moved.
     moving: Cell<bool>,
     /// Copies that could not be moved for good: the WAL they need is gone here.
@@ -136,7 +137,7 @@ impl Slots {
                 local,
                 round: Cell::new(None),
                 poke: Wake::default(),
-                retained: Cell::new(Vec::new()),
+                retained: Cell::new(None),
                 moving: Cell::new(false),
                 broken: Cell::new(BTreeSet::new()),
             }),
@@ -155,8 +156,8 @@ impl Slots {
         self.inner.poke.wake();
     }
 
-    /// For `/status.retain_slots`.
-    pub(crate) fn retained(&self) -> Vec<String> {
+    /// For `/status.retain_slots`; `None` while what the leader before has written there still holds.
+    pub(crate) fn retained(&self) -> Option<Vec<String>> {
         self.inner.retained.get()
     }
 
@@ -204,7 +205,8 @@ impl Slots {
         let seen = self.seen(round, &facts);
         let (plan, memory) = slots::plan(&seen, &past.memory, clock::now());
         past.memory = memory;
-        self.inner.retained.with(|retained| retained.clone_from(&plan.retain));
+        let retain = round.leads.then(|| plan.retain.clone());
+        self.inner.retained.with(|retained| *retained = retain);
         for report in plan.reports.iter().filter(|report| !past.reports.contains(report)) {
             tracing::warn!("{report}");
         }

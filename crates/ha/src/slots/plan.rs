@@ -167,13 +167,13 @@ fn absent(seen: &Seen, memory: &mut Memory, now: Moment) -> BTreeSet<String> {
     }
 }
 
-/// The slots that the members who follow keep too, so that whoever leads next goes on waiting for their owners.
+/// The slots that the members who follow keep too, so that whoever leads next goes on waiting for their owners: ours as well, when it
+/// is we who are gone.
 fn retain(seen: &Seen, memory: &Memory, now: Moment) -> Vec<String> {
     match &seen.post {
         Post::Leads if !seen.rules.ttl.is_zero() => {
-            let own = slot_name(&seen.me);
             let kept = memory.last_seen.iter().filter(|(_, at)| now.since(**at) <= seen.rules.ttl);
-            kept.map(|(name, _)| name).filter(|name| **name != own).cloned().collect()
+            kept.map(|(name, _)| name).cloned().collect()
         }
         Post::Leads | Post::Follows { .. } => Vec::new(),
     }
