@@ -68,6 +68,8 @@ async fn without_etcd_and_without_the_word_of_all_others_nobody_writes_and_after
     story.expect("lease");
     let load = story.load().await;
     let primary = story.primary().await;
+    // An agent that was frozen finds that its last question to PostgreSQL took too long.
+    story.expect("PostgreSQL does not answer");
     // Failsafe mode is on, but one of the others cannot agree.
     let silent = story.a_replica().await;
     let silent = story.lab.index(&silent).unwrap();
