@@ -11,8 +11,8 @@ use crate::action::{Action, StopMode, Work};
 use crate::duties;
 use crate::memory::{CRASHES_KEPT, Memory, Race};
 use crate::observation::{
-    Authority, Contact, Etcd, Finished, Guard, Initialize, Job, LeaderKey, Observation, Order, Postgres,
-    Running,
+    Authority, Contact, Data, Etcd, Finished, Guard, Initialize, Job, LeaderKey, Observation, Order,
+    Postgres, Running,
 };
 use crate::reason::Reason;
 use crate::upstream::Upstream;
@@ -103,6 +103,15 @@ impl Turn<'_> {
             (Authority::Held { deadline, .. }, Some(stop_at)) if self.now >= stop_at => Some(deadline),
             (Authority::Held { .. } | Authority::None, _) => None,
         }
+    }
+
+    /// Whether our PostgreSQL is stopped and was a primary: the next start makes it one again.
+    pub(crate) fn is_stopped_primary(&self) -> bool {
+        self.seen.postgres == Postgres::Stopped
+            && match &self.seen.data {
+                Data::Present(control) => !control.standby,
+                Data::Empty | Data::Incomplete | Data::Unusable => false,
+            }
     }
 
     /// Until when all others agreed that we lead on without etcd, as long as that is not over in a moment.

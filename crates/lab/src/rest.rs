@@ -30,18 +30,7 @@ impl Answer {
 
 /// GET `path`.
 pub async fn get(agent: SocketAddrV4, path: &str, within: Duration) -> Result<Answer> {
-    request(agent, "GET", path, None, within).await
-}
-
-/// Any request, with a body of any kind or none.
-pub async fn raw(
-    agent: SocketAddrV4,
-    verb: &str,
-    path: &str,
-    body: Option<String>,
-    within: Duration,
-) -> Result<Answer> {
-    request(agent, verb, path, body, within).await
+    raw(agent, "GET", path, None, within).await
 }
 
 /// Sends a request with a JSON body.
@@ -52,10 +41,11 @@ pub async fn send(
     body: &Value,
     within: Duration,
 ) -> Result<Answer> {
-    request(agent, verb, path, Some(body.to_string()), within).await
+    raw(agent, verb, path, Some(body.to_string()), within).await
 }
 
-async fn request(
+/// Any request, with a body of any kind or none.
+pub async fn raw(
     agent: SocketAddrV4,
     verb: &str,
     path: &str,

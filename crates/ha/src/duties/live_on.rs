@@ -12,7 +12,7 @@
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::failsafe::FailsafeRound;
-use crate::observation::{Authority, Data, Postgres};
+use crate::observation::Authority;
 use crate::rules::Rules;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -81,17 +81,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 /// The lead that could go on: held, and of a PostgreSQL that is a primary or was one.
 fn leading(turn: &Turn<'_>) -> Option<(Term, Moment)> {
     let rules = &turn.seen.rules;
-    let was_primary = match (&turn.seen.postgres, &turn.seen.data) {
-        (Postgres::Stopped, Data::Present(control)) => !control.standby,
-        (Postgres::Stopped, Data::Empty | Data::Incomplete | Data::Unusable) => false,
-        (
-            Postgres::Running(_)
-            | Postgres::Starting { .. }
-            | Postgres::Stopping { .. }
-            | Postgres::Unresponsive { .. },
-            _,
-        ) => turn.seen.may_be_primary(),
-    };
+    let was_primary = turn.is_stopped_primary() || turn.seen.may_be_primary();
     // The leader of a standby cluster writes nothing that would have to go on.
     let idle = !was_primary || rules.standby_cluster;
     if !rules.failsafe || rules.pause || idle || turn.memory.step_aside.is_some() {

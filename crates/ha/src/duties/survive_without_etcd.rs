@@ -75,19 +75,8 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
 
 /// All others agreed: what the leader would do on its lease it does now, too.
 fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
-    let was_primary = match (&turn.seen.postgres, &turn.seen.data) {
-        (Postgres::Stopped, Data::Present(control)) => !control.standby,
-        (
-            Postgres::Stopped
-            | Postgres::Running(_)
-            | Postgres::Starting { .. }
-            | Postgres::Stopping { .. }
-            | Postgres::Unresponsive { .. },
-            _,
-        ) => false,
-    };
     match turn.leads() {
-        Some(term) if was_primary && may_restart(turn) => {
+        Some(term) if turn.is_stopped_primary() && may_restart(turn) => {
             turn.memory.start = turn.memory.start.failed(turn.now);
             let names = turn.memory.sync.asked.clone().map(|(names, _)| Action::SetSynchronous(Some(names)));
             let answer = Answer::because(Why::RestartsPrimaryByFailsafe { term });
