@@ -12,7 +12,9 @@ use crate::client::{Plan, Workload};
 use crate::demo::{Event, Outcome};
 use crate::lab::{Lab, Spec};
 use crate::primaries::Primaries;
+use crate::wait::until;
 use anyhow::{Context, Result};
+use serde_json::json;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,13 +26,41 @@ pub struct Options {
     pub runs: usize,
     /// The lease time of the clusters, in seconds.
     pub ttl: u32,
-    /// Empty means all.
+    /// `synchronous_mode` of the clusters: `off`, `on` or `quorum`.
+    pub mode: Mode,
+    /// Empty means all that the mode allows.
     pub events: Vec<Event>,
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Off,
+    On,
+    Quorum,
+}
+
+impl Mode {
+    /// As the setting is spelled.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::On => "on",
+            Mode::Quorum => "quorum",
+        }
+    }
+
+    /// The mode that a word means.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Mode> {
+        [Mode::Off, Mode::On, Mode::Quorum].into_iter().find(|mode| mode.word() == word)
+    }
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { runs: 5, ttl: 5, events: Vec::new() }
+        Options { runs: 5, ttl: 5, mode: Mode::Off, events: Vec::new() }
     }
 }
 
@@ -42,8 +72,17 @@ pub(crate) struct Series {
     pub(crate) broken: Vec<String>,
 }
 
-const ALL: [Event; 5] =
-    [Event::KillPostmaster, Event::KillHost, Event::FreezeAgent, Event::KillAgent, Event::Switchover];
+const ALL: [Event; 9] = [
+    Event::KillPostmaster,
+    Event::KillHost,
+    Event::FreezeAgent,
+    Event::KillAgent,
+    Event::Switchover,
+    Event::KillSyncStandby,
+    Event::HangPostgres,
+    Event::KillEtcdLeader,
+    Event::StopEtcd,
+];
 /// Two seconds of normal work come before each event.
 const WARM_UP: usize = 200;
 
@@ -52,8 +91,9 @@ pub async fn run(options: &Options) -> Result<()> {
     let binaries = Binaries::find(baton_of_this_build()?)?;
     let mut series = Vec::new();
     let mut memory = Vec::new();
+    let possible = |event: &Event| options.mode != Mode::Off || *event != Event::KillSyncStandby;
     let events = if options.events.is_empty() { ALL.to_vec() } else { options.events.clone() };
-    for event in events {
+    for event in events.into_iter().filter(possible) {
         note(event.describe());
         series.push(measure(event, options, &binaries, &mut memory).await?);
     }
@@ -110,8 +150,16 @@ async fn measure(
 async fn start(options: &Options, binaries: &Binaries) -> Result<Lab> {
     let mut spec = Spec::usual(directory()?, binaries.clone());
     spec.ttl = Some(options.ttl);
+    // What a cluster that is born under Baton gets as well; a `ttl` of one's own leaves it to oneself.
+    spec.dynamic = json!({ "failsafe_mode": true, "synchronous_mode": options.mode.word() });
     let lab = Lab::start(&spec, &mut |_| {}).await?;
     lab.await_healthy(spec.members).await?;
+    if options.mode != Mode::Off {
+        until(Duration::from_secs(30), "a synchronous standby", async || {
+            lab.view().await.ok().filter(|view| !view.synchronous.is_empty()).map(drop)
+        })
+        .await?;
+    }
     Primaries::prepare(&lab.target()).await?;
     Ok(lab)
 }

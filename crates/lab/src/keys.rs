@@ -80,6 +80,17 @@ impl Gateway {
         self.call("/v3/kv/deleterange", &json!({ "key": encode(key.as_bytes()) })).await.map(drop)
     }
 
+    /// The name of the etcd member that leads.
+    pub async fn etcd_leader(&self) -> Result<String> {
+        let status = self.call("/v3/maintenance/status", &json!({})).await?;
+        let leader = status.get("leader").cloned().unwrap_or_default();
+        let members = self.call("/v3/cluster/member/list", &json!({})).await?;
+        let rows = members.get("members").and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = rows.iter().find(|member| member.get("ID") == Some(&leader));
+        let name = found.and_then(|member| member.get("name")).and_then(Value::as_str);
+        name.map(str::to_owned).ok_or_else(|| anyhow!("etcd names no leader: {status}"))
+    }
+
     async fn call(&self, path: &str, body: &Value) -> Result<Value> {
         let mut why = anyhow!("there is no etcd");
         for endpoint in &self.endpoints {

@@ -260,6 +260,11 @@ impl Lab {
         Ok(View::of(&self.gateway.read().await?))
     }
 
+    /// The name of the etcd member that leads.
+    pub async fn etcd_leader(&self) -> Result<String> {
+        self.gateway.etcd_leader().await
+    }
+
     /// How clients reach the writable primary: through the router's port 5433.
     #[must_use]
     pub fn target(&self) -> Target {

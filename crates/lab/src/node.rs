@@ -229,6 +229,13 @@ impl Node {
         Ok(postmaster.pid)
     }
 
+    /// SIGSTOP to every process of PostgreSQL: its connections stay, and nothing answers.
+    pub fn freeze_postgres(&self) {
+        for process in self.processes().iter().filter(|process| process.is_postgres()) {
+            processes::signal(process.pid, Signal::STOP);
+        }
+    }
+
     /// The processes of Baton on this host: the agent and its guard.
     #[must_use]
     pub fn baton_processes(&self) -> Vec<Process> {

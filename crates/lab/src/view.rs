@@ -13,6 +13,8 @@ pub struct View {
     pub writable: Option<String>,
     /// Whether automatic failover is off.
     pub paused: bool,
+    /// Who may be promoted because commits wait for them, as `/sync` says.
+    pub synchronous: Vec<String>,
     pub members: Vec<Member>,
 }
 
@@ -41,12 +43,20 @@ impl View {
         let writable =
             object("baton/writable").and_then(|value| Some(value.get("name")?.as_str()?.to_owned()));
         let paused = object("config").is_some_and(|config| config.get("pause") == Some(&Value::Bool(true)));
+        let names = object("sync").and_then(|sync| Some(sync.get("sync_standby")?.as_str()?.to_owned()));
+        let synchronous = names
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
         let members = keys.iter().filter_map(|(key, entry)| {
             let name = key.strip_prefix("members/")?;
             let value: Value = serde_json::from_str(&entry.value).ok()?;
             Some(Member::of(name, &value))
         });
-        View { leader, writable, paused, members: members.collect() }
+        View { leader, writable, paused, synchronous, members: members.collect() }
     }
 
     /// The member called `name`.

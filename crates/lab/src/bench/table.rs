@@ -7,22 +7,26 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// What we want to reach, as people compare it.
-fn goal(event: Event) -> &'static str {
+/// What we want to reach, as people compare it, with a lease of `ttl` seconds.
+fn goal(event: Event, ttl: u32) -> String {
     match event {
-        Event::KillPostmaster => "≤ 1.5 s",
-        Event::KillHost => "≤ 6.5 s",
-        Event::FreezeAgent => "≤ 6.5 s, never two primaries",
-        Event::KillAgent => "never two primaries",
-        Event::Switchover => "≤ 1.0 s, no failed connection",
+        Event::KillPostmaster => "≤ 0.8 s".to_owned(),
+        Event::KillHost => format!("≤ {ttl}.7 s"),
+        Event::FreezeAgent => format!("≤ {ttl}.7 s, never two primaries"),
+        Event::KillAgent => "never two primaries".to_owned(),
+        Event::Switchover => "≤ 0.5 s, no failed connection".to_owned(),
+        Event::KillSyncStandby => "≤ 0.3 s".to_owned(),
+        Event::HangPostgres => "≤ 5 s".to_owned(),
+        Event::KillEtcdLeader | Event::StopEtcd => "no pause".to_owned(),
     }
 }
 
 pub(super) fn markdown(options: &Options, binaries: &Binaries, series: &[Series], memory: &[u64]) -> String {
     let mut text = format!(
         "Pause: the longest gap between two acknowledged commits; 100 single-row commits a second over 4 connections \
-         through the router. Three nodes, three etcd members, ttl {}, {} runs each, {}.\n\n",
+         through the router. Three nodes, three etcd members, ttl {}, synchronous_mode {}, {} runs each, {}.\n\n",
         options.ttl,
+        options.mode.word(),
         options.runs,
         machine(binaries),
     );
@@ -37,7 +41,7 @@ pub(super) fn markdown(options: &Options, binaries: &Binaries, series: &[Series]
         text.push_str(&format!(
             "| {} | {} | {median} | {least} | {longest} | ≤ {} | ≤ {} | ≤ {} | {} ms |\n",
             one.event.describe(),
-            goal(one.event),
+            goal(one.event, options.ttl),
             most(&|outcome| outcome.failed_statements),
             most(&|outcome| outcome.failed_connections),
             most(&|outcome| outcome.missing),

@@ -1,12 +1,12 @@
 //! `make bench`: the pauses that clients see, event by event, as a Markdown table.
 
-use anyhow::{Result, bail};
-use lab::bench::{Options, run};
+use anyhow::{Context, Result, bail};
+use lab::bench::{Mode, Options, run};
 use lab::demo::Event;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: baton-bench [--runs N] [--ttl SECONDS] [--event postmaster|host|freeze|agent|switchover]...";
+const USAGE: &str = "usage: baton-bench [--runs N] [--ttl SECONDS] [--mode off|on|quorum] \
+     [--event postmaster|host|freeze|agent|switchover|sync-standby|hang|etcd-leader|etcd]...";
 
 fn main() -> ExitCode {
     let result = options(std::env::args().skip(1)).and_then(|options| {
@@ -29,12 +29,20 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
         match (word.as_str(), value.as_deref()) {
             ("--runs", Some(value)) => options.runs = value.parse()?,
             ("--ttl", Some(value)) => options.ttl = value.parse()?,
+            ("--mode", Some(value)) => {
+                options.mode =
+                    Mode::of(value).with_context(|| format!("understand the mode {value}; {USAGE}"))?;
+            }
             ("--event", Some(value)) => options.events.push(match value {
                 "postmaster" => Event::KillPostmaster,
                 "host" => Event::KillHost,
                 "freeze" => Event::FreezeAgent,
                 "agent" => Event::KillAgent,
                 "switchover" => Event::Switchover,
+                "sync-standby" => Event::KillSyncStandby,
+                "hang" => Event::HangPostgres,
+                "etcd-leader" => Event::KillEtcdLeader,
+                "etcd" => Event::StopEtcd,
                 other => bail!("understand the event {other}; {USAGE}"),
             }),
             (_, _) => bail!("understand {word}; {USAGE}"),

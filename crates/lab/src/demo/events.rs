@@ -1,6 +1,7 @@
 //! What can happen to a cluster, made to happen, and what clients saw of it.
 
 use crate::client::{FailureKind, WorkReport, Workload};
+use crate::etcd_member::EtcdMember;
 use crate::lab::Lab;
 use crate::primaries::PrimariesReport;
 use crate::rest;
@@ -22,6 +23,14 @@ pub enum Event {
     KillAgent,
     /// A planned switchover to another member.
     Switchover,
+    /// All processes of the host of a synchronous standby are killed; it comes back once clients work again.
+    KillSyncStandby,
+    /// Every process of its PostgreSQL gets SIGSTOP: connections stay, nothing answers.
+    HangPostgres,
+    /// `kill -9` of the etcd member that leads.
+    KillEtcdLeader,
+    /// All etcd members are killed and come back after [`ETCD_AWAY`].
+    StopEtcd,
 }
 
 /// When something happened and when the cluster was whole again.
@@ -45,6 +54,8 @@ pub struct Outcome {
 
 /// Longer than any pause that the reference has.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// How long all of etcd is away.
+const ETCD_AWAY: Duration = Duration::from_secs(60);
 /// This many commits after a pause count as normal work.
 const NORMAL: usize = 50;
 
@@ -58,6 +69,10 @@ impl Event {
             Event::FreezeAgent => "primary's agent frozen with SIGSTOP",
             Event::KillAgent => "primary's agent killed with SIGKILL, not restarted",
             Event::Switchover => "planned switchover",
+            Event::KillSyncStandby => "all processes of a synchronous standby's host killed",
+            Event::HangPostgres => "primary's PostgreSQL frozen with SIGSTOP",
+            Event::KillEtcdLeader => "etcd's leader killed",
+            Event::StopEtcd => "all of etcd killed, for 60 s",
         }
     }
 
@@ -66,29 +81,63 @@ impl Event {
         let primary = lab.primary().await?;
         let from = clock::now();
         match self {
-            Event::KillPostmaster => drop(lab.node(&primary)?.kill_postmaster()?),
-            Event::KillHost => lab.node(&primary)?.kill_host(),
-            Event::FreezeAgent => lab.node(&primary)?.freeze_agent(),
-            Event::KillAgent => lab.node(&primary)?.kill_agent(),
-            Event::Switchover => switchover(lab, &primary).await?,
-        }
-        match self {
-            Event::KillPostmaster => work.await_progress(NORMAL, RECOVERY).await?,
-            Event::Switchover | Event::KillHost | Event::FreezeAgent | Event::KillAgent => {
-                another_leads(lab, &primary).await?;
+            Event::KillPostmaster => {
+                lab.node(&primary)?.kill_postmaster()?;
                 work.await_progress(NORMAL, RECOVERY).await?;
             }
-        }
-        let node = lab.node(&primary)?;
-        match self {
-            Event::FreezeAgent => node.thaw_agent(),
-            Event::KillHost | Event::KillAgent => node.start_agent()?,
-            Event::KillPostmaster | Event::Switchover => {}
+            Event::Switchover => {
+                switchover(lab, &primary).await?;
+                taken_over(lab, work, &primary).await?;
+            }
+            Event::KillHost | Event::KillAgent => {
+                let node = lab.node(&primary)?;
+                if self == Event::KillHost {
+                    node.kill_host()
+                } else {
+                    node.kill_agent()
+                }
+                taken_over(lab, work, &primary).await?;
+                lab.node(&primary)?.start_agent()?;
+            }
+            Event::FreezeAgent => {
+                lab.node(&primary)?.freeze_agent();
+                taken_over(lab, work, &primary).await?;
+                lab.node(&primary)?.thaw_agent();
+            }
+            Event::HangPostgres => {
+                lab.node(&primary)?.freeze_postgres();
+                taken_over(lab, work, &primary).await?;
+            }
+            Event::KillSyncStandby => {
+                let standby = lab.view().await?.synchronous.first().cloned();
+                let standby =
+                    standby.context("find a synchronous standby: this needs --mode on or quorum")?;
+                lab.node(&standby)?.kill_host();
+                work.await_progress(NORMAL, RECOVERY).await?;
+                lab.node(&standby)?.start_agent()?;
+            }
+            Event::KillEtcdLeader => {
+                let member = lab.etcd_leader().await?;
+                lab.etcd.iter_mut().filter(|etcd| etcd.name == member).for_each(EtcdMember::kill);
+                work.await_progress(NORMAL, RECOVERY).await?;
+                lab.start_again(&member)?;
+            }
+            Event::StopEtcd => {
+                lab.etcd.iter_mut().for_each(EtcdMember::kill);
+                tokio::time::sleep(ETCD_AWAY).await;
+                lab.start_etcd().await?;
+            }
         }
         lab.await_healthy(lab.nodes.len()).await.with_context(|| format!("after: {}", self.describe()))?;
         work.await_progress(NORMAL, RECOVERY).await?;
         Ok(Window { event: self, from, to: clock::now() })
     }
+}
+
+/// Waits until another member than `old` is the primary, and clients work.
+async fn taken_over(lab: &Lab, work: &Workload, old: &str) -> Result<()> {
+    another_leads(lab, old).await?;
+    work.await_progress(NORMAL, RECOVERY).await
 }
 
 async fn another_leads(lab: &Lab, old: &str) -> Result<()> {

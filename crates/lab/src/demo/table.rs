@@ -105,6 +105,7 @@ mod tests {
             baton: true,
         };
         let view = View {
+            synchronous: Vec::new(),
             leader: Some(("n1".to_owned(), 41)),
             writable: Some("n1".to_owned()),
             paused: false,
