@@ -12,7 +12,7 @@ use crate::slots::{self, Slots};
 use crate::timelines;
 use crate::upstream::Sender;
 use anyhow::{Context, bail};
-use etcd::{Etcd, Snapshot, Writable};
+use etcd::{Etcd, Handover, Snapshot, Writable};
 use ha::sync_quorum::Promise;
 use ha::{Action, Authority, ExitWhy, Upstream, Work};
 use settings::{Dynamic, Settings};
@@ -112,6 +112,10 @@ impl Hands {
                     lease: Some(lease),
                 };
                 self.etcd.put_writable(&writable, lease, *term, by).await?;
+            }
+            Action::AnnounceHandover(term) => {
+                let handover = Handover { term: *term, name: me.clone(), mod_revision: 0 };
+                self.etcd.put_handover(&handover, self.lease()?, *term, by).await?;
             }
             Action::WithdrawWritable(term) => self.etcd.delete_writable(*term, by).await?,
             Action::ClearFailover(revision) => self.etcd.clear_failover(*revision, by).await?,

@@ -139,6 +139,7 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
             guarded: last.guarded,
         }),
         failsafe: snapshot.failsafe.as_ref().map(|members| members.keys().cloned().collect()),
+        routers: snapshot.routers.values().map(|router| router.quiet).collect(),
         history: snapshot.history.iter().map(|row| (row.timeline, row.lsn)).collect(),
     }
 }

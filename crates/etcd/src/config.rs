@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where etcd is and how to be let in.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Such as `http://10.0.0.1:2379`; without a scheme it is `http`, or `https` when `tls` is given.
     pub endpoints: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Config {
 }
 
 /// PEM files. They are read again for every new connection, so replaced certificates are taken up by themselves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tls {
     /// The authority that signed the servers' certificates; the system's authorities when absent.
     pub ca: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Tls {
 }
 
 /// A user of etcd's own authentication.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub user: String,
     pub password: String,

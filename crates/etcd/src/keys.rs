@@ -22,6 +22,10 @@ pub enum Key {
     History,
     Failsafe,
     Writable,
+    /// A switchover is about to begin.
+    Handover,
+    /// What a router says about itself.
+    Router(String),
     /// Who accepted writes last.
     Last,
     /// The newest timeline number taken.
@@ -109,6 +113,18 @@ impl Keys {
         self.at("baton/writable")
     }
 
+    /// The lead is about to be handed over: routers let no transaction begin.
+    #[must_use]
+    pub fn baton_handover(&self) -> String {
+        self.at("baton/handover")
+    }
+
+    /// What the router of that name says about itself.
+    #[must_use]
+    pub fn baton_router(&self, id: &str) -> String {
+        format!("{}baton/routers/{id}", self.prefix)
+    }
+
     /// Who accepted writes last: what `baton_writable` said, without a lease.
     #[must_use]
     pub fn baton_last(&self) -> String {
@@ -147,12 +163,19 @@ impl Keys {
             "history" => Key::History,
             "failsafe" => Key::Failsafe,
             "baton/writable" => Key::Writable,
+            "baton/handover" => Key::Handover,
             "baton/last" => Key::Last,
             "baton/timeline" => Key::Timeline,
-            other => match other.strip_prefix("members/") {
-                Some(name) if !name.is_empty() && !name.contains('/') => Key::Member(NodeName::from(name)),
-                Some(_) | None => return None,
-            },
+            other => {
+                let below = |section: &str| {
+                    other.strip_prefix(section).filter(|name| !name.is_empty() && !name.contains('/'))
+                };
+                match (below("members/"), below("baton/routers/")) {
+                    (Some(name), _) => Key::Member(NodeName::from(name)),
+                    (None, Some(id)) => Key::Router(id.to_owned()),
+                    (None, None) => return None,
+                }
+            }
         })
     }
 
@@ -192,6 +215,8 @@ mod tests {
             (keys.history(), Key::History),
             (keys.failsafe(), Key::Failsafe),
             (keys.baton_writable(), Key::Writable),
+            (keys.baton_handover(), Key::Handover),
+            (keys.baton_router("r1"), Key::Router("r1".to_owned())),
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
         ] {

@@ -36,8 +36,8 @@ pub use health::{
 pub use keys::{Key, Keys};
 pub use lease::{Granted, Renewed};
 pub use records::{
-    ConfigKey, Failover, HistoryRow, Initialize, Leader, Member, OrText, PendingChange, Status, Sync,
-    Writable,
+    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, OrText, PendingChange, Router,
+    Status, Sync, Writable,
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};
 pub use watch::{Contact, View, Watcher, watch};

@@ -2,6 +2,7 @@
 //! fields, and with numbers that are written as strings.
 
 mod failover;
+mod handover;
 mod history;
 mod json;
 mod leader;
@@ -12,6 +13,7 @@ mod sync;
 mod writable;
 
 pub use failover::Failover;
+pub use handover::{Handover, Router};
 pub use history::HistoryRow;
 pub use leader::{ConfigKey, Initialize, Leader};
 pub use member::{Member, PendingChange};

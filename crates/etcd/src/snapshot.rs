@@ -9,8 +9,8 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    ConfigKey, Failover, HistoryRow, Initialize, Leader, Member, Status, Sync, Writable, parse_failsafe,
-    parse_history,
+    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, Router, Status, Sync, Writable,
+    parse_failsafe, parse_history,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ impl Limits {
     pub const VALUE_BYTES: usize = 1024 * 1024;
     /// More members are not read.
     pub const MEMBERS: usize = 100;
+    /// More routers are not read.
+    pub const ROUTERS: usize = 100;
     /// More spoiled keys are not listed.
     pub const SPOILED: usize = 100;
     /// With more keys under the prefix nothing is read.
@@ -54,6 +56,10 @@ pub struct Snapshot {
     pub writable: Option<Writable>,
     /// What the last `writable` said; it outlives that member's lease.
     pub last: Option<Writable>,
+    /// The leader is about to hand the lead over.
+    pub handover: Option<Handover>,
+    /// The routers that said to be there, by their names.
+    pub routers: BTreeMap<String, Router>,
     /// The newest timeline number that a promotion was begun with.
     pub claimed: Option<Timeline>,
     /// Keys whose values cannot be understood; what was known before is kept.
@@ -113,6 +119,8 @@ impl Snapshot {
             Key::Failsafe => (self.failsafe, self.failsafe_mod) = (None, 0),
             Key::Writable => self.writable = None,
             Key::Last => self.last = None,
+            Key::Handover => self.handover = None,
+            Key::Router(id) => drop(self.routers.remove(&id)),
             Key::Timeline => self.claimed = None,
         }
     }
@@ -164,6 +172,13 @@ impl Snapshot {
             }
             Key::Writable => self.writable = Some(Writable { lease: lease(kv), ..Writable::parse(value)? }),
             Key::Last => self.last = Some(Writable::parse(value)?),
+            Key::Handover => self.handover = Some(Handover { mod_revision, ..Handover::parse(value)? }),
+            Key::Router(id) => {
+                let router = Router::parse(value)?;
+                if self.routers.len() < Limits::ROUTERS || self.routers.contains_key(id) {
+                    self.routers.insert(id.clone(), router);
+                }
+            }
             Key::Timeline => {
                 let number = value.trim().parse().map_err(|_| "expected a timeline number".to_owned())?;
                 self.claimed = Some(Timeline(number));
@@ -211,6 +226,9 @@ impl Snapshot {
             Key::Failsafe => self.failsafe.clone_from(&previous.failsafe),
             Key::Writable => self.writable.clone_from(&previous.writable),
             Key::Last => self.last.clone_from(&previous.last),
+            Key::Handover => self.handover.clone_from(&previous.handover),
+            // One that cannot be understood is not waited for.
+            Key::Router(_) => {}
             Key::Timeline => self.claimed = previous.claimed,
         }
     }
@@ -243,6 +261,8 @@ fn remedy(key: &Key) -> &'static str {
         | Key::Writable
         | Key::Last
         | Key::Timeline => "delete the key; the leader writes it again",
+        Key::Handover => "delete the key; it only matters during a switchover",
+        Key::Router(_) => "delete the key; routers write theirs when they start",
         Key::Failover => "delete the key, and order the switchover again",
         Key::Sync => "delete the key only when the leader runs; it writes it again",
     }

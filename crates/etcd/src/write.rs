@@ -9,7 +9,9 @@ mod remove;
 
 use crate::Etcd;
 use crate::error::Error;
-use crate::records::{Failover, HistoryRow, Member, Status, Sync, Writable, failsafe_json, history_json};
+use crate::records::{
+    Failover, Handover, HistoryRow, Member, Router, Status, Sync, Writable, failsafe_json, history_json,
+};
 use put::{Expected, Put};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -88,6 +90,33 @@ impl Etcd {
         let key = self.keys().baton_writable();
         let delete = Put::delete("withdraw that this primary is writable", key, Expected::Own);
         self.commit(&Put { leader: Some((self.keys().leader(), term)), ..delete }, by).await.map(drop)
+    }
+
+    /// Announces that the lead is about to be handed over. It vanishes with the lease.
+    pub async fn put_handover(
+        &self,
+        handover: &Handover,
+        lease: LeaseId,
+        term: Term,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let (what, key) = ("announce the switchover to routers", self.keys().baton_handover());
+        let leader = Some((self.keys().leader(), term));
+        let put = Put { lease: Some(lease), leader, ..Put::own(what, key, handover.to_json()) };
+        self.commit(&put, by).await.map(drop)
+    }
+
+    /// Publishes what a router says about itself. [`Error::LeaseGone`] when its lease has expired.
+    pub async fn put_router(
+        &self,
+        id: &str,
+        router: &Router,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let key = self.keys().baton_router(id);
+        let put = Put { lease: Some(lease), ..Put::own("publish this router", key, router.to_json()) };
+        self.commit(&put, by).await.map(drop)
     }
 
     /// Publishes the synchronous standbys, unless `/sync` is no longer at `expected_mod`. The new revision.

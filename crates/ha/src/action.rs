@@ -23,6 +23,8 @@ pub enum Action {
     ReleaseLeader(Term),
     /// Tell the routers that PostgreSQL accepts writes in this term, and everybody whether the guard would end it.
     AnnounceWritable { term: Term, timeline: Timeline, lsn: Lsn, guarded: bool },
+    /// Tell the routers that the lead is about to be handed over: no transaction may begin.
+    AnnounceHandover(Term),
     /// Tell the routers that it soon will not.
     WithdrawWritable(Term),
     /// Empty `/failover` if it still has this revision.
@@ -78,6 +80,7 @@ impl fmt::Display for Action {
                 let guarded = if *guarded { "" } else { ", without a guard" };
                 write!(f, "announce writes in term {term} on timeline {timeline} from {lsn}{guarded}")
             }
+            Action::AnnounceHandover(term) => write!(f, "announce the end of term {term} to the routers"),
             Action::WithdrawWritable(term) => write!(f, "withdraw the announcement of writes of term {term}"),
             Action::ClearFailover(_) => f.write_str("clear the switchover in etcd"),
             Action::PutSync { promise, .. } if promise.voters.is_empty() => {

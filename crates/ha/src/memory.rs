@@ -153,6 +153,8 @@ pub struct StepAside {
     pub candidate: Option<NodeName>,
     /// The checkpoint before the stop was written, or could not be.
     pub checkpointed: bool,
+    /// When the routers were told.
+    pub announced: Option<Moment>,
 }
 
 /// Why the lead is handed over.

@@ -85,6 +85,8 @@ pub struct Cluster {
     pub history: BTreeMap<Timeline, Lsn>,
     /// `/failsafe`: who must agree when a leader wants to lead on without etcd. Only they may race.
     pub failsafe: Option<BTreeSet<NodeName>>,
+    /// The routers that are there: the term in which each has no transaction left.
+    pub routers: Vec<Option<Term>>,
 }
 
 /// `/initialize`.

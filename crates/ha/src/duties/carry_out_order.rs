@@ -199,6 +199,7 @@ fn shutdown(turn: &mut Turn<'_>) -> Option<Answer> {
             why: StepAsideWhy::Shutdown,
             candidate: None,
             checkpointed: turn.seen.postgres == Postgres::Stopped,
+            announced: None,
         };
         turn.memory.step_aside = Some(turn.memory.step_aside.clone().unwrap_or(aside));
         return None;

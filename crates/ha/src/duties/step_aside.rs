@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   wish in /failover ─► ask the candidates ─► nobody fit: refuse, with every candidate's reason
-//!                                           └► checkpoint ─► tell the routers, stop (fast) ─► stopped: release the key
-//!                                                                                               └► another leads: done
+//!      └► checkpoint ─► routers let transactions end ─► tell the routers, stop (fast) ─► stopped: release the key
+//!                                                                                          └► another leads: done
 //! ```
 //! PostgreSQL's fast stop waits until every connected standby has all WAL, the shutdown checkpoint included; so the key is
 //! released only when PostgreSQL has ended, and then at once.
@@ -15,7 +15,8 @@ use crate::observation::{Cluster, Failover, Postgres, Running};
 use crate::reason::Refusal;
 use crate::standing;
 use std::fmt;
-use types::{Lsn, NodeName};
+use std::time::Duration;
+use types::{Lsn, NodeName, Term};
 
 /// How far the hand-over has come.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -25,6 +26,7 @@ pub enum Why {
     AsksCandidates,
     Refused { refusals: Vec<(NodeName, Refusal)> },
     Checkpoints { candidate: Option<NodeName> },
+    Drains { candidate: Option<NodeName>, routers: usize },
     Stops { candidate: Option<NodeName> },
     HandsOver { candidate: Option<NodeName> },
     InVain,
@@ -58,6 +60,11 @@ impl fmt::Display for Why {
             Why::Checkpoints { candidate } => {
                 write!(f, "the lead goes to {}: a checkpoint first, so that the stop is short", to(candidate))
             }
+            Why::Drains { candidate, routers } => write!(
+                f,
+                "the lead goes to {}: transactions get a few seconds to end (routers that still have some: {routers})",
+                to(candidate)
+            ),
             Why::Stops { candidate } => write!(
                 f,
                 "the lead goes to {}: PostgreSQL is being stopped, which waits until the standbys have everything",
@@ -106,7 +113,13 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         return Some(Answer::because(Why::Refused { refusals }).act(clear));
     }
     let why = if failover.leader.is_some() { StepAsideWhy::Switchover } else { StepAsideWhy::Failover };
-    let aside = StepAside { since: turn.now, why, candidate: failover.candidate, checkpointed: false };
+    let aside = StepAside {
+        since: turn.now,
+        why,
+        candidate: failover.candidate,
+        checkpointed: false,
+        announced: None,
+    };
     turn.memory.step_aside = Some(aside.clone());
     proceed(turn, &aside)
 }
@@ -173,6 +186,9 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
         }
         Postgres::Running(Running::Primary { .. }) => {
             let term = turn.leads()?;
+            if let Some(draining) = drain(turn, aside, term) {
+                return Some(draining);
+            }
             let mut answer = Answer::because(Why::Stops { candidate });
             if turn.memory.stopping.is_none() {
                 answer = answer.act(Action::WithdrawWritable(term));
@@ -197,6 +213,30 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
             turn.memory.step_aside = None;
             None
         }
+    }
+}
+
+/// How long routers get to let transactions end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Waits until the routers that are there have no transaction left, but not for long.
+fn drain(turn: &mut Turn<'_>, aside: &StepAside, term: Term) -> Option<Answer> {
+    if turn.memory.stopping.is_some() {
+        return None;
+    }
+    let busy = turn.seen.cluster()?.routers.iter().filter(|quiet| **quiet != Some(term)).count();
+    let why = Why::Drains { candidate: aside.candidate.clone(), routers: busy };
+    match aside.announced {
+        None if busy > 0 => {
+            let told = StepAside { announced: Some(turn.now), ..aside.clone() };
+            turn.memory.step_aside = Some(told);
+            let tell = Action::AnnounceHandover(term);
+            Some(Answer::because(why).act(tell).wake_at(turn.now.after(DRAIN)))
+        }
+        Some(at) if busy > 0 && turn.now < at.after(DRAIN) => {
+            Some(Answer::because(why).wake_at(at.after(DRAIN)))
+        }
+        None | Some(_) => None,
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         last,
         history: BTreeMap::new(),
         failsafe: None,
+        routers: Vec::new(),
     };
     let order = chooser.pick(&[None, Some(Order::Restart)]);
     let seen = Observation {

@@ -273,6 +273,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         last,
         history,
         failsafe: failsafe.filter(|_| slice == Slice::Failsafe),
+        routers: Vec::new(),
     };
     Etcd::Seen { cluster, contact }
 }
@@ -300,9 +301,10 @@ fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option
 fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
     let base = Memory::default();
     let race = |asked| Some(Race { since: ago(900), asked });
-    let aside = |checkpointed| {
+    let aside = |checkpointed: bool| {
         let (since, why, candidate) = (ago(100), StepAsideWhy::Switchover, Some(name("b")));
-        Some(StepAside { since, why, candidate, checkpointed })
+        let announced = checkpointed.then(|| ago(50));
+        Some(StepAside { since, why, candidate, checkpointed, announced })
     };
     let tired = Retry { failures: 4, not_before: Some(NOW.after(Duration::from_secs(9))) };
     let rested = Retry { failures: 4, not_before: Some(ago(5)) };

@@ -73,6 +73,7 @@ impl State {
                 .map(|no| (Timeline(no), LSN))
                 .collect(),
             failsafe: None,
+            routers: Vec::new(),
         }
     }
 

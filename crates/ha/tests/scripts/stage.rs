@@ -102,6 +102,7 @@ impl Stage {
             last: None,
             history: BTreeMap::new(),
             failsafe: None,
+            routers: Vec::new(),
         };
         let seen = Observation {
             me: name("a"),
@@ -263,6 +264,10 @@ impl Stage {
             ("promised", [who, millis]) => {
                 let until = self.now.after(Duration::from_millis(number(millis)));
                 self.seen.failsafe.promise = Some(FailsafePromise { to: name(who), until });
+            }
+            ("routers", quiet) => {
+                self.cluster.routers =
+                    quiet.iter().map(|held| (*held != "busy").then(|| term(held))).collect();
             }
             ("booted", []) => self.seen.failsafe.began = self.now,
             (verb, words) => panic!("what is {verb:?} {words:?}?"),

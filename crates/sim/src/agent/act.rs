@@ -70,6 +70,8 @@ impl World {
             | Action::ClearFailover(_)
             | Action::PutSync { .. }
             | Action::DeleteSync { .. } => self.write(node, action),
+            // The simulated world has no routers, which are the only ones to listen.
+            Action::AnnounceHandover(_) => Came::Done,
             Action::SetSynchronous(names) => {
                 self.set_names(node, names.clone().unwrap_or_default());
                 Came::Done

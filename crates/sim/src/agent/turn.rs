@@ -147,6 +147,7 @@ impl World {
             last: keys.last.clone(),
             history: keys.history.clone(),
             failsafe: keys.failsafe.clone(),
+            routers: Vec::new(),
         }
     }
 

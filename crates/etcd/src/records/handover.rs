@@ -1,0 +1,79 @@
+//! `baton/handover` and `baton/routers/<id>`: what leader and routers say to each other before a planned switchover.
+//!
+//! The leader announces that it is about to hand the lead over; each router lets the transactions of its sessions end,
+//! begins no other, and says when none is left.
+
+use super::json;
+use serde_json::{Map, Value};
+use types::{NodeName, Term};
+
+/// The leader is about to hand the lead over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handover {
+    pub term: Term,
+    pub name: NodeName,
+    /// As read: when the key was last changed. Not part of the value.
+    pub mod_revision: i64,
+}
+
+impl Handover {
+    /// The value as written.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut map = Map::new();
+        map.insert("term".to_owned(), Value::from(self.term.0));
+        map.insert("name".to_owned(), Value::from(self.name.as_str()));
+        Value::Object(map).to_string()
+    }
+
+    /// Reads the value. Strict: only Baton writes it.
+    pub fn parse(value: &str) -> Result<Handover, String> {
+        let map = json::object(value)?;
+        let term = map.get("term").and_then(Value::as_i64).ok_or("term is missing or no number")?;
+        let name = map.get("name").and_then(json::text).ok_or("name is missing or no string")?;
+        Ok(Handover { term: Term(term), name: NodeName(name), mod_revision: 0 })
+    }
+}
+
+/// What a router says about itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Router {
+    /// The term in which it has no transaction left, after that term's handover was announced.
+    pub quiet: Option<Term>,
+}
+
+impl Router {
+    /// The value as written.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut map = Map::new();
+        map.insert("quiet".to_owned(), self.quiet.map_or(Value::Null, |term| Value::from(term.0)));
+        Value::Object(map).to_string()
+    }
+
+    /// Reads the value. A router that says something else is not quiet.
+    pub fn parse(value: &str) -> Result<Router, String> {
+        let map = json::object(value)?;
+        Ok(Router { quiet: map.get("quiet").and_then(Value::as_i64).map(Term) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Handover, Router};
+    use types::Term;
+
+    #[test]
+    fn both_go_both_ways() {
+        let text = r#"{"term":17,"name":"pg-1"}"#;
+        assert_eq!(Handover::parse(text).unwrap().to_json(), text);
+        for spoiled in ["", "{}", r#"{"term":"17","name":"pg-1"}"#, r#"{"term":17}"#] {
+            assert!(Handover::parse(spoiled).is_err(), "{spoiled}");
+        }
+        for router in [Router { quiet: None }, Router { quiet: Some(Term(17)) }] {
+            assert_eq!(Router::parse(&router.to_json()), Ok(router));
+        }
+        assert_eq!(Router::parse("{}"), Ok(Router::default()));
+        assert!(Router::parse("x").is_err());
+    }
+}
