@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Run the router: one address whose ports lead to the primary and the replicas
     Router(RouterArgs),
+    /// Show what a router does with sessions and why; give it orders
+    Route(RouteArgs),
+    /// Print the services of a router as a configuration of HAProxy
+    HaproxyConfig(RouterArgs),
     /// Hold the deadline of the lead over PostgreSQL; the agent starts this itself
     #[command(hide = true)]
     Guard(GuardArgs),
@@ -114,6 +118,41 @@ pub(crate) struct RouterArgs {
     /// The YAML file, or a directory of them
     #[arg(env = "BATON_CONFIG")]
     pub file: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouteArgs {
+    /// The YAML file of the router, which says where its API is
+    #[arg(env = "BATON_CONFIG")]
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub order: Option<RouteOrder>,
+    /// List every session as well
+    #[arg(short, long)]
+    pub sessions: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a router is told.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RouteOrder {
+    /// No new sessions for a member; those it has go on. Until undrain, or a restart of the router
+    Drain(RouteMember),
+    /// Sessions for the member again
+    Undrain(RouteMember),
+    /// Read the configuration again, as SIGHUP does; open sessions go on
+    Reload,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouteMember {
+    /// The member
+    pub member: String,
+    /// Its cluster, when the router has several; else that of `scope`
+    #[arg(long)]
+    pub cluster: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

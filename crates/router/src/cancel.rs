@@ -2,7 +2,7 @@
 //! so a request for a session that the router could not read goes to every member the session may be on.
 
 use crate::sessions::Place;
-use crate::shared::Shared;
+use crate::shared::{Cluster, Service, Shared};
 use crate::tcp;
 use crate::wire::CancelKey;
 use std::io;
@@ -17,12 +17,19 @@ use tokio::time::timeout;
 const DONE: Duration = Duration::from_secs(2);
 
 /// Sends the request on, and returns when the members have carried it out: clients wait for that.
-pub(crate) async fn forward(shared: &Arc<Shared>, service: usize, key: &CancelKey, packet: &[u8]) {
+pub(crate) async fn forward(
+    shared: &Arc<Shared>,
+    service: &Service,
+    clusters: &[Arc<Cluster>],
+    key: &CancelKey,
+    packet: &[u8],
+) {
     let mut requests = JoinSet::new();
-    for place in shared.sessions.cancel_places(service, key) {
+    let places = clusters.iter().flat_map(|cluster| cluster.sessions.cancel_places(service, key));
+    for place in places {
         let (shared, packet) = (shared.clone(), packet.to_vec());
         requests.spawn(async move {
-            let limit = shared.config.backend.connect_timeout + DONE;
+            let limit = shared.config().backend.connect_timeout + DONE;
             // Nobody waits for more than the end: a member that cannot be reached has nothing to cancel.
             let _: Result<io::Result<()>, _> = timeout(limit, send(&shared, &place, &packet)).await;
         });
@@ -32,7 +39,7 @@ pub(crate) async fn forward(shared: &Arc<Shared>, service: usize, key: &CancelKe
 
 async fn send(shared: &Shared, place: &Place, packet: &[u8]) -> io::Result<()> {
     let mut stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
-    tcp::tune(&stream, &shared.config.tcp)?;
+    tcp::tune(&stream, &shared.config().tcp)?;
     stream.write_all(packet).await?;
     // PostgreSQL answers nothing: the end is the answer.
     while stream.read(&mut [0; 16]).await? > 0 {}

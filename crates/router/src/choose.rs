@@ -1,172 +1,143 @@
-//! Which member gets a session: a pure function of the service, the truth and how many sessions each member has.
+//! Which members may get a session: a pure function of the service, the truth and what keeps members out just now.
 
-use crate::config::{Role, Service};
-use crate::truth::{NoPrimary, Target, Truth};
+use crate::config::{Destination, Fallback, Role, Service};
+use crate::truth::{Target, Truth};
+use crate::verdict::NoPrimary;
+use std::collections::BTreeSet;
 use std::fmt;
 use types::{NodeName, Term};
 
-/// Where a session goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Choice<'a> {
-    /// To the primary, as such: the session carries its term.
-    Primary { target: &'a Target, term: Term },
-    /// To a member for reading.
-    Replica { target: &'a Target },
-    /// Nowhere for now.
-    Hold(Why),
+/// A member that may get the session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) target: &'a Target,
+    /// As the primary of this term; `None` as a member for reading.
+    pub(crate) term: Option<Term>,
 }
 
 /// Why a session has to wait: what is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Why {
     Primary(NoPrimary),
-    /// No member for reading, and no primary to stand in.
-    Replica(NoPrimary),
-    /// No member for the offline service, where the primary never stands in.
-    Offline,
+    /// No member for reading, and no primary to stand in where it may.
+    NoReplica(Option<NoPrimary>),
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::Primary(why) => write!(f, "{why}"),
-            Why::Replica(why) => write!(f, "no replica can be used, and {why}"),
-            Why::Offline => write!(f, "no replica can be used"),
+            Why::NoReplica(Some(why)) => write!(f, "no replica can be used, and {why}"),
+            Why::NoReplica(None) => write!(f, "no replica can be used"),
         }
     }
 }
 
-/// The target for a new session of `service`. `sessions` tells how many a member has; `failed` are the members that
-/// this client has just tried in vain; `turn` differs from call to call and spreads sessions over equals.
+/// What keeps members out besides the truth.
+pub(crate) struct Out<'a> {
+    /// This client has just tried them in vain.
+    pub(crate) failed: &'a [NodeName],
+    /// A person took them out.
+    pub(crate) drained: &'a BTreeSet<NodeName>,
+    /// Too far behind for this service.
+    pub(crate) lagging: &'a BTreeSet<NodeName>,
+}
+
+/// Host and port of a member for this service; `None` when it has no such place.
 #[must_use]
+pub(crate) fn place_of(service: &Service, target: &Target) -> Option<(String, u16)> {
+    match service.destination {
+        Destination::Postgres => Some((target.host.clone(), target.port)),
+        Destination::Port(port) => Some((target.host.clone(), port)),
+        Destination::Pooler => target.pooler.clone(),
+    }
+}
+
+/// The members that may get a new session of `service`: at least one, or why not.
 pub(crate) fn choose<'a>(
     service: &Service,
     truth: &'a Truth,
-    sessions: impl Fn(&NodeName) -> usize,
-    failed: &[NodeName],
-    turn: usize,
-) -> Choice<'a> {
-    let primary = || match (&truth.primary, truth.in_force) {
-        (Ok(target), Some(term)) => Ok((target, term)),
-        (Ok(_), None) => Err(NoPrimary::NoLeader),
-        (Err(why), _) => Err(why.clone()),
+    out: &Out<'_>,
+) -> Result<Vec<Candidate<'a>>, Why> {
+    let reading = |targets: &mut dyn Iterator<Item = &'a Target>| -> Vec<Candidate<'a>> {
+        let usable = |target: &&Target| {
+            let name = &target.name;
+            !out.failed.contains(name)
+                && !out.drained.contains(name)
+                && !out.lagging.contains(name)
+                && service.weights.get(name) != Some(&0)
+                && place_of(service, target).is_some()
+        };
+        targets.filter(usable).map(|target| Candidate { target, term: None }).collect()
     };
-    let near = |target: &&Target| match (service.max_lag, target.lag) {
-        (Some(most), Some(lag)) => lag <= most,
-        (Some(_), None) | (None, _) => true,
-    };
-    let least = |targets: &'a [Target]| {
-        let usable: Vec<&Target> =
-            targets.iter().filter(near).filter(|target| !failed.contains(&target.name)).collect();
-        let count = usable.len().max(1);
-        let place = |at: usize| (at + count - turn % count) % count;
-        let best = usable.iter().enumerate().min_by_key(|(at, target)| (sessions(&target.name), place(*at)));
-        best.map(|(_, target)| *target)
-    };
+    let (replicas, offline) = (truth.replicas.iter(), truth.offline.iter());
+    let mut tiers: Vec<Vec<Candidate<'a>>> = Vec::new();
     match service.role {
-        Role::Primary => match primary() {
-            Ok((target, term)) => Choice::Primary { target, term },
-            Err(why) => Choice::Hold(Why::Primary(why)),
-        },
-        Role::Replica => match (least(&truth.replicas).or_else(|| least(&truth.offline)), primary()) {
-            (Some(target), _) => Choice::Replica { target },
-            (None, Ok((target, term))) => Choice::Primary { target, term },
-            (None, Err(why)) => Choice::Hold(Why::Replica(why)),
-        },
-        Role::Offline => match least(&truth.offline).or_else(|| least(&truth.replicas)) {
-            Some(target) => Choice::Replica { target },
-            None => Choice::Hold(Why::Offline),
-        },
+        Role::Primary => {
+            let primary = primary(service, truth, out).map_err(Why::Primary)?;
+            return Ok(vec![primary]);
+        }
+        Role::Any => {
+            let mut all = reading(&mut replicas.chain(offline));
+            let stands = primary(service, truth, out);
+            all.extend(stands.iter().filter(|candidate| !out.failed.contains(&candidate.target.name)));
+            return if all.is_empty() { Err(Why::NoReplica(stands.err())) } else { Ok(all) };
+        }
+        Role::Replica => {
+            tiers.push(reading(&mut replicas.clone()));
+            tiers.push(reading(&mut offline.clone()));
+        }
+        Role::Offline => {
+            tiers.push(reading(&mut offline.clone()));
+            if service.fallback != Fallback::None {
+                tiers.push(reading(&mut replicas.clone()));
+            }
+        }
+        Role::Sync => {
+            tiers.push(reading(&mut replicas.clone().chain(offline.clone()).filter(|target| target.sync)));
+            if service.fallback == Fallback::Replica {
+                tiers.push(reading(&mut replicas.clone()));
+            }
+        }
     }
+    if let Some(tier) = tiers.into_iter().find(|tier| !tier.is_empty()) {
+        return Ok(tier);
+    }
+    if service.fallback != Fallback::Primary {
+        return Err(Why::NoReplica(None));
+    }
+    let primary = primary(service, truth, out).map_err(|why| Why::NoReplica(Some(why)))?;
+    Ok(vec![primary])
+}
+
+fn primary<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Result<Candidate<'a>, NoPrimary> {
+    let target = truth.primary.as_ref().map_err(NoPrimary::clone)?;
+    let term = truth.in_force.ok_or(NoPrimary::NoLeader)?;
+    let leader = target.name.clone();
+    if out.drained.contains(&target.name) {
+        return Err(NoPrimary::Drained { leader });
+    }
+    if place_of(service, target).is_none() {
+        return Err(NoPrimary::NoPooler { leader });
+    }
+    Ok(Candidate { target, term: Some(term) })
 }
 
 /// Every member that a session of `service` may be on: where a cancel request is sent that names an unknown session.
 #[must_use]
-pub(crate) fn candidates<'a>(service: &Service, truth: &'a Truth) -> Vec<&'a Target> {
+pub(crate) fn homes<'a>(service: &Service, truth: &'a Truth) -> Vec<&'a Target> {
     let primary = truth.primary.iter().filter(|_| truth.in_force.is_some());
+    let reading = truth.replicas.iter().chain(&truth.offline);
     match service.role {
         Role::Primary => primary.collect(),
-        Role::Replica => truth.replicas.iter().chain(&truth.offline).chain(primary).collect(),
-        Role::Offline => truth.offline.iter().chain(&truth.replicas).collect(),
+        Role::Replica | Role::Sync | Role::Any => reading.chain(primary).collect(),
+        Role::Offline => match service.fallback {
+            Fallback::Primary => reading.chain(primary).collect(),
+            Fallback::None | Fallback::Replica => reading.collect(),
+        },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Choice, Why, choose};
-    use crate::config::{Role, Service};
-    use crate::truth::{NoPrimary, Target, Truth};
-    use types::{NodeName, Term};
-
-    fn target(name: &str, lag: u64) -> Target {
-        Target { name: NodeName::from(name), host: "127.0.0.1".into(), port: 5432, lag: Some(lag) }
-    }
-
-    fn truth(primary: bool, replicas: &[(&str, u64)], offline: &[&str]) -> Truth {
-        let mut truth = Truth::closed("test");
-        truth.primary = Err(NoPrimary::NoLeader);
-        if primary {
-            truth.in_force = Some(Term(7));
-            truth.primary = Ok(target("p", 0));
-        }
-        truth.replicas = replicas.iter().map(|(name, lag)| target(name, *lag)).collect();
-        truth.offline = offline.iter().map(|name| target(name, 0)).collect();
-        truth
-    }
-
-    /// The name that was chosen; `!` before it when as the primary, `-` when nobody.
-    fn chosen(role: Role, truth: &Truth, busy: &[(&str, usize)], failed: &[&str], turn: usize) -> String {
-        let service = Service { max_lag: Some(1000), ..Service::new("s", ([127, 0, 0, 1], 0).into(), role) };
-        let count = |name: &NodeName| busy.iter().find(|(n, _)| name.as_str() == *n).map_or(0, |(_, c)| *c);
-        let failed: Vec<NodeName> = failed.iter().map(|name| NodeName::from(*name)).collect();
-        match choose(&service, truth, count, &failed, turn) {
-            Choice::Primary { target, term } => {
-                assert_eq!(term, Term(7));
-                format!("!{}", target.name)
-            }
-            Choice::Replica { target } => target.name.to_string(),
-            Choice::Hold(_) => "-".to_owned(),
-        }
-    }
-
-    #[test]
-    fn each_role_in_each_situation() {
-        type Case<'a> = (bool, &'a [(&'a str, u64)], &'a [&'a str], [&'a str; 3]);
-        let cases: [Case<'_>; 8] = [
-            // primary, replicas, offline        → for primary, replica, offline
-            (true, &[("a", 0)], &["o"], ["!p", "a", "o"]),
-            (true, &[("a", 0)], &[], ["!p", "a", "a"]),
-            (true, &[], &["o"], ["!p", "o", "o"]),
-            (true, &[], &[], ["!p", "!p", "-"]),
-            (true, &[("a", 5000)], &[], ["!p", "!p", "-"]),
-            (false, &[("a", 0)], &[], ["-", "a", "a"]),
-            (false, &[], &["o"], ["-", "o", "o"]),
-            (false, &[], &[], ["-", "-", "-"]),
-        ];
-        for (primary, replicas, offline, expected) in cases {
-            let truth = truth(primary, replicas, offline);
-            let roles = [Role::Primary, Role::Replica, Role::Offline];
-            let found = roles.map(|role| chosen(role, &truth, &[], &[], 0));
-            assert_eq!(found, expected, "{truth:?}");
-        }
-    }
-
-    #[test]
-    fn the_least_busy_replica_is_taken_and_equals_in_turn() {
-        let truth = truth(true, &[("a", 0), ("b", 0), ("c", 0)], &[]);
-        assert_eq!(chosen(Role::Replica, &truth, &[("a", 2), ("b", 1), ("c", 2)], &[], 0), "b");
-        let turns: Vec<String> = (0..6).map(|turn| chosen(Role::Replica, &truth, &[], &[], turn)).collect();
-        assert_eq!(turns, ["a", "b", "c", "a", "b", "c"]);
-        assert_eq!(chosen(Role::Replica, &truth, &[("b", 9), ("c", 9)], &["a"], 1), "c");
-        assert_eq!(chosen(Role::Replica, &truth, &[], &["a", "b", "c"], 0), "!p");
-    }
-
-    #[test]
-    fn a_hold_says_why() {
-        let service = Service::new("s", ([127, 0, 0, 1], 0).into(), Role::Replica);
-        let truth = Truth::closed("etcd has not answered");
-        let Choice::Hold(why) = choose(&service, &truth, |_| 0, &[], 0) else { panic!("no hold") };
-        assert!(matches!(&why, Why::Replica(NoPrimary::NeverSeen { .. })));
-        assert!(why.to_string().ends_with("not known yet: etcd has not answered"), "{why}");
-    }
-}
+#[path = "choose_tests.rs"]
+mod tests;

@@ -9,22 +9,26 @@
 //! ```
 
 use crate::cancel;
+use crate::conversation::Conversation;
 use crate::events::Event;
+use crate::hello;
 use crate::hold::{Ask, Backend, Fault, Refusal, Wish};
-use crate::metrics::ServiceCounts;
+use crate::metrics::Held;
+use crate::proxy;
 use crate::relay::{self, End};
-use crate::sessions::CutReason;
-use crate::shared::Shared;
+use crate::shared::{Cluster, Service, Shared};
 use crate::startup::{self, First, Unacceptable};
+use crate::stream::ClientStream;
 use crate::tcp;
-use crate::wire::{ServerMessages, fatal};
+use crate::wire::fatal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::server::Acceptor;
 
 /// A client asks for GSS encryption, then for TLS, then starts in the clear: never more.
 const FIRST_PACKETS: usize = 4;
@@ -35,75 +39,128 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a client that are read and dropped after the last message was sent to it.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
-/// The answer to a request to encrypt that makes the client go on in the clear.
+/// The answers to a request to encrypt.
+const ENCRYPT: &[u8] = b"S";
 const NO_ENCRYPTION: &[u8] = b"N";
 
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) service: usize,
-    pub(crate) stream: TcpStream,
+    pub(crate) service: Arc<Service>,
+    /// The cluster that the client asked for by a server name; else it is the service's.
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) stream: ClientStream,
+    /// Who the client is: the other end of the connection, or whom a trusted load balancer names.
     pub(crate) peer: SocketAddr,
+    /// The address that was called.
+    pub(crate) local: SocketAddr,
 }
 
 impl Client {
     /// Serves the client until it is gone. `handshake` is its place among those that have not said what they want.
-    pub(crate) async fn serve(mut self, handshake: OwnedSemaphorePermit) {
-        if let Err(error) = tcp::tune(&self.stream, &self.shared.config.tcp) {
+    pub(crate) async fn serve(mut self, handshake: Held) {
+        if let Err(error) = self.stream.tcp().map_or(Ok(()), |tcp| tcp::tune(tcp, &self.shared.config().tcp))
+        {
             self.refused(error.to_string());
             return;
         }
+        if !self.introduced().await {
+            return;
+        }
         let Err(refusal) = self.run(handshake).await else { return };
+        let cluster = self.cluster_name();
         let (sqlstate, message) = match refusal {
             Refusal::ClientGone => return,
             Refusal::HeldInVain { why } => {
-                self.count(|counts| counts.held_in_vain.add(1));
-                let waited = self.shared.config.hold.timeout.as_secs_f64();
-                let service = self.name();
+                self.service.counts.held_in_vain.add(1);
+                let waited = self.shared.config().hold.timeout.as_secs_f64();
+                let service = &self.service.name;
                 Event::HeldInVain { client: self.peer, service, why: why.clone() }.log();
-                (
-                    "57P03",
-                    format!(
-                        "no connection within {waited} s: {why} (cluster {:?})",
-                        self.shared.config.cluster
-                    ),
-                )
+                ("57P03", format!("no connection within {waited} s: {why} (cluster {cluster:?})"))
             }
-            Refusal::TooManyWaiting { limit } => (
-                "57P03",
-                format!(
-                    "{limit} connections wait for a server already (cluster {:?})",
-                    self.shared.config.cluster
-                ),
-            ),
+            Refusal::TooManyWaiting { limit } => {
+                ("57P03", format!("{limit} connections wait for a server already (cluster {cluster:?})"))
+            }
             Refusal::Full { limit } => {
-                ("53300", format!("too many connections: service {:?} allows {limit}", self.name()))
+                let service = &self.service.name;
+                ("53300", format!("too many connections: service {service:?} allows {limit}"))
             }
-            Refusal::Stopping => ("57P01", CutReason::Stopping.to_string()),
+            Refusal::Over => ("57P01", "the router no longer serves this cluster".to_owned()),
         };
         self.refused(message.clone());
         self.farewell(&fatal(sqlstate, &message, "")).await;
     }
 
-    async fn run(&mut self, handshake: OwnedSemaphorePermit) -> Result<(), Refusal> {
+    /// Reads the PROXY header of a trusted load balancer; whether the client can be served.
+    async fn introduced(&mut self) -> bool {
+        let config = self.shared.config();
+        let trusted = config.proxy_from.iter().any(|network| network.contains(self.peer.ip()));
+        if !trusted {
+            return true;
+        }
+        let ClientStream::Plain(stream) = &mut self.stream else { return true };
+        let header = async {
+            let mut first = [0];
+            match stream.peek(&mut first).await {
+                Ok(1) if first.first() == proxy::SIGNATURE.first() => proxy::read(stream).await,
+                Ok(_) | Err(_) => Ok(None),
+            }
+        };
+        match timeout(config.handshake.timeout, header).await {
+            Ok(Ok(Some(client))) => self.peer = client,
+            Ok(Ok(None)) => {}
+            Ok(Err(why)) => {
+                self.refused(why.to_string());
+                return false;
+            }
+            Err(_) => {
+                self.refused("no PROXY header in time".to_owned());
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn run(&mut self, handshake: Held) -> Result<(), Refusal> {
+        let settings = self.service.settings();
+        let tls = self.service.tls();
         let mut carried = None;
         for _ in 0..FIRST_PACKETS {
-            let Some(first) = self.first_packet().await else { return Ok(()) };
-            match first {
-                First::Cancel { key, packet } => {
+            let Some(first) = self.first_packet(tls.is_some()).await else { return Ok(()) };
+            match (first, &tls) {
+                (First::Cancel { key, packet }, _) => {
                     drop((carried, handshake));
-                    self.count(|counts| counts.cancels.add(1));
-                    cancel::forward(&self.shared, self.service, &key, &packet).await;
+                    self.service.counts.cancels.add(1);
+                    cancel::forward(&self.shared, &self.service, &self.clusters(), &key, &packet).await;
                     return Ok(());
                 }
-                First::Startup(packet) => {
+                (First::Startup(packet), _) => {
                     drop(handshake);
                     let (backend, answer) = self.start(carried, &packet).await?;
                     self.opened(&backend);
                     self.readable_session(backend, answer).await;
                     return Ok(());
                 }
-                First::Encryption(packet) => {
-                    let (backend, answer) = self.wish().reach(Ask::Encryption(&packet)).await?;
+                (First::Encryption(packet), Some(tls)) => {
+                    let may = startup::asks_for_tls(&packet) && matches!(self.stream, ClientStream::Plain(_));
+                    let answer = if may { ENCRYPT } else { NO_ENCRYPTION };
+                    if self.stream.write_all(answer).await.is_err() {
+                        return Ok(());
+                    }
+                    if may && !self.decrypt(tls).await {
+                        return Ok(());
+                    }
+                }
+                (First::DirectTls(_), Some(tls)) => {
+                    if !self.decrypt(tls).await {
+                        return Ok(());
+                    }
+                }
+                (First::Encryption(packet), None) if !settings.names.is_empty() => {
+                    drop(handshake);
+                    return self.named_session(&packet, &[]).await;
+                }
+                (First::Encryption(packet), None) => {
+                    let (backend, answer) = self.reach(Ask::Encryption(&packet)).await?;
                     if self.stream.write_all(&answer).await.is_err() {
                         return Ok(());
                     }
@@ -115,9 +172,12 @@ impl Client {
                     }
                     carried = Some(backend);
                 }
-                First::DirectTls(head) => {
+                (First::DirectTls(head), None) => {
                     drop(handshake);
-                    let (backend, _) = self.wish().reach(Ask::Opaque(&head)).await?;
+                    if !settings.names.is_empty() {
+                        return self.named_session(&[], &head).await;
+                    }
+                    let (backend, _) = self.reach(Ask::Opaque(&head)).await?;
                     self.opened(&backend);
                     self.opaque_session(backend).await;
                     return Ok(());
@@ -128,9 +188,20 @@ impl Client {
         Ok(())
     }
 
-    async fn first_packet(&mut self) -> Option<First> {
-        let limits = self.shared.config.handshake;
-        match timeout(limits.timeout, startup::read(&mut self.stream, limits.packet_bytes)).await {
+    /// The first packet of the client. Where TLS ends here, nothing of a TLS hello is taken yet.
+    async fn first_packet(&mut self, ends_tls: bool) -> Option<First> {
+        let limits = self.shared.config().handshake;
+        let read = async {
+            if let (true, ClientStream::Plain(stream)) = (ends_tls, &self.stream) {
+                let mut first = [0];
+                let count = stream.peek(&mut first).await.map_err(Unacceptable::Closed)?;
+                if count == 1 && first == [startup::TLS_HANDSHAKE] {
+                    return Ok(First::DirectTls(Vec::new()));
+                }
+            }
+            startup::read(&mut self.stream, limits.packet_bytes).await
+        };
+        match timeout(limits.timeout, read).await {
             Ok(Ok(first)) => Some(first),
             Ok(Err(why)) => {
                 self.refused(why.to_string());
@@ -146,9 +217,112 @@ impl Client {
         }
     }
 
+    /// Ends the client's TLS here; whether that went well.
+    async fn decrypt(&mut self, tls: &Arc<ServerConfig>) -> bool {
+        let limit = self.shared.config().handshake.timeout;
+        let ClientStream::Plain(stream) = self.stream.hand_over() else { return false };
+        let handshake = async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+            Ok::<_, std::io::Error>((name, start.into_stream(tls.clone()).await?))
+        };
+        let why = match timeout(limit, handshake).await {
+            Ok(Ok((name, stream))) => {
+                self.stream = ClientStream::Tls(Box::new(stream));
+                self.asks_for(name.as_deref());
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it took longer than {} s", limit.as_secs()),
+        };
+        self.refused(format!("TLS failed: {why}"));
+        false
+    }
+
+    /// A session of TLS that is passed on unread, to the cluster whose name its hello asks for. `request` is what asked
+    /// for TLS, if anything did, and `begun` what came of the hello.
+    async fn named_session(&mut self, request: &[u8], begun: &[u8]) -> Result<(), Refusal> {
+        let limit = self.shared.config().handshake.timeout;
+        if !request.is_empty() && !startup::asks_for_tls(request) {
+            // GSS names nobody; the client goes on with TLS or in the clear.
+            self.refused("encryption by GSS is not passed on where clusters are found by name".to_owned());
+            return Ok(());
+        }
+        if !request.is_empty() && self.stream.write_all(ENCRYPT).await.is_err() {
+            return Ok(());
+        }
+        let (name, raw) = match timeout(limit, hello::read(&mut self.stream, begun)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                self.refused(format!("the TLS hello did not arrive: {error}"));
+                return Ok(());
+            }
+            Err(_) => {
+                self.refused(format!("no TLS hello within {} s", limit.as_secs()));
+                return Ok(());
+            }
+        };
+        self.asks_for(name.as_deref());
+        let mut backend = if request.is_empty() {
+            self.reach(Ask::Opaque(&raw)).await?.0
+        } else {
+            let (backend, answer) = self.reach(Ask::Encryption(request)).await?;
+            if answer != ENCRYPT {
+                self.refused(format!(
+                    "{} does not offer TLS, which was promised to the client",
+                    backend.member
+                ));
+                return Ok(());
+            }
+            backend
+        };
+        if !request.is_empty() && backend.stream.write_all(&raw).await.is_err() {
+            return Ok(());
+        }
+        drop(raw);
+        self.opened(&backend);
+        self.opaque_session(backend).await;
+        Ok(())
+    }
+
+    /// The cluster of that name, if the service has one.
+    fn asks_for(&mut self, name: Option<&str>) {
+        let settings = self.service.settings();
+        let named = name.and_then(|name| settings.names.get(name));
+        self.cluster = named.and_then(|cluster| self.shared.cluster(Some(cluster)));
+    }
+
+    /// The client's cluster; `None` when it is no longer served.
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        let of_service = || self.shared.cluster(self.service.settings().cluster.as_deref());
+        self.cluster.clone().or_else(of_service)
+    }
+
+    fn cluster_name(&self) -> String {
+        self.cluster().map(|cluster| cluster.name.clone()).unwrap_or_default()
+    }
+
+    /// Every cluster that a session of this service may be in.
+    fn clusters(&self) -> Vec<Arc<Cluster>> {
+        let settings = self.service.settings();
+        let mut names: Vec<&String> = settings.names.values().collect();
+        names.sort_unstable();
+        names.dedup();
+        let named = names.into_iter().filter_map(|name| self.shared.cluster(Some(name)));
+        let mut all: Vec<Arc<Cluster>> = self.cluster().into_iter().collect();
+        all.extend(named.filter(|cluster| self.cluster().is_none_or(|own| own.name != cluster.name)));
+        all
+    }
+
+    async fn reach(&self, ask: Ask<'_>) -> Result<(Backend, Vec<u8>), Refusal> {
+        let cluster = self.cluster().ok_or(Refusal::Over)?;
+        self.wish(&cluster).reach(ask).await
+    }
+
     /// Starts a session: on the connection that refused to encrypt where that still stands, else on a new one.
     async fn start(&self, carried: Option<Backend>, packet: &[u8]) -> Result<(Backend, Vec<u8>), Refusal> {
-        let wish = self.wish();
+        let cluster = self.cluster().ok_or(Refusal::Over)?;
+        let wish = self.wish(&cluster);
         if let Some(mut backend) = carried {
             match wish.ask(&mut backend, Ask::Startup(packet)).await {
                 Ok(answer) => return Ok((backend, answer)),
@@ -160,17 +334,17 @@ impl Client {
     }
 
     async fn readable_session(&mut self, mut backend: Backend, answer: Vec<u8>) {
-        let mut messages = ServerMessages::new();
-        messages.feed(&answer);
-        if let Some(key) = messages.take_key() {
+        let mut talk = Conversation::new();
+        talk.from_server(&answer);
+        if let Some(key) = talk.take_key() {
             backend.session.has_key(key);
         }
-        if self.stream.write_all(&answer).await.is_err() {
+        if self.stream.write_all(&answer).await.is_err() || self.stream.flush().await.is_err() {
             return;
         }
         drop(answer);
-        let end = self.relay(&mut backend, Some(&mut messages)).await;
-        let why = backend.session.cut.why().map(ToString::to_string).unwrap_or_default();
+        let end = self.relay(&mut backend, Some(&mut talk)).await;
+        let why = backend.session.leash.why().map(ToString::to_string).unwrap_or_default();
         drop(backend);
         if end == (End::Cut { boundary: true }) {
             let message = format!("terminating connection: {why}");
@@ -182,15 +356,15 @@ impl Client {
         self.relay(&mut backend, None).await;
     }
 
-    async fn relay(&mut self, backend: &mut Backend, messages: Option<&mut ServerMessages>) -> End {
-        let Some(counts) = self.shared.counts.get(self.service) else { return End::Over };
+    async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
+        let counts = &self.service.counts;
         let Backend { stream: server, session, .. } = backend;
-        let end = relay::relay(&mut self.stream, server, session, messages, &counts.traffic).await;
+        let end = relay::relay(&mut self.stream, server, session, talk, &counts.traffic).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             // Nothing that the client sent may reach a server whose term is over.
             let _: std::io::Result<()> = relay::discard_on_close(server);
-            if let Some(why) = session.cut.why() {
+            if let Some(why) = session.leash.why() {
                 Event::Cut { client: self.peer, why }.log();
             }
         }
@@ -216,27 +390,18 @@ impl Client {
         let _: Result<_, tokio::time::error::Elapsed> = timeout(FAREWELL, last_words).await;
     }
 
-    fn wish(&self) -> Wish<'_> {
-        Wish { shared: &self.shared, service: self.service, client: &self.stream, peer: self.peer }
+    fn wish<'a>(&'a self, cluster: &'a Arc<Cluster>) -> Wish<'a> {
+        let Client { shared, service, stream, peer, local, .. } = self;
+        Wish { shared, service, cluster, client: stream, peer: *peer, local: *local }
     }
 
     fn opened(&self, backend: &Backend) {
-        self.count(|counts| counts.opened.add(1));
-        Event::Opened { client: self.peer, service: self.name(), member: &backend.member }.log();
+        self.service.counts.opened.add(1);
+        Event::Opened { client: self.peer, service: &self.service.name, member: &backend.member }.log();
     }
 
     fn refused(&self, why: String) {
-        self.count(|counts| counts.refused.add(1));
-        Event::Refused { client: self.peer, service: self.name(), why }.log();
-    }
-
-    fn count(&self, what: impl Fn(&ServiceCounts)) {
-        if let Some(counts) = self.shared.counts.get(self.service) {
-            what(counts);
-        }
-    }
-
-    fn name(&self) -> &str {
-        self.shared.config.services.get(self.service).map_or("", |service| &service.name)
+        self.service.counts.refused.add(1);
+        Event::Refused { client: self.peer, service: &self.service.name, why }.log();
     }
 }

@@ -1,20 +1,29 @@
-//! What a router is told: its services, its limits, its patience.
+//! What a router is told: its clusters, its services, its limits, its patience.
 
-use http::Client;
+use http::{Client, Credentials};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use types::NodeName;
 
-/// Everything the router needs to know besides etcd. Built by [`Config::new`], then changed field by field.
+/// Everything the router needs to know. Built by [`Config::new`], then changed field by field.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The cluster's name (`scope`), for log lines, metrics and the messages clients read.
-    pub cluster: String,
+    /// The clusters it leads to; the first is the one of services that name none.
+    pub clusters: Vec<Cluster>,
     /// What is offered, one entry for each port.
     pub services: Vec<Service>,
     /// Where `/health`, `/metrics` and `/services` are served; `None` serves them nowhere.
     pub api: Option<SocketAddr>,
-    /// How agents are asked while etcd is away.
+    /// Who may change something by the API; without it only requests from this host may.
+    pub login: Option<Credentials>,
+    /// How agents are asked for their positions, and while etcd is away.
     pub agents: Client,
+    /// Clients at once, over all services.
+    pub max_connections: usize,
+    /// Networks of load balancers whose PROXY headers are believed.
+    pub proxy_from: Vec<Network>,
+    pub drain: Drain,
     pub hold: Hold,
     pub handshake: Handshake,
     pub backend: Backend,
@@ -24,6 +33,15 @@ pub struct Config {
     pub stop_timeout: Duration,
 }
 
+/// One cluster and where its keys are.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The cluster's name, for log lines, metrics and the messages clients read.
+    pub name: String,
+    pub etcd: etcd::Config,
+    pub keys: etcd::Keys,
+}
+
 /// One port and what is behind it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
@@ -31,13 +49,82 @@ pub struct Service {
     pub name: String,
     /// The addresses it listens on; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Its cluster; `None` for the first of the configuration.
+    pub cluster: Option<String>,
+    /// Clusters by the server name that clients of TLS ask for.
+    pub names: BTreeMap<String, String>,
     pub role: Role,
+    /// Who stands in when nobody of the role is left.
+    pub fallback: Fallback,
     /// Which port of a member it leads to.
     pub destination: Destination,
     /// Sessions at once; the next one is refused with SQLSTATE 53300.
     pub max_sessions: usize,
-    /// Replicas further behind than so many bytes of WAL are left out.
-    pub max_lag: Option<u64>,
+    pub balance: Balance,
+    /// Shares of members; [`Service::WEIGHT`] unless said, 0 for none.
+    pub weights: BTreeMap<NodeName, u32>,
+    /// A replica that has just become usable comes to its full share in this time.
+    pub slow_start: Duration,
+    /// Replicas further behind are left out until they have caught up to half of it.
+    pub max_lag: LagLimit,
+    /// Whether members are told the client's address by a PROXY header (a pooler; PostgreSQL understands none).
+    pub send_proxy: bool,
+    /// Our own certificate, where the router ends TLS itself.
+    pub tls: Option<tls::Identity>,
+}
+
+/// How sessions are spread over the members that serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Balance {
+    /// To the one with the fewest sessions.
+    LeastConn,
+    /// In turn.
+    RoundRobin,
+}
+
+/// How far a replica may be behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LagLimit {
+    /// Bytes of WAL not replayed.
+    pub bytes: Option<u64>,
+    /// Time since the primary was where the replica is.
+    pub time: Option<Duration>,
+}
+
+/// Who serves when nobody of the role is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fallback {
+    /// Nobody: connections wait.
+    None,
+    /// Any replica.
+    Replica,
+    /// Any replica, then the primary.
+    Primary,
+}
+
+/// A network of IP addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    pub address: IpAddr,
+    pub bits: u8,
+}
+
+/// A planned switchover: how long sessions get to end their transactions before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drain {
+    /// How long idle sessions are held, and transactions are waited for.
+    pub timeout: Duration,
+    /// What becomes of the transactions that still run then.
+    pub end: DrainEnd,
+}
+
+/// What becomes of transactions that outlast the drain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DrainEnd {
+    /// Everything goes on; PostgreSQL ends what is left when it stops.
+    Resume,
+    /// The router ends their sessions, and the switchover goes on at once.
+    Cut,
 }
 
 /// Which members serve a service.
@@ -45,9 +132,13 @@ pub struct Service {
 pub enum Role {
     /// The primary, while it accepts writes.
     Primary,
-    /// The replicas; the primary only when no replica is left.
+    /// The replicas, those tagged `offline` only when no other is left.
     Replica,
-    /// Members tagged `offline` or `pg_offline_query`, else replicas; never the primary.
+    /// The synchronous standbys.
+    Sync,
+    /// Every member that runs, the primary as well.
+    Any,
+    /// Members tagged `offline` or `pg_offline_query`.
     Offline,
 }
 
@@ -58,7 +149,19 @@ impl Role {
         match self {
             Role::Primary => "primary",
             Role::Replica => "replica",
+            Role::Sync => "sync",
+            Role::Any => "any",
             Role::Offline => "offline",
+        }
+    }
+
+    /// Who stands in unless said.
+    #[must_use]
+    pub fn usual_fallback(self) -> Fallback {
+        match self {
+            Role::Primary | Role::Any => Fallback::None,
+            Role::Replica | Role::Sync => Fallback::Primary,
+            Role::Offline => Fallback::Replica,
         }
     }
 }
@@ -68,6 +171,8 @@ impl Role {
 pub enum Destination {
     /// PostgreSQL itself, at the port in the member's `conn_url`.
     Postgres,
+    /// The pooler of the member's `proxy_url`; a member without one is not used.
+    Pooler,
     /// Another port of the same host, such as a pooler's 6432.
     Port(u16),
 }
@@ -115,6 +220,20 @@ pub struct TruthLimits {
     pub streaming_grace: Duration,
     /// How long sessions of a replica outlive its member key: agents are restarted.
     pub gone_grace: Duration,
+    /// How long an announced switchover holds sessions; taken from [`Drain`].
+    pub(crate) drain: Duration,
+}
+
+impl Default for TruthLimits {
+    fn default() -> TruthLimits {
+        TruthLimits {
+            etcd_patience: Duration::from_secs(10),
+            vouch_lifetime: Duration::from_secs(3),
+            streaming_grace: Duration::from_secs(10),
+            gone_grace: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+        }
+    }
 }
 
 /// Options of every socket, on both sides.
@@ -134,9 +253,9 @@ pub struct Tcp {
 impl Config {
     /// The four usual services (5433 primary, 5434 replica, 5436 default, 5438 offline) on one address.
     #[must_use]
-    pub fn new(cluster: impl Into<String>, listen: IpAddr) -> Config {
+    pub fn new(cluster: Cluster, listen: IpAddr) -> Config {
         Config {
-            cluster: cluster.into(),
+            clusters: vec![cluster],
             services: vec![
                 Service::new("primary", SocketAddr::new(listen, 5433), Role::Primary),
                 Service::new("replica", SocketAddr::new(listen, 5434), Role::Replica),
@@ -144,6 +263,10 @@ impl Config {
                 Service::new("offline", SocketAddr::new(listen, 5438), Role::Offline),
             ],
             api: None,
+            login: None,
+            max_connections: 20_000,
+            proxy_from: Vec::new(),
+            drain: Drain { timeout: Duration::from_secs(5), end: DrainEnd::Resume },
             agents: Client::for_members(&settings::Ctl::default()),
             hold: Hold { timeout: Duration::from_secs(15), limit: 10_000 },
             handshake: Handshake { packet_bytes: 10_000, timeout: Duration::from_secs(10), limit: 2_000 },
@@ -152,12 +275,7 @@ impl Config {
                 retry_pause: Duration::from_millis(50),
                 answer_timeout: Duration::from_secs(60),
             },
-            truth: TruthLimits {
-                etcd_patience: Duration::from_secs(10),
-                vouch_lifetime: Duration::from_secs(3),
-                streaming_grace: Duration::from_secs(10),
-                gone_grace: Duration::from_secs(10),
-            },
+            truth: TruthLimits::default(),
             tcp: Tcp {
                 keepalive_idle: Duration::from_secs(10),
                 keepalive_interval: Duration::from_secs(5),
@@ -170,16 +288,68 @@ impl Config {
 }
 
 impl Service {
+    /// The share of a member that no weight is given for.
+    pub const WEIGHT: u32 = 100;
+
     /// A service with the usual limits that leads to PostgreSQL itself.
     #[must_use]
     pub fn new(name: impl Into<String>, listen: SocketAddr, role: Role) -> Service {
         Service {
             name: name.into(),
             listen: vec![listen],
+            cluster: None,
+            names: BTreeMap::new(),
             role,
+            fallback: role.usual_fallback(),
             destination: Destination::Postgres,
             max_sessions: 5_000,
-            max_lag: None,
+            balance: Balance::LeastConn,
+            weights: BTreeMap::new(),
+            slow_start: Duration::ZERO,
+            max_lag: LagLimit::default(),
+            send_proxy: false,
+            tls: None,
+        }
+    }
+}
+
+impl Network {
+    /// Whether `address` lies in it. An IPv4 address that is written as IPv6 counts as what it is.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let (bits, network, address) = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                (32, u128::from(network.to_bits()), u128::from(address.to_bits()))
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => (128, network.to_bits(), address.to_bits()),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        let ignored = u32::from(self.bits).min(bits);
+        let shift = bits - ignored;
+        network.checked_shr(shift).unwrap_or(0) == address.checked_shr(shift).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Network;
+
+    #[test]
+    fn a_network_holds_its_addresses() {
+        for (network, bits, address, inside) in [
+            ("10.0.0.0", 8, "10.200.0.1", true),
+            ("10.0.0.0", 8, "11.0.0.1", false),
+            ("10.0.0.7", 32, "10.0.0.7", true),
+            ("10.0.0.7", 32, "10.0.0.6", false),
+            ("10.0.0.0", 8, "::ffff:10.0.0.1", true),
+            ("0.0.0.0", 0, "1.2.3.4", true),
+            ("0.0.0.0", 0, "::1", false),
+            ("fd00::", 8, "fd12::1", true),
+            ("fd00::", 8, "fe80::1", false),
+            ("::", 0, "fe80::1", true),
+        ] {
+            let network = Network { address: network.parse().unwrap(), bits };
+            assert_eq!(network.contains(address.parse().unwrap()), inside, "{network:?} {address}");
         }
     }
 }

@@ -16,7 +16,7 @@ pub enum Error {
     )]
     Listen { service: String, address: SocketAddr, why: std::io::Error },
     /// The configuration makes no sense.
-    #[error("start the router: {0}")]
+    #[error("use the configuration: {0}")]
     Config(String),
     /// The watch of etcd ended without being told to.
     #[error("watch etcd: the watch ended; restart the router")]

@@ -1,11 +1,13 @@
 //! What the router reports, as values: one line each, INFO for changes of the cluster, DEBUG for single connections.
 
-use crate::sessions::CutReason;
-use crate::truth::{NoPrimary, Target, Truth};
+use crate::cut_reason::CutReason;
+use crate::lag::Lag;
+use crate::truth::{Target, Truth};
+use crate::verdict::NoPrimary;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
-use types::NodeName;
+use types::{NodeName, Term};
 
 pub(crate) enum Event<'a> {
     Listening {
@@ -18,17 +20,54 @@ pub(crate) enum Event<'a> {
     },
     /// The primary or its term changed, and so many sessions were cut for it.
     PrimaryChanged {
+        cluster: &'a str,
         truth: &'a Truth,
         cut: usize,
     },
     MemberChanged {
+        cluster: &'a str,
         member: &'a NodeName,
         verdict: String,
     },
     EtcdLost {
+        cluster: &'a str,
         why: &'a str,
     },
-    EtcdBack,
+    EtcdBack {
+        cluster: &'a str,
+    },
+    /// A replica fell behind for a service, or caught up.
+    Lagging {
+        service: &'a str,
+        member: &'a NodeName,
+        out: bool,
+        lag: Lag,
+    },
+    /// Before a switchover no transaction is left.
+    Quiet {
+        cluster: &'a str,
+        term: Term,
+    },
+    /// Before a switchover transactions outlasted the drain.
+    NotQuiet {
+        cluster: &'a str,
+        sessions: usize,
+        cut: bool,
+    },
+    /// This router cannot tell the agents that it is here.
+    NotPublished {
+        cluster: &'a str,
+        why: String,
+    },
+    Reloaded,
+    NotReloaded {
+        why: String,
+    },
+    Drained {
+        cluster: &'a str,
+        member: &'a NodeName,
+        out: bool,
+    },
     Opened {
         client: SocketAddr,
         service: &'a str,
@@ -81,10 +120,43 @@ impl Event<'_> {
         match self {
             Event::Listening { service, role, address } => info!(service, role, %address, "listening"),
             Event::ApiListening { address } => info!(%address, "status and metrics are served"),
-            Event::PrimaryChanged { truth, cut } => primary_changed(truth, *cut),
-            Event::MemberChanged { member, verdict } => info!(%member, "member is now {verdict}"),
-            Event::EtcdLost { why } => warn!(why, "etcd is out of reach: going by what was last seen"),
-            Event::EtcdBack => info!("etcd answers again"),
+            Event::PrimaryChanged { cluster, truth, cut } => primary_changed(cluster, truth, *cut),
+            Event::MemberChanged { cluster, member, verdict } => {
+                info!(cluster, %member, "member is now {verdict}")
+            }
+            Event::EtcdLost { cluster, why } => {
+                warn!(cluster, why, "etcd is out of reach: going by what was last seen");
+            }
+            Event::EtcdBack { cluster } => info!(cluster, "etcd answers again"),
+            Event::Lagging { service, member, out: true, lag } => {
+                info!(service, %member, "too far behind, gets no new sessions: {lag}");
+            }
+            Event::Lagging { service, member, out: false, lag } => {
+                info!(service, %member, "has caught up, gets sessions again: {lag}");
+            }
+            Event::Quiet { cluster, term } => {
+                info!(cluster, %term, "no transaction is left before the switchover");
+            }
+            Event::NotQuiet { cluster, sessions, cut: true } => {
+                info!(cluster, sessions, "transactions outlasted the drain before the switchover: cut");
+            }
+            Event::NotQuiet { cluster, sessions, cut: false } => {
+                info!(cluster, sessions, "transactions outlasted the drain before the switchover: all go on");
+            }
+            Event::NotPublished { cluster, why } => {
+                warn!(
+                    cluster,
+                    "a planned switchover does not wait for transactions through this router: {why}"
+                );
+            }
+            Event::Reloaded => info!("the configuration was read again"),
+            Event::NotReloaded { why } => warn!("the configuration stays as it was: {why}"),
+            Event::Drained { cluster, member, out: true } => {
+                warn!(cluster, %member, "by order: gets no new sessions");
+            }
+            Event::Drained { cluster, member, out: false } => {
+                info!(cluster, %member, "by order: gets sessions again")
+            }
             Event::Opened { client, service, member } => debug!(%client, service, %member, "session opened"),
             Event::Closed { client, member, lived } => {
                 debug!(%client, %member, seconds = lived.as_secs_f64(), "session closed");
@@ -105,13 +177,13 @@ impl Event<'_> {
     }
 }
 
-fn primary_changed(truth: &Truth, cut: usize) {
+fn primary_changed(cluster: &str, truth: &Truth, cut: usize) {
     let term = truth.term.map_or(0, |term| term.0);
     match &truth.primary {
         Ok(Target { name, host, port, .. }) => {
-            info!(term, primary = %name, "sessions go to {host}:{port}; {cut} of older terms cut");
+            info!(cluster, term, primary = %name, "sessions go to {host}:{port}; {cut} of older terms cut");
         }
-        Err(why @ NoPrimary::NeverSeen { .. }) => info!("closed: {why}"),
-        Err(why) => info!(term, "new connections wait: {why}; {cut} sessions cut"),
+        Err(why @ NoPrimary::NeverSeen { .. }) => info!(cluster, "closed: {why}"),
+        Err(why) => info!(cluster, term, "new connections wait: {why}; {cut} sessions cut"),
     }
 }

@@ -10,11 +10,14 @@
 //!
 //! Until the first answer nothing has reached the client, so all of this can be done again unseen.
 
-use crate::config::Service;
 use crate::events::Event;
+use crate::leash::Rein;
+use crate::metrics::Held;
+use crate::proxy;
 use crate::relay;
 use crate::sessions::{Opened, Place, Session};
-use crate::shared::Shared;
+use crate::shared::{Cluster, Service, Shared};
+use crate::stream::ClientStream;
 use crate::tcp;
 use crate::wire;
 use std::future::pending;
@@ -22,7 +25,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use types::NodeName;
 
@@ -54,18 +56,13 @@ pub(crate) enum Ask<'a> {
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// It waited in vain.
-    HeldInVain {
-        why: String,
-    },
+    HeldInVain { why: String },
     /// Too many wait already.
-    TooManyWaiting {
-        limit: usize,
-    },
+    TooManyWaiting { limit: usize },
     /// The service has all the sessions it may have.
-    Full {
-        limit: usize,
-    },
-    Stopping,
+    Full { limit: usize },
+    /// The router, or this cluster in it, serves no more.
+    Over,
     /// The client went away by itself.
     ClientGone,
 }
@@ -82,38 +79,33 @@ pub(crate) enum Fault {
 /// A client on its way to a member.
 pub(crate) struct Wish<'a> {
     pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) service: usize,
-    pub(crate) client: &'a TcpStream,
+    pub(crate) service: &'a Arc<Service>,
+    pub(crate) cluster: &'a Arc<Cluster>,
+    pub(crate) client: &'a ClientStream,
     pub(crate) peer: SocketAddr,
+    /// The address that the client called.
+    pub(crate) local: SocketAddr,
 }
 
 /// The place among those who wait; given up when dropped.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    service: usize,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(counts) = self.shared.counts.get(self.service) {
-            counts.waiting.sub(1);
-        }
-    }
+struct Waiting {
+    _of_all: Held,
+    _of_service: Held,
 }
 
 impl Wish<'_> {
     /// Brings the client to a member, with the member's first answer.
     pub(crate) async fn reach(&self, ask: Ask<'_>) -> Result<(Backend, Vec<u8>), Refusal> {
-        let deadline = Instant::now() + self.shared.config.hold.timeout;
-        let mut routes = self.shared.sessions.routes();
+        let config = self.shared.config();
+        let deadline = Instant::now() + config.hold.timeout;
+        let mut routes = self.cluster.sessions.routes();
         let mut failed = Vec::new();
         let mut waiting = None;
         let mut last = None;
         loop {
             routes.borrow_and_update();
-            let why = match self.shared.sessions.open(self.service, self.peer, &failed) {
-                Opened::Stopping => return Err(Refusal::Stopping),
+            let why = match self.cluster.sessions.open(self.service, self.peer, &failed) {
+                Opened::Over => return Err(Refusal::Over),
                 Opened::Full { limit } => return Err(Refusal::Full { limit }),
                 Opened::Hold(why) => why.to_string(),
                 Opened::Session(session, place) => match self.attempt(session, &place, ask).await {
@@ -138,7 +130,7 @@ impl Wish<'_> {
                 (why, deadline)
             } else {
                 failed.clear();
-                let pause = Instant::now() + self.shared.config.backend.retry_pause;
+                let pause = Instant::now() + config.backend.retry_pause;
                 (last.clone().unwrap_or(why), pause.min(deadline))
             };
             if waiting.is_none() {
@@ -156,30 +148,23 @@ impl Wish<'_> {
     }
 
     fn failed(&self, member: &NodeName, why: &str) {
-        if let Some(counts) = self.shared.counts.get(self.service) {
-            counts.connect_failed.add(1);
-        }
-        Event::Unreachable { service: self.name(), member, why: why.to_owned() }.log();
+        self.service.counts.connect_failed.add(1);
+        Event::Unreachable { service: &self.service.name, member, why: why.to_owned() }.log();
     }
 
     fn has_other(&self, failed: &[NodeName]) -> bool {
-        self.shared.sessions.has_other(self.service, failed)
+        self.cluster.sessions.has_other(self.service, failed)
     }
 
-    fn start_waiting(&self, why: &str) -> Result<Waiting<'_>, Refusal> {
-        let Ok(permit) = self.shared.waiting.clone().try_acquire_owned() else {
-            return Err(Refusal::TooManyWaiting { limit: self.shared.config.hold.limit });
+    fn start_waiting(&self, why: &str) -> Result<Waiting, Refusal> {
+        let limit = self.shared.config().hold.limit;
+        let places = (self.shared.waiting.take(limit), self.service.counts.waiting.take(limit));
+        let (Some(of_all), Some(of_service)) = places else {
+            return Err(Refusal::TooManyWaiting { limit });
         };
-        if let Some(counts) = self.shared.counts.get(self.service) {
-            counts.held.add(1);
-            counts.waiting.add(1);
-        }
-        Event::Held { client: self.peer, service: self.name(), why: why.to_owned() }.log();
-        Ok(Waiting { shared: self.shared, service: self.service, _permit: permit })
-    }
-
-    fn name(&self) -> &str {
-        self.shared.config.services.get(self.service).map_or("", |Service { name, .. }| name)
+        self.service.counts.held.add(1);
+        Event::Held { client: self.peer, service: &self.service.name, why: why.to_owned() }.log();
+        Ok(Waiting { _of_all: of_all, _of_service: of_service })
     }
 
     async fn attempt(
@@ -188,15 +173,20 @@ impl Wish<'_> {
         place: &Place,
         ask: Ask<'_>,
     ) -> Result<(Backend, Vec<u8>), Fault> {
-        let cut = session.cut.clone();
+        let leash = session.leash.clone();
         let connected = tokio::select! {
             biased;
-            () = cut.ordered() => return Err(Fault::Cut),
+            // Held before it has begun is as good as cut: another attempt waits for the next primary.
+            () = leash.pulled(Rein::Free) => return Err(Fault::Cut),
             () = gone(self.client) => return Err(Fault::ClientGone),
             connected = connect(place, self.shared) => connected.map_err(Fault::Member)?,
         };
         session.connected(connected.local_addr().ok());
         let mut backend = Backend { stream: connected, session, member: place.member.clone() };
+        if self.service.settings().send_proxy {
+            let header = proxy::header(self.peer, self.local);
+            backend.stream.write_all(&header).await.map_err(|error| Fault::Member(error.to_string()))?;
+        }
         let answer = self.ask(&mut backend, ask).await?;
         Ok((backend, answer))
     }
@@ -204,10 +194,10 @@ impl Wish<'_> {
     /// Sends the first packet and waits for the answer; on a fault the connection is of no more use.
     pub(crate) async fn ask(&self, backend: &mut Backend, ask: Ask<'_>) -> Result<Vec<u8>, Fault> {
         let Backend { stream, session, member } = backend;
-        let limit = self.shared.config.backend.answer_timeout;
+        let limit = self.shared.config().backend.answer_timeout;
         let answer = tokio::select! {
             biased;
-            () = session.cut.ordered() => Err(Fault::Cut),
+            () = session.leash.pulled(Rein::Free) => Err(Fault::Cut),
             () = gone(self.client) => Err(Fault::ClientGone),
             answer = timeout(limit, exchange(stream, ask)) => match answer {
                 Ok(answer) => answer.map_err(|why| Fault::Member(format!("{member}: {why}"))),
@@ -224,7 +214,8 @@ impl Wish<'_> {
 
 async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
     let Place { member, host, port } = place;
-    let limit = shared.config.backend.connect_timeout;
+    let config = shared.config();
+    let limit = config.backend.connect_timeout;
     let stream = match timeout(limit, TcpStream::connect((host.as_str(), *port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("{member} at {host}:{port}: {error}")),
@@ -232,7 +223,7 @@ async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
             return Err(format!("{member} at {host}:{port} did not answer within {} ms", limit.as_millis()));
         }
     };
-    tcp::tune(&stream, &shared.config.tcp).map_err(|error| format!("{member} at {host}:{port}: {error}"))?;
+    tcp::tune(&stream, &config.tcp).map_err(|error| format!("{member} at {host}:{port}: {error}"))?;
     Ok(stream)
 }
 
@@ -259,8 +250,9 @@ async fn exchange(stream: &mut TcpStream, ask: Ask<'_>) -> Result<Vec<u8>, Strin
 }
 
 /// Ends when the client has gone away. A client that sent more than its first packet cannot be watched like that.
-async fn gone(client: &TcpStream) {
-    match client.peek(&mut [0; 1]).await {
+async fn gone(client: &ClientStream) {
+    let Some(tcp) = client.tcp() else { return };
+    match tcp.peek(&mut [0; 1]).await {
         Ok(0) | Err(_) => {}
         Ok(_) => pending().await,
     }

@@ -3,12 +3,12 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::events::Event;
-use crate::shared::Shared;
+use crate::shared::{Service, Shared};
+use crate::stream::ClientStream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,13 +36,11 @@ pub(crate) fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Error
 /// Accepts clients of the service until `stop`.
 pub(crate) async fn accept(
     shared: Arc<Shared>,
-    service: usize,
+    service: Arc<Service>,
     listener: TcpListener,
-    handshakes: Arc<Semaphore>,
     clients: TaskTracker,
     stop: CancellationToken,
 ) {
-    let name = shared.config.services.get(service).map_or("", |service| &service.name);
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -53,27 +51,50 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                if let Some(counts) = shared.counts.get(service) {
-                    counts.accepted.add(1);
-                }
-                let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
-                    if let Some(counts) = shared.counts.get(service) {
-                        counts.refused.add(1);
-                    }
-                    let why = "too many connections have not sent a startup packet yet".to_owned();
-                    Event::Refused { client: peer, service: name, why }.log();
-                    continue;
-                };
-                let client = Client { shared: shared.clone(), service, stream, peer };
-                clients.spawn(client.serve(handshake));
+                admit(&shared, &service, stream, peer, &clients);
             }
             Err(error) => {
                 if !failing {
-                    Event::AcceptFailed { service: name, why: error.to_string() }.log();
+                    Event::AcceptFailed { service: &service.name, why: error.to_string() }.log();
                 }
                 failing = true;
                 sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Serves the client, if there is a place for it.
+fn admit(
+    shared: &Arc<Shared>,
+    service: &Arc<Service>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    clients: &TaskTracker,
+) {
+    service.counts.accepted.add(1);
+    let config = shared.config();
+    let refuse = |why: String| {
+        service.counts.refused.add(1);
+        Event::Refused { client: peer, service: &service.name, why }.log();
+    };
+    let Some(connection) = shared.connections.take(config.max_connections) else {
+        return refuse(format!("the router has {} clients, as many as it may", config.max_connections));
+    };
+    let Some(handshake) = service.handshakes.take(config.handshake.limit) else {
+        return refuse("too many connections have not sent a startup packet yet".to_owned());
+    };
+    let Ok(local) = stream.local_addr() else { return refuse("it is gone already".to_owned()) };
+    let client = Client {
+        shared: shared.clone(),
+        service: service.clone(),
+        cluster: None,
+        stream: ClientStream::Plain(stream),
+        peer,
+        local,
+    };
+    clients.spawn(async move {
+        client.serve(handshake).await;
+        drop(connection);
+    });
 }

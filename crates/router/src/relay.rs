@@ -4,9 +4,11 @@
 //! other side does not take is kept (at most one buffer for each direction), and nothing more is read until it is gone:
 //! that is the back-pressure. One side's end is passed on as an end, and the other direction goes on.
 
+use crate::conversation::Conversation;
+use crate::leash::{Leash, Rein};
 use crate::metrics::Traffic;
-use crate::sessions::{Cut, Session};
-use crate::wire::ServerMessages;
+use crate::sessions::Session;
+use crate::stream::ClientStream;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -27,6 +29,9 @@ thread_local! {
     static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
+/// How long a session that has asked for nothing yet counts as one that is about to.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// How a relay ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -42,6 +47,8 @@ struct Pump {
     /// Read and not yet written, from `written` on.
     kept: Vec<u8>,
     written: usize,
+    /// Written, and perhaps still in a buffer of TLS.
+    unflushed: bool,
     ended: bool,
 }
 
@@ -72,6 +79,13 @@ impl Pump {
                 self.kept = Vec::new();
                 self.written = 0;
             }
+            // TLS keeps what the socket did not take: a full one holds up the reading.
+            if self.unflushed {
+                if ready!(Pin::new(&mut to).poll_flush(cx)).is_err() {
+                    return Poll::Ready(Stopped::WriteFailed);
+                }
+                self.unflushed = false;
+            }
             if self.ended {
                 return match ready!(Pin::new(&mut to).poll_shutdown(cx)) {
                     Ok(()) => Poll::Ready(Stopped::Finished),
@@ -91,6 +105,7 @@ impl Pump {
                     Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::WriteFailed)),
                     Poll::Pending => 0,
                 };
+                self.unflushed = true;
                 self.kept.extend_from_slice(bytes.get(count..).unwrap_or_default());
                 Poll::Ready(Ok(if bytes.is_empty() { Step::Ended } else { Step::Moved }))
             });
@@ -110,48 +125,66 @@ enum Step {
     WriteFailed,
 }
 
-/// Relays until both sides have ended, one has failed, or the session is cut. `messages` follows what the server sends
-/// where that can be read.
+/// Relays until both sides have ended, one has failed, or the session is cut. `talk` follows what both say where that
+/// can be read: such a session is held at its next idle moment when its leash says so.
 pub(crate) async fn relay(
-    client: &mut TcpStream,
+    client: &mut ClientStream,
     server: &mut TcpStream,
     session: &Session,
-    mut messages: Option<&mut ServerMessages>,
+    mut talk: Option<&mut Conversation>,
     traffic: &Traffic,
 ) -> End {
-    let cut = &session.cut;
-    let (mut client_reads, mut client_writes) = client.split();
-    let (mut server_reads, mut server_writes) = server.split();
+    let leash = &session.leash;
     let (mut up, mut down) = (Pump::default(), Pump::default());
     let (mut up_runs, mut until) = (true, None::<Instant>);
-    let mut cut_ordered = std::pin::pin!(cut.ordered());
+    let settled = Instant::now() + FRESH;
     loop {
+        // Before a switchover, one that has only just logged in is let have what it came for.
+        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked()) && Instant::now() < settled;
+        let rein = leash.rein();
+        if rein == Rein::Cut {
+            let whole = down.kept.is_empty() && talk.is_some_and(|talk| talk.at_boundary());
+            return End::Cut { boundary: whole };
+        }
         let both = poll_fn(|cx| {
-            if let Poll::Ready(stopped) = down.poll(cx, &mut server_reads, &mut client_writes, |bytes| {
+            if let Poll::Ready(stopped) = down.poll(cx, &mut *server, &mut *client, |bytes| {
                 traffic.to_client(bytes.len());
-                if let Some(messages) = messages.as_deref_mut() {
-                    messages.feed(bytes);
-                    if let Some(key) = messages.take_key() {
+                if let Some(talk) = talk.as_deref_mut() {
+                    talk.from_server(bytes);
+                    if let Some(key) = talk.take_key() {
                         session.has_key(key);
                     }
                 }
             }) {
                 return Poll::Ready((Direction::Down, stopped));
             }
-            if up_runs {
-                let see = |bytes: &[u8]| traffic.to_server(bytes.len());
-                return up
-                    .poll(cx, &mut client_reads, &mut server_writes, see)
-                    .map(|stopped| (Direction::Up, stopped));
+            if !up_runs {
+                return Poll::Pending;
             }
-            Poll::Pending
+            if rein == Rein::Held {
+                // What cannot be read has no moment to wait for.
+                let rests = |talk: &Conversation| talk.is_idle() && (talk.has_asked() || !fresh);
+                let idle = talk.as_deref().is_none_or(rests) && up.kept.is_empty();
+                if idle {
+                    leash.rest();
+                    if talk.is_some() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+            let see = |bytes: &[u8]| {
+                traffic.to_server(bytes.len());
+                if let Some(talk) = talk.as_deref_mut() {
+                    talk.from_client(bytes);
+                }
+            };
+            // Once there is something to forward it is not idle before the server has answered, so one look is enough.
+            up.poll(cx, &mut *client, &mut *server, see).map(|stopped| (Direction::Up, stopped))
         });
         let (direction, stopped) = tokio::select! {
             biased;
-            () = &mut cut_ordered => {
-                let whole = down.kept.is_empty() && messages.is_some_and(|messages| messages.at_boundary());
-                return End::Cut { boundary: whole };
-            }
+            () = leash.pulled(rein) => continue,
+            () = sleep_until(settled), if fresh && rein == Rein::Held => continue,
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
             stopped = both => stopped,
         };
@@ -164,7 +197,7 @@ pub(crate) async fn relay(
                 until = Some(Instant::now() + SERVER_ENDED);
             }
             (Direction::Down, Stopped::Finished) if up_runs => {
-                return wait_for_client(up, client_reads, server_writes, cut).await;
+                return wait_for_client(up, client, server, leash).await;
             }
             _ => return End::Over,
         }
@@ -181,12 +214,12 @@ async fn wait_for_client(
     mut up: Pump,
     mut client: impl AsyncRead + Unpin,
     mut server: impl AsyncWrite + Unpin,
-    cut: &Cut,
+    leash: &Leash,
 ) -> End {
     let rest = poll_fn(|cx| up.poll(cx, &mut client, &mut server, |_| {}));
     tokio::select! {
         biased;
-        () = cut.ordered() => {}
+        () = leash.cut_ordered() => {}
         _ = tokio::time::timeout(SERVER_ENDED, rest) => {}
     }
     End::Over

@@ -1,6 +1,6 @@
 //! What of etcd's content matters to a router, read from the snapshot in one place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{Lsn, NodeName, PostgresState, Role, TagValue, Term};
 
 /// One consistent state of the cluster's keys.
@@ -10,6 +10,10 @@ pub(crate) struct Seen {
     pub leader: Option<(NodeName, Term)>,
     /// Who says to accept writes, and in which term.
     pub writable: Option<(NodeName, Term)>,
+    /// A switchover was announced: the term that ends with it, and the revision of the announcement.
+    pub handover: Option<(Term, i64)>,
+    /// The synchronous standbys.
+    pub sync: BTreeSet<NodeName>,
     /// The newest position that the leader published.
     pub position: Option<Lsn>,
     pub members: BTreeMap<NodeName, Member>,
@@ -19,6 +23,8 @@ pub(crate) struct Seen {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Member {
     pub conn_url: String,
+    /// Where its pooler is.
+    pub proxy_url: Option<String>,
     pub api_url: String,
     /// `None` for a text that is no known state.
     pub state: Option<PostgresState>,
@@ -40,6 +46,8 @@ impl From<&etcd::Snapshot> for Seen {
             revision: snapshot.revision,
             leader: snapshot.leader.as_ref().map(|leader| (leader.name.clone(), leader.term)),
             writable: snapshot.writable.as_ref().map(|writable| (writable.name.clone(), writable.term)),
+            handover: snapshot.handover.as_ref().map(|handover| (handover.term, handover.mod_revision)),
+            sync: snapshot.sync.iter().flat_map(|sync| sync.sync_standby.iter().cloned()).collect(),
             position: snapshot.optime(),
             members: snapshot
                 .members
@@ -55,6 +63,7 @@ impl From<&etcd::Member> for Member {
         let tag = |name: &str| member.tags.0.get(name).and_then(TagValue::as_bool).unwrap_or(false);
         Member {
             conn_url: member.conn_url.clone().unwrap_or_default(),
+            proxy_url: member.proxy_url.clone(),
             api_url: member.api_url.clone().unwrap_or_default(),
             state: member.state.known(),
             state_text: member.state.as_str().to_owned(),

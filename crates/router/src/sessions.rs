@@ -1,91 +1,32 @@
-//! All open sessions and the truth they live under, behind one lock: so that no session can slip past a change.
+//! All open sessions of a cluster and the truth they live under, behind one lock: so that no session can slip past a change.
 //!
 //! ```text
-//!   learn(truth)  ──► cut every session that the new truth does not allow, then wake who is held
+//!   learn(truth)  ──► cut every session that the new truth does not allow, hold those that a switchover
+//!                     waits for, then wake who is held
 //!   open(service) ──► choose and enter, by the same truth, before the first connection attempt
 //! ```
 
-use crate::choose::{Choice, Why, candidates, choose};
-use crate::config::{Config, Destination, Role, Service};
+use crate::balance::{Wheel, pick};
+use crate::choose::{Out, Why, choose, homes, place_of};
+use crate::config::{Fallback, Role};
+use crate::cut_reason::CutReason;
 use crate::events::Event;
-use crate::truth::{Target, Truth};
+use crate::lag::{Lag, Positions};
+use crate::leash::Leash;
+use crate::metrics::Held;
+use crate::shared::Service;
+use crate::truth::Truth;
+use crate::verdict::NoPrimary;
 use crate::wire::CancelKey;
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, watch};
 use types::{Moment, NodeName, Term};
 
-/// Why a session was ended by the router.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum CutReason {
-    /// The lead went to somebody else, or nobody is known to have it.
-    TermOver {
-        member: NodeName,
-        term: Term,
-        now: Option<Term>,
-    },
-    /// A session that must not be on a primary found itself on one.
-    Promoted {
-        member: NodeName,
-    },
-    MemberGone {
-        member: NodeName,
-    },
-    Stopping,
-}
-
-impl fmt::Display for CutReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CutReason::TermOver { member, term, now: Some(now) } => {
-                write!(f, "{member} no longer leads: its term {term} was followed by term {now}")
-            }
-            CutReason::TermOver { member, term, now: None } => {
-                write!(f, "{member} no longer leads: term {term} is over")
-            }
-            CutReason::Promoted { member } => {
-                write!(f, "{member} was promoted, and this service never uses the primary")
-            }
-            CutReason::MemberGone { member } => write!(f, "{member} is gone from the cluster"),
-            CutReason::Stopping => write!(f, "the router is stopping"),
-        }
-    }
-}
-
-/// The end of a session by order of the router: can be awaited, and then says why.
-#[derive(Clone, Default)]
-pub(crate) struct Cut {
-    token: CancellationToken,
-    why: Arc<OnceLock<CutReason>>,
-}
-
-impl Cut {
-    fn order(&self, why: CutReason) {
-        // The first reason stays.
-        let _ = self.why.set(why);
-        self.token.cancel();
-    }
-
-    /// Ends when the session has to.
-    pub(crate) async fn ordered(&self) {
-        self.token.cancelled().await;
-    }
-
-    pub(crate) fn is_ordered(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    pub(crate) fn why(&self) -> Option<&CutReason> {
-        self.why.get()
-    }
-}
-
 struct Entry {
-    service: usize,
+    service: Arc<Service>,
     member: NodeName,
     /// The term of the primary it is on; `None` on a replica.
     term: Option<Term>,
@@ -94,7 +35,9 @@ struct Entry {
     local: Option<SocketAddr>,
     since: Moment,
     key: Option<CancelKey>,
-    cut: Cut,
+    leash: Leash,
+    /// Its place among the sessions of the service.
+    _place: Held,
 }
 
 struct Inner {
@@ -102,17 +45,23 @@ struct Inner {
     open: HashMap<u64, Entry>,
     keys: HashMap<CancelKey, NodeName>,
     by_member: HashMap<NodeName, usize>,
-    by_service: Vec<usize>,
+    wheels: BTreeMap<String, Wheel>,
+    positions: Positions,
+    /// Who is too far behind for which service.
+    lagging: BTreeMap<String, BTreeSet<NodeName>>,
+    /// Whom a person took out.
+    drained: BTreeSet<NodeName>,
     next: u64,
-    stopping: bool,
+    /// Why there are no more sessions.
+    over: Option<CutReason>,
 }
 
 /// The registry of sessions.
 pub(crate) struct Sessions {
-    services: Vec<Service>,
-    gone_grace: Duration,
     inner: Mutex<Inner>,
     routes: watch::Sender<u64>,
+    /// Told whenever a held session comes to rest or ends.
+    pub(crate) calm: Arc<Notify>,
 }
 
 /// What became of a wish for a session.
@@ -123,7 +72,7 @@ pub(crate) enum Opened {
     Full {
         limit: usize,
     },
-    Stopping,
+    Over,
 }
 
 /// Where to connect to.
@@ -138,12 +87,12 @@ pub(crate) struct Place {
 pub(crate) struct Session {
     sessions: Arc<Sessions>,
     id: u64,
-    pub(crate) cut: Cut,
+    pub(crate) leash: Leash,
 }
 
 /// One session as `baton route` shows it.
 pub(crate) struct Line {
-    pub(crate) service: usize,
+    pub(crate) service: String,
     pub(crate) member: NodeName,
     pub(crate) term: Option<Term>,
     pub(crate) client: SocketAddr,
@@ -152,26 +101,31 @@ pub(crate) struct Line {
 }
 
 impl Sessions {
-    pub(crate) fn new(config: &Config) -> Arc<Sessions> {
-        let services = config.services.clone();
+    pub(crate) fn new() -> Arc<Sessions> {
         Arc::new(Sessions {
-            gone_grace: config.truth.gone_grace,
             inner: Mutex::new(Inner {
                 truth: Arc::new(Truth::closed("etcd has not answered yet")),
                 open: HashMap::new(),
                 keys: HashMap::new(),
                 by_member: HashMap::new(),
-                by_service: vec![0; services.len()],
+                wheels: BTreeMap::new(),
+                positions: Positions::default(),
+                lagging: BTreeMap::new(),
+                drained: BTreeSet::new(),
                 next: 0,
-                stopping: false,
+                over: None,
             }),
-            services,
             routes: watch::Sender::new(0),
+            calm: Arc::new(Notify::new()),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reroute(&self) {
+        self.routes.send_modify(|version| *version += 1);
     }
 
     /// The truth of this instant.
@@ -185,131 +139,219 @@ impl Sessions {
     }
 
     /// From here on `truth` holds: what it does not allow is cut before this returns. Gives the number of cuts.
-    pub(crate) fn learn(&self, truth: Truth, now: Moment) -> usize {
+    pub(crate) fn learn(&self, truth: Truth, gone_grace: Duration, now: Moment) -> usize {
         let mut cut = 0;
         let rerouted;
         {
             let mut inner = self.lock();
             rerouted = !inner.truth.same_routes(&truth);
+            if inner.truth.in_force != truth.in_force {
+                inner.positions = Positions::default();
+            }
+            let held = matches!(&truth.primary, Err(NoPrimary::HandingOver { .. }));
             for entry in inner.open.values_mut() {
-                if let Some(why) = self.objection(entry, &truth, now)
-                    && !entry.cut.is_ordered()
+                if let Some(why) = objection(entry, &truth, gone_grace, now)
+                    && entry.leash.cut(why)
                 {
-                    entry.cut.order(why);
                     cut += 1;
                 }
                 // A replica that was promoted: its sessions end with this term like any other on the primary.
                 if entry.term.is_none() && truth.leader.as_ref() == Some(&entry.member) {
                     entry.term = truth.in_force;
                 }
+                if entry.term.is_some() {
+                    entry.leash.hold(held);
+                }
             }
             inner.truth = Arc::new(truth);
         }
         if rerouted {
-            self.routes.send_modify(|version| *version += 1);
+            self.reroute();
         }
         cut
     }
 
-    fn objection(&self, entry: &Entry, truth: &Truth, now: Moment) -> Option<CutReason> {
-        let member = entry.member.clone();
-        if let Some(term) = entry.term {
-            let over = truth.in_force != Some(term);
-            return over.then_some(CutReason::TermOver { member, term, now: truth.in_force });
+    /// Sessions that are held and not yet at rest.
+    pub(crate) fn restless(&self) -> usize {
+        self.lock().open.values().filter(|entry| entry.leash.is_restless()).count()
+    }
+
+    /// Cuts the sessions that did not come to rest. Gives their number.
+    pub(crate) fn cut_restless(&self) -> usize {
+        let inner = self.lock();
+        let restless = inner.open.values().filter(|entry| entry.leash.is_restless());
+        restless
+            .filter(|entry| entry.leash.cut(CutReason::HandedOver { member: entry.member.clone() }))
+            .count()
+    }
+
+    /// Takes up where the members are, and looks who is too far behind for which service.
+    pub(crate) fn measure(
+        &self,
+        services: &[Arc<Service>],
+        leader: Option<(Moment, types::Lsn)>,
+        replicas: &[(NodeName, types::Lsn)],
+        now: Moment,
+    ) {
+        let mut changed = false;
+        {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            let members = &inner.truth.members;
+            inner.positions.retain(|name| members.contains_key(name));
+            if let Some((at, lsn)) = leader {
+                inner.positions.leader(at, lsn);
+            }
+            for (name, lsn) in replicas {
+                inner.positions.replica(name, *lsn);
+            }
+            inner.lagging.retain(|name, _| services.iter().any(|service| service.name == *name));
+            for service in services {
+                let limit = service.settings().max_lag;
+                let was = inner.lagging.remove(&service.name).unwrap_or_default();
+                let targets = inner.truth.replicas.iter().chain(&inner.truth.offline);
+                let far = targets.filter(|target| {
+                    let mut lag = inner.positions.lag(&target.name, now);
+                    lag.bytes = lag.bytes.or(target.lag);
+                    lag.too_far(limit, was.contains(&target.name))
+                });
+                let is: BTreeSet<NodeName> = far.map(|target| target.name.clone()).collect();
+                for member in is.symmetric_difference(&was) {
+                    let lag = inner.positions.lag(member, now);
+                    Event::Lagging { service: &service.name, member, out: is.contains(member), lag }.log();
+                    changed = true;
+                }
+                if !is.is_empty() {
+                    inner.lagging.insert(service.name.clone(), is);
+                }
+            }
         }
-        let promoted = truth.in_force.is_some() && truth.leader.as_ref() == Some(&member);
-        if promoted && self.services.get(entry.service).is_some_and(|service| service.role == Role::Offline) {
-            return Some(CutReason::Promoted { member });
+        if changed {
+            self.reroute();
         }
-        (!truth.remembers(&member, self.gone_grace, now)).then_some(CutReason::MemberGone { member })
+    }
+
+    /// Who is too far behind for a service.
+    pub(crate) fn lagging(&self, service: &str) -> BTreeSet<NodeName> {
+        self.lock().lagging.get(service).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn lag(&self, member: &NodeName, now: Moment) -> Lag {
+        self.lock().positions.lag(member, now)
+    }
+
+    /// Takes a member out, or back in; whether that changed something.
+    pub(crate) fn drain(&self, member: &NodeName, out: bool) -> bool {
+        let changed = {
+            let drained = &mut self.lock().drained;
+            if out { drained.insert(member.clone()) } else { drained.remove(member) }
+        };
+        if changed {
+            self.reroute();
+        }
+        changed
+    }
+
+    pub(crate) fn drained(&self) -> BTreeSet<NodeName> {
+        self.lock().drained.clone()
     }
 
     /// Chooses a member for a session of the service and enters it, in one step.
     pub(crate) fn open(
         self: &Arc<Sessions>,
-        service: usize,
+        service: &Arc<Service>,
         client: SocketAddr,
         failed: &[NodeName],
     ) -> Opened {
+        let settings = service.settings();
         let mut inner = self.lock();
         let inner = &mut *inner;
-        if inner.stopping {
-            return Opened::Stopping;
+        if inner.over.is_some() {
+            return Opened::Over;
         }
-        let (Some(wanted), Some(count)) = (self.services.get(service), inner.by_service.get_mut(service))
-        else {
-            return Opened::Stopping;
+        let Some(place) = service.open.take(settings.max_sessions) else {
+            return Opened::Full { limit: settings.max_sessions };
         };
-        if *count >= wanted.max_sessions {
-            return Opened::Full { limit: wanted.max_sessions };
-        }
+        let nobody = BTreeSet::new();
+        let lagging = inner.lagging.get(&service.name).unwrap_or(&nobody);
+        let out = Out { failed, drained: &inner.drained, lagging };
+        let candidates = match choose(&settings, &inner.truth, &out) {
+            Ok(candidates) => candidates,
+            Err(why) => return Opened::Hold(why),
+        };
+        let (now, turn) = (clock::now(), usize::try_from(inner.next).unwrap_or(0));
         let by_member = |name: &NodeName| inner.by_member.get(name).copied().unwrap_or(0);
-        let turn = usize::try_from(inner.next).unwrap_or(0);
-        let (target, term) = match choose(wanted, &inner.truth, by_member, failed, turn) {
-            Choice::Primary { target, term } => (target, Some(term)),
-            Choice::Replica { target } => (target, None),
-            Choice::Hold(why) => return Opened::Hold(why),
-        };
-        *count += 1;
-        *inner.by_member.entry(target.name.clone()).or_insert(0) += 1;
+        let wheel = inner.wheels.entry(service.name.clone()).or_default();
+        let chosen = pick(&settings, &candidates, by_member, wheel, turn, now);
+        let found = chosen.and_then(|chosen| Some((chosen, place_of(&settings, chosen.target)?)));
+        let Some((chosen, (host, port))) = found else { return Opened::Hold(Why::NoReplica(None)) };
+        let member = chosen.target.name.clone();
+        *inner.by_member.entry(member.clone()).or_insert(0) += 1;
         let id = inner.next;
         inner.next += 1;
-        let cut = Cut::default();
-        let member = target.name.clone();
+        let leash = Leash::new(self.calm.clone());
         let entry = Entry {
-            service,
-            member,
-            term,
+            service: service.clone(),
+            member: member.clone(),
+            term: chosen.term,
             client,
             local: None,
-            since: clock::now(),
+            since: now,
             key: None,
-            cut: cut.clone(),
+            leash: leash.clone(),
+            _place: place,
         };
-        let place = place_of(wanted, target);
         inner.open.insert(id, entry);
-        Opened::Session(Session { sessions: self.clone(), id, cut }, place)
+        Opened::Session(Session { sessions: self.clone(), id, leash }, Place { member, host, port })
     }
 
     /// Whether a member is left that is not among `failed`.
-    pub(crate) fn has_other(&self, service: usize, failed: &[NodeName]) -> bool {
+    pub(crate) fn has_other(&self, service: &Service, failed: &[NodeName]) -> bool {
         let inner = self.lock();
-        let Some(service) = self.services.get(service) else { return false };
-        candidates(service, &inner.truth).iter().any(|target| !failed.contains(&target.name))
+        homes(&service.settings(), &inner.truth).iter().any(|target| !failed.contains(&target.name))
     }
 
     /// Where to send a request to cancel `key`: to the member that has it, else to each that might.
-    pub(crate) fn cancel_places(&self, service: usize, key: &CancelKey) -> Vec<Place> {
+    pub(crate) fn cancel_places(&self, service: &Service, key: &CancelKey) -> Vec<Place> {
         let inner = self.lock();
-        let Some(service) = self.services.get(service) else { return Vec::new() };
-        let mut targets = candidates(service, &inner.truth);
+        let settings = service.settings();
+        let mut targets = homes(&settings, &inner.truth);
         if let Some(member) = inner.keys.get(key) {
             targets.retain(|target| target.name == *member);
         }
-        targets.into_iter().map(|target| place_of(service, target)).collect()
+        let place = |target: &crate::truth::Target| {
+            let (host, port) = place_of(&settings, target)?;
+            Some(Place { member: target.name.clone(), host, port })
+        };
+        targets.into_iter().filter_map(place).collect()
     }
 
     /// No more sessions; those that are there end.
-    pub(crate) fn stop(&self) -> usize {
+    pub(crate) fn stop(&self, why: &CutReason) -> usize {
         let mut inner = self.lock();
-        inner.stopping = true;
+        inner.over = Some(why.clone());
         for entry in inner.open.values() {
-            entry.cut.order(CutReason::Stopping);
+            entry.leash.cut(why.clone());
         }
         let count = inner.open.len();
         drop(inner);
-        self.routes.send_modify(|version| *version += 1);
+        self.reroute();
         count
-    }
-
-    /// How many sessions each service has, in the order of the configuration.
-    pub(crate) fn by_service(&self) -> Vec<usize> {
-        self.lock().by_service.clone()
     }
 
     /// How many sessions each member has.
     pub(crate) fn by_member(&self) -> HashMap<NodeName, usize> {
         self.lock().by_member.clone()
+    }
+
+    /// How many sessions each service has on each member, and in which term.
+    pub(crate) fn spread(&self) -> BTreeMap<(String, NodeName, Option<Term>), usize> {
+        let mut spread = BTreeMap::new();
+        for entry in self.lock().open.values() {
+            let key = (entry.service.name.clone(), entry.member.clone(), entry.term);
+            *spread.entry(key).or_insert(0) += 1;
+        }
+        spread
     }
 
     /// The oldest `most` sessions.
@@ -320,7 +362,7 @@ impl Sessions {
         let entries = ids.iter().take(most).filter_map(|id| inner.open.get(id));
         entries
             .map(|entry| Line {
-                service: entry.service,
+                service: entry.service.name.clone(),
                 member: entry.member.clone(),
                 term: entry.term,
                 client: entry.client,
@@ -331,12 +373,21 @@ impl Sessions {
     }
 }
 
-fn place_of(service: &Service, target: &Target) -> Place {
-    let port = match service.destination {
-        Destination::Postgres => target.port,
-        Destination::Port(port) => port,
-    };
-    Place { member: target.name.clone(), host: target.host.clone(), port }
+fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) -> Option<CutReason> {
+    let member = entry.member.clone();
+    if let Some(term) = entry.term {
+        let over = truth.in_force != Some(term);
+        return over.then_some(CutReason::TermOver { member, term, now: truth.in_force });
+    }
+    let promoted = truth.in_force.is_some() && truth.leader.as_ref() == Some(&member);
+    if promoted {
+        let settings = entry.service.settings();
+        let welcome = matches!(settings.role, Role::Primary | Role::Any)
+            || settings.fallback == Fallback::Primary
+            || settings.role == Role::Replica;
+        return (!welcome).then_some(CutReason::Promoted { member });
+    }
+    (!truth.remembers(&member, gone_grace, now)).then_some(CutReason::MemberGone { member })
 }
 
 impl Session {
@@ -365,9 +416,6 @@ impl Drop for Session {
         let Some(entry) = inner.open.remove(&self.id) else { return };
         if let Some(key) = &entry.key {
             inner.keys.remove(key);
-        }
-        if let Some(count) = inner.by_service.get_mut(entry.service) {
-            *count = count.saturating_sub(1);
         }
         if let Some(count) = inner.by_member.get_mut(&entry.member) {
             *count = count.saturating_sub(1);

@@ -1,33 +1,167 @@
-//! What all connections of one router share.
+//! What all connections of one router share: the configuration of this moment, the clusters and the services.
+//!
+//! A reload replaces the values behind the locks; a connection keeps the service and the cluster that it began with.
 
-use crate::config::Config;
-use crate::metrics::{Count, ServiceCounts};
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::metrics::{Count, Gauge, ServiceCounts};
 use crate::sessions::Sessions;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::Semaphore;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio_rustls::rustls::ServerConfig;
 
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    /// The name under which this router says that it is there: another one after every start.
+    pub(crate) id: String,
+    config: RwLock<Arc<Config>>,
+    clusters: RwLock<BTreeMap<String, Arc<Cluster>>>,
+    services: RwLock<BTreeMap<String, Arc<Service>>>,
+    /// Connections that wait for a target.
+    pub(crate) waiting: Gauge,
+    /// All clients.
+    pub(crate) connections: Gauge,
+    pub(crate) reloads: Count,
+}
+
+/// One cluster: what is believed of it and the sessions that live under it.
+pub(crate) struct Cluster {
+    pub(crate) name: String,
     pub(crate) sessions: Arc<Sessions>,
-    /// One for each service, in the order of the configuration.
-    pub(crate) counts: Vec<ServiceCounts>,
-    /// Places for connections that wait for a target.
-    pub(crate) waiting: Arc<Semaphore>,
     pub(crate) etcd_lost: AtomicBool,
     /// Changes of the primary or its term.
     pub(crate) changes: Count,
 }
 
-impl Shared {
-    pub(crate) fn new(config: Config) -> Arc<Shared> {
-        Arc::new(Shared {
-            sessions: Sessions::new(&config),
-            counts: config.services.iter().map(|_| ServiceCounts::default()).collect(),
-            waiting: Arc::new(Semaphore::new(config.hold.limit.min(Semaphore::MAX_PERMITS))),
+/// One service: its settings of this moment and what happened on it.
+pub(crate) struct Service {
+    pub(crate) name: String,
+    settings: RwLock<Arc<config::Service>>,
+    /// Where the router ends TLS itself: the certificate as it was read last.
+    tls: RwLock<Option<Arc<ServerConfig>>>,
+    pub(crate) counts: ServiceCounts,
+    pub(crate) open: Gauge,
+    /// Clients that have not said yet what they want.
+    pub(crate) handshakes: Gauge,
+}
+
+impl Service {
+    fn new(settings: config::Service, tls: Option<Arc<ServerConfig>>) -> Arc<Service> {
+        Arc::new(Service {
+            name: settings.name.clone(),
+            settings: RwLock::new(Arc::new(settings)),
+            tls: RwLock::new(tls),
+            counts: ServiceCounts::default(),
+            open: Gauge::default(),
+            handshakes: Gauge::default(),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> Arc<config::Service> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, settings: config::Service, tls: Option<Arc<ServerConfig>>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+fn own_name() -> String {
+    let drawn = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
+    drawn.map_or_else(|_| format!("{}-{}", std::process::id(), clock::now().0), |name| name.trim().to_owned())
+}
+
+/// The certificates of the services that end TLS, read anew.
+fn certificates(config: &Config) -> Result<BTreeMap<String, Arc<ServerConfig>>, Error> {
+    let mut all = BTreeMap::new();
+    for service in &config.services {
+        let Some(identity) = &service.tls else { continue };
+        let read = tls::server(identity, &tls::Guests::Unasked, None);
+        let read = read.map_err(|why| Error::Config(format!("service {:?}: {why}", service.name)))?;
+        let mut read = ServerConfig::clone(&read);
+        // Clients that begin with TLS at once demand it.
+        read.alpn_protocols = vec![b"postgresql".to_vec()];
+        all.insert(service.name.clone(), Arc::new(read));
+    }
+    Ok(all)
+}
+
+impl Cluster {
+    pub(crate) fn new(name: &str) -> Arc<Cluster> {
+        Arc::new(Cluster {
+            name: name.to_owned(),
+            sessions: Sessions::new(),
             etcd_lost: AtomicBool::new(false),
             changes: Count::default(),
-            config,
         })
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Result<Arc<Shared>, Error> {
+        let shared = Arc::new(Shared {
+            id: own_name(),
+            config: RwLock::new(Arc::new(config.clone())),
+            clusters: RwLock::default(),
+            services: RwLock::default(),
+            waiting: Gauge::default(),
+            connections: Gauge::default(),
+            reloads: Count::default(),
+        });
+        shared.replace(config)?;
+        Ok(shared)
+    }
+
+    /// Takes up another configuration. Services and clusters of the same name stay what they are, with their sessions.
+    pub(crate) fn replace(&self, config: Config) -> Result<(), Error> {
+        let mut certificates = certificates(&config)?;
+        {
+            let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
+            clusters.retain(|name, _| config.clusters.iter().any(|cluster| cluster.name == *name));
+            for cluster in &config.clusters {
+                clusters.entry(cluster.name.clone()).or_insert_with(|| Cluster::new(&cluster.name));
+            }
+            let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+            services.retain(|name, _| config.services.iter().any(|service| service.name == *name));
+            for settings in &config.services {
+                let tls = certificates.remove(&settings.name);
+                match services.get(&settings.name) {
+                    Some(service) => service.replace(settings.clone(), tls),
+                    None => drop(services.insert(settings.name.clone(), Service::new(settings.clone(), tls))),
+                }
+            }
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        Ok(())
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// In the order of their names.
+    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// In the order of their names.
+    pub(crate) fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.clusters.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The cluster of that name; without one, the first of the configuration.
+    pub(crate) fn cluster(&self, name: Option<&str>) -> Option<Arc<Cluster>> {
+        let config = self.config();
+        let name = name.or_else(|| config.clusters.first().map(|cluster| cluster.name.as_str()))?;
+        self.clusters.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }

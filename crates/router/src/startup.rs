@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
 const GSSENC: u32 = 80_877_104;
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 const HEAD: usize = 8;
 
 /// The first packet of a client, with its bytes as they came.
@@ -44,6 +44,12 @@ pub(crate) enum Unacceptable {
     /// A protocol version that no supported PostgreSQL speaks.
     #[error("unsupported frontend protocol {}.{}: connect with protocol 3", .0 >> 16, .0 & 0xFFFF)]
     Protocol(u32),
+}
+
+/// Whether a request to encrypt is for TLS, and not for GSS.
+#[must_use]
+pub(crate) fn asks_for_tls(packet: &[u8]) -> bool {
+    packet.get(4..8) == Some(SSL.to_be_bytes().as_slice())
 }
 
 /// Reads exactly one first packet of at most `limit` bytes.

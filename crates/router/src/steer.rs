@@ -4,13 +4,17 @@
 //!   etcd watch ─────► follow ───┐
 //!   etcd lost ──────► remember ─┼──► Sessions::learn (cuts, then wakes) ──► events
 //!   leader's agent ──► Vouch ───┘
+//!
+//!   a switchover is announced ──► sessions are held at rest ──► all rest, or the time is up ──► quiet: told to the agents
 //! ```
 
+use crate::config::{DrainEnd, TruthLimits};
 use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
-use crate::shared::Shared;
+use crate::shared::{Cluster, Shared};
 use crate::truth::{Truth, Vouch, follow, remember};
+use crate::verdict::NoPrimary;
 use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -25,6 +29,9 @@ use types::{Moment, Term};
 /// How often grace periods are looked at, and the agent is asked at most.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Transactions that outlast the drain are dealt with so long before everything goes on.
+const DRAIN_MARGIN: Duration = Duration::from_millis(100);
+
 /// A question to the leader's agent: for which term, and when.
 struct Question {
     term: Term,
@@ -34,6 +41,9 @@ struct Question {
 
 struct Steering {
     shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
+    /// The term in which nothing runs any more, told to the agents.
+    quiet: watch::Sender<Option<Term>>,
     /// The last truth that came from etcd itself.
     known: Truth,
     vouch: Vouch,
@@ -44,11 +54,16 @@ struct Steering {
 /// Runs until `stop`.
 pub(crate) async fn steer(
     shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
     mut views: watch::Receiver<etcd::View>,
+    quiet: watch::Sender<Option<Term>>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let calm = cluster.sessions.calm.clone();
     let mut steering = Steering {
         shared,
+        cluster,
+        quiet,
         known: Truth::closed("etcd has not answered yet"),
         vouch: Vouch::default(),
         question: None,
@@ -56,12 +71,16 @@ pub(crate) async fn steer(
     };
     loop {
         let view = views.borrow_and_update().clone();
-        steering.turn(&view, clock::now());
+        let now = clock::now();
+        steering.turn(&view, now);
+        steering.drain(now);
+        let pause = steering.drain_ends().map_or(TICK, |end| now.until(end).min(TICK));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = views.changed() => changed.map_err(|_| Error::WatchEnded)?,
             answer = Steering::answer(&mut steering.question) => steering.answered(answer),
-            () = sleep(TICK) => {}
+            () = calm.notified() => {}
+            () = sleep(pause) => {}
         }
     }
 }
@@ -69,7 +88,8 @@ pub(crate) async fn steer(
 impl Steering {
     /// One look at etcd, and what follows from it.
     fn turn(&mut self, view: &etcd::View, now: Moment) {
-        let limits = &self.shared.config.truth;
+        let config = self.shared.config();
+        let limits = &TruthLimits { drain: config.drain.timeout, ..config.truth };
         let lost = match &view.contact {
             etcd::Contact::Live { .. } => None,
             etcd::Contact::Never { since, why } | etcd::Contact::Lost { since, why } => Some((*since, why)),
@@ -98,39 +118,86 @@ impl Steering {
     }
 
     fn note_contact(&self, lost: Option<&str>) {
-        let was_lost = self.shared.etcd_lost.swap(lost.is_some(), Ordering::Relaxed);
+        let was_lost = self.cluster.etcd_lost.swap(lost.is_some(), Ordering::Relaxed);
         match lost {
-            Some(why) if !was_lost && self.known.is_known() => Event::EtcdLost { why }.log(),
-            None if was_lost => Event::EtcdBack.log(),
+            Some(why) if !was_lost && self.known.is_known() => {
+                Event::EtcdLost { cluster: &self.cluster.name, why }.log()
+            }
+            None if was_lost => Event::EtcdBack { cluster: &self.cluster.name }.log(),
             Some(_) | None => {}
         }
     }
 
     fn publish(&self, truth: Truth, now: Moment) {
-        let before = self.shared.sessions.truth();
+        let before = self.cluster.sessions.truth();
         if *before == truth {
             return;
         }
-        let cut = self.shared.sessions.learn(truth.clone(), now);
+        let grace = self.shared.config().truth.gone_grace;
+        let cut = self.cluster.sessions.learn(truth.clone(), grace, now);
         let place =
             |truth: &Truth| truth.primary.as_ref().map(|target| (target.host.clone(), target.port)).ok();
         let moved = before.in_force != truth.in_force || place(&before) != place(&truth);
         if moved || cut > 0 {
-            self.shared.changes.add(1);
-            Event::PrimaryChanged { truth: &truth, cut }.log();
+            self.cluster.changes.add(1);
+            Event::PrimaryChanged { cluster: &self.cluster.name, truth: &truth, cut }.log();
         }
         for (member, verdict) in &truth.members {
             let verdict = verdict.to_string();
             if before.members.get(member).map(ToString::to_string).as_ref() != Some(&verdict) {
-                Event::MemberChanged { member, verdict }.log();
+                Event::MemberChanged { cluster: &self.cluster.name, member, verdict }.log();
             }
         }
+    }
+
+    /// Before a switchover: whether sessions still run, and what becomes of those that outlast the drain.
+    fn drain(&self, now: Moment) {
+        let sessions = &self.cluster.sessions;
+        let truth = sessions.truth();
+        let name = self.cluster.name.as_str();
+        let Some(handover) = &truth.handover else {
+            self.quiet.send_if_modified(|quiet| quiet.take().is_some());
+            return;
+        };
+        if *self.quiet.borrow() == Some(handover.term) {
+            return;
+        }
+        let drain = self.shared.config().drain;
+        // Looked at a moment before the time is up, so that cutting comes before going on.
+        let late = now.after(DRAIN_MARGIN) >= handover.since.after(drain.timeout);
+        let restless = sessions.restless();
+        if restless > 0 && !late {
+            return;
+        }
+        if restless > 0 {
+            let cut = drain.end == DrainEnd::Cut;
+            if cut {
+                sessions.cut_restless();
+            }
+            Event::NotQuiet { cluster: name, sessions: restless, cut }.log();
+        } else if matches!(truth.primary, Err(NoPrimary::HandingOver { .. })) {
+            Event::Quiet { cluster: name, term: handover.term }.log();
+        }
+        // With `resume` as well: the agents need not wait for what is not going to happen.
+        self.quiet.send_replace(Some(handover.term));
+    }
+
+    /// When the drain before a switchover ends.
+    fn drain_ends(&self) -> Option<Moment> {
+        let truth = self.cluster.sessions.truth();
+        let handover = truth.handover.as_ref()?;
+        if !matches!(truth.primary, Err(NoPrimary::HandingOver { .. })) {
+            return None;
+        }
+        let end = handover.since.after(self.shared.config().drain.timeout);
+        let quiet = *self.quiet.borrow() == Some(handover.term);
+        Some(if quiet { end } else { end.before(DRAIN_MARGIN) })
     }
 
     fn ask(&mut self, now: Moment) {
         let Some((term, url)) = self.known.in_force.zip(self.known.leader_api.clone()) else { return };
         self.next_question = now.after(TICK);
-        let client = self.shared.config.agents.clone();
+        let client = self.shared.config().agents.clone();
         let answer = Box::pin(async move { vouch::ask(&client, &url, term).await });
         self.question = Some(Question { term, asked: now, answer });
     }

@@ -13,8 +13,8 @@
 
 use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
+use crate::verdict::{NoPrimary, Verdict};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 use types::{Moment, NodeName, PostgresState, Role, Term};
 
@@ -26,8 +26,14 @@ pub(crate) struct Target {
     pub host: String,
     /// PostgreSQL's own port.
     pub port: u16,
+    /// Its pooler, where the member names one.
+    pub pooler: Option<(String, u16)>,
     /// Bytes of WAL that are not replayed yet, when both sides published a position.
     pub lag: Option<u64>,
+    /// A synchronous standby.
+    pub sync: bool,
+    /// Since when it can be used.
+    pub since: Moment,
 }
 
 /// What the router believes.
@@ -42,8 +48,12 @@ pub(crate) struct Truth {
     pub leader_api: Option<String>,
     /// The term whose sessions may live.
     pub in_force: Option<Term>,
+    /// The lead is about to be handed over: sessions of the term in force end their transactions and begin no other.
+    pub handover: Option<Handover>,
     /// Where new sessions of that term go, or why nowhere.
     pub primary: Result<Target, NoPrimary>,
+    /// The members' REST addresses.
+    pub apis: BTreeMap<NodeName, String>,
     /// For reads, by name.
     pub replicas: Vec<Target>,
     /// For the offline service, by name.
@@ -52,128 +62,13 @@ pub(crate) struct Truth {
     pub members: BTreeMap<NodeName, Verdict>,
 }
 
-/// Why new sessions have no primary to go to.
+/// A planned switchover that was announced.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum NoPrimary {
-    /// No consistent state was read since the router started.
-    NeverSeen {
-        why: String,
-    },
-    NoLeader,
-    /// The leader has no member key, so nobody knows its address.
-    LeaderUnknown {
-        leader: NodeName,
-    },
-    LeaderAddress {
-        leader: NodeName,
-        conn_url: String,
-    },
-    /// The leader holds the lock and does not accept writes (not yet, or no longer).
-    NotWritable {
-        leader: NodeName,
-        term: Term,
-    },
-    /// A term smaller than one that was seen before.
-    TermWentBack {
-        term: Term,
-        newest: Term,
-    },
-    /// etcd is out of reach, and the leader's agent does not confirm that it still leads.
-    Unconfirmed {
-        leader: NodeName,
-        why: String,
-    },
-}
-
-impl fmt::Display for NoPrimary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NoPrimary::NeverSeen { why } => write!(f, "the state of the cluster is not known yet: {why}"),
-            NoPrimary::NoLeader => write!(f, "the cluster has no leader at the moment"),
-            NoPrimary::LeaderUnknown { leader } => write!(f, "leader {leader} has not published its address"),
-            NoPrimary::LeaderAddress { leader, conn_url } => {
-                write!(f, "leader {leader} published an address that cannot be used: {conn_url:?}")
-            }
-            NoPrimary::NotWritable { leader, term } => {
-                write!(f, "leader {leader} (term {term}) does not accept writes at the moment")
-            }
-            NoPrimary::TermWentBack { term, newest } => {
-                write!(
-                    f,
-                    "etcd shows term {term} after term {newest}: an older state of etcd is not followed"
-                )
-            }
-            NoPrimary::Unconfirmed { leader, why } => {
-                write!(
-                    f,
-                    "etcd is out of reach and leader {leader} does not confirm that it still leads: {why}"
-                )
-            }
-        }
-    }
-}
-
-/// How a member is used, or why not.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
-    Primary,
-    /// It serves reads; `streaming_lost` since when it does so only on credit.
-    Replica {
-        streaming_lost: Option<Moment>,
-    },
-    /// The same, for the offline service.
-    Offline {
-        streaming_lost: Option<Moment>,
-    },
-    /// Its PostgreSQL is not running.
-    NotRunning {
-        state: String,
-    },
-    /// It runs, but does not follow the primary.
-    NotStreaming,
-    /// Its tag `noloadbalance` keeps sessions away.
-    NoLoadBalance,
-    /// Its `conn_url` is unusable.
-    BadAddress {
-        conn_url: String,
-    },
-    /// It holds the leader key; see why there is no primary.
-    LeaderNotUsed,
-    /// It calls itself a primary (or is neither primary nor replica) and does not hold the leader key.
-    WrongRole {
-        role: String,
-    },
-    /// Its key is gone since then.
-    Gone {
-        since: Moment,
-    },
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::Primary => write!(f, "primary"),
-            Verdict::Replica { streaming_lost: None } => write!(f, "replica"),
-            Verdict::Replica { streaming_lost: Some(_) } => {
-                write!(f, "replica, not streaming since a moment ago")
-            }
-            Verdict::Offline { streaming_lost: None } => write!(f, "replica for the offline service"),
-            Verdict::Offline { streaming_lost: Some(_) } => {
-                write!(f, "replica for the offline service, not streaming since a moment ago")
-            }
-            Verdict::NotRunning { state } => write!(f, "not used: its PostgreSQL is {state:?}"),
-            Verdict::NotStreaming => write!(f, "not used: it does not stream from the primary"),
-            Verdict::NoLoadBalance => write!(f, "not used: tagged noloadbalance"),
-            Verdict::BadAddress { conn_url } => {
-                write!(f, "not used: its conn_url {conn_url:?} names no host and port")
-            }
-            Verdict::LeaderNotUsed => write!(f, "not used: it leads but cannot take new sessions now"),
-            Verdict::WrongRole { role } => {
-                write!(f, "not used: it says {role:?} and does not hold the leader key")
-            }
-            Verdict::Gone { .. } => write!(f, "not used: its key is gone from etcd"),
-        }
-    }
+pub(crate) struct Handover {
+    /// The revision of its key: another one is another announcement.
+    pub revision: i64,
+    pub term: Term,
+    pub since: Moment,
 }
 
 /// The word of the leader's agent while etcd is away.
@@ -197,7 +92,9 @@ impl Truth {
             leader: None,
             leader_api: None,
             in_force: None,
+            handover: None,
             primary: Err(NoPrimary::NeverSeen { why: why.to_owned() }),
+            apis: BTreeMap::new(),
             replicas: Vec::new(),
             offline: Vec::new(),
             members: BTreeMap::new(),
@@ -221,8 +118,9 @@ impl Truth {
 
     /// Whether sessions would go to the same places by `other`: positions do not count.
     pub(crate) fn same_routes(&self, other: &Truth) -> bool {
-        let places = |targets: &[Target]| -> Vec<(NodeName, String, u16)> {
-            targets.iter().map(|t| (t.name.clone(), t.host.clone(), t.port)).collect()
+        let places = |targets: &[Target]| -> Vec<Target> {
+            let place = |target: &Target| Target { lag: None, since: Moment::default(), ..target.clone() };
+            targets.iter().map(place).collect()
         };
         let primary = |truth: &Truth| places(truth.primary.as_ref().ok().map_or(&[], std::slice::from_ref));
         self.in_force == other.in_force
@@ -247,13 +145,21 @@ pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: M
             None => {
                 truth.in_force = Some(*term);
                 truth.primary = primary_of(seen, leader, *term);
+                truth.handover = handover(seen, *term, previous, now);
+                let holding = |handover: &Handover| now.since(handover.since) < limits.drain;
+                if truth.primary.is_ok() && truth.handover.as_ref().is_some_and(holding) {
+                    truth.primary = Err(NoPrimary::HandingOver { leader: leader.clone() });
+                }
             }
         }
         truth.leader_api = seen.members.get(leader).map(|member| member.api_url.clone());
     }
     for (name, member) in &seen.members {
+        truth.apis.insert(name.clone(), member.api_url.clone());
         let verdict = judge(&truth, name, member, previous, limits, now);
-        if let Some(mut target) = target_of(name, &member.conn_url) {
+        if let Some(mut target) = target_of(name, member) {
+            target.sync = seen.sync.contains(name);
+            target.since = usable_since(name, previous, now);
             target.lag = seen.position.zip(member.replayed).map(|(head, at)| head.bytes_since(at));
             match verdict {
                 Verdict::Replica { .. } => truth.replicas.push(target),
@@ -309,6 +215,22 @@ impl Vouch {
     }
 }
 
+/// The announcement for this term; known since it was first seen.
+fn handover(seen: &Seen, term: Term, previous: &Truth, now: Moment) -> Option<Handover> {
+    let (_, revision) = seen.handover.filter(|(of, _)| *of == term)?;
+    let known = previous.handover.as_ref().filter(|known| known.revision == revision);
+    Some(known.cloned().unwrap_or(Handover { revision, term, since: now }))
+}
+
+/// Since when a member can be used: since ever, when it could at the first look.
+fn usable_since(name: &NodeName, previous: &Truth, now: Moment) -> Moment {
+    if !previous.is_known() {
+        return Moment::default();
+    }
+    let mut known = previous.replicas.iter().chain(&previous.offline);
+    known.find(|target| target.name == *name).map_or(now, |target| target.since)
+}
+
 fn primary_of(seen: &Seen, leader: &NodeName, term: Term) -> Result<Target, NoPrimary> {
     let Some(member) = seen.members.get(leader) else {
         return Err(NoPrimary::LeaderUnknown { leader: leader.clone() });
@@ -316,7 +238,7 @@ fn primary_of(seen: &Seen, leader: &NodeName, term: Term) -> Result<Target, NoPr
     if !accepts_writes(seen, leader, term, member) {
         return Err(NoPrimary::NotWritable { leader: leader.clone(), term });
     }
-    target_of(leader, &member.conn_url)
+    target_of(leader, member)
         .ok_or_else(|| NoPrimary::LeaderAddress { leader: leader.clone(), conn_url: member.conn_url.clone() })
 }
 
@@ -350,7 +272,7 @@ fn judge(
     if member.role != Some(Role::Replica) {
         return Verdict::WrongRole { role: member.role_text.clone() };
     }
-    if target_of(name, &member.conn_url).is_none() {
+    if target_of(name, member).is_none() {
         return Verdict::BadAddress { conn_url: member.conn_url.clone() };
     }
     if member.noloadbalance {
@@ -373,9 +295,22 @@ fn judge(
     if member.offline { Verdict::Offline { streaming_lost } } else { Verdict::Replica { streaming_lost } }
 }
 
+fn target_of(name: &NodeName, member: &Member) -> Option<Target> {
+    let (host, port) = place_of(&member.conn_url)?;
+    Some(Target {
+        name: name.clone(),
+        host,
+        port,
+        pooler: member.proxy_url.as_deref().and_then(place_of),
+        lag: None,
+        sync: false,
+        since: Moment::default(),
+    })
+}
+
 /// Host and port of a `postgres://host:port/db`.
-fn target_of(name: &NodeName, conn_url: &str) -> Option<Target> {
-    let rest = conn_url.strip_prefix("postgres://").or_else(|| conn_url.strip_prefix("postgresql://"))?;
+fn place_of(url: &str) -> Option<(String, u16)> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
     let authority = rest.split(['/', '?']).next()?;
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     let (host, port) = match place.strip_prefix('[') {
@@ -387,7 +322,7 @@ fn target_of(name: &NodeName, conn_url: &str) -> Option<Target> {
     };
     let port = port.parse().ok().filter(|port| *port > 0)?;
     let usable = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
-    usable.then(|| Target { name: name.clone(), host: host.to_owned(), port, lag: None })
+    usable.then(|| (host.to_owned(), port))
 }
 
 #[cfg(test)]

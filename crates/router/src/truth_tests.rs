@@ -1,16 +1,15 @@
 //! The truth, case by case: what is seen, what was known before, and where connections go.
 
-use super::{NoPrimary, Truth, Verdict, Vouch, follow, remember, target_of};
-use crate::config::{Config, TruthLimits};
+use super::{NoPrimary, Truth, Verdict, Vouch, follow, place_of, remember};
+use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use types::{Lsn, Moment, NodeName, PostgresState, Role, Term};
 
 const NOW: Moment = Moment(1_000_000);
 
 fn limits() -> TruthLimits {
-    Config::new("demo", IpAddr::V4(Ipv4Addr::LOCALHOST)).truth
+    TruthLimits::default()
 }
 
 fn member(number: u8, role: Role) -> Member {
@@ -34,11 +33,11 @@ fn healthy() -> Seen {
         revision: 100,
         leader: Some((NodeName::from("db1"), Term(10))),
         writable: Some((NodeName::from("db1"), Term(10))),
-        position: None,
         members: members
             .into_iter()
             .map(|(number, role)| (NodeName(format!("db{number}")), member(number, role)))
             .collect(),
+        ..Seen::default()
     }
 }
 
@@ -275,7 +274,7 @@ fn without_etcd_the_leader_needs_its_agents_word_in_the_end() {
 
 #[test]
 fn addresses_are_read_from_conn_urls() {
-    let place = |url: &str| target_of(&db(1), url).map(|target| format!("{} {}", target.host, target.port));
+    let place = |url: &str| place_of(url).map(|(host, port)| format!("{host} {port}"));
     for (url, expected) in [
         ("postgres://10.0.0.1:5433/postgres", Some("10.0.0.1 5433")),
         ("postgresql://db.example:5433/postgres?x=y", Some("db.example 5433")),
@@ -292,4 +291,41 @@ fn addresses_are_read_from_conn_urls() {
     ] {
         assert_eq!(place(url).as_deref(), expected, "{url}");
     }
+}
+
+#[test]
+fn an_announced_switchover_holds_for_a_while_and_once() {
+    let (limits, known) = (limits(), fresh(&healthy()));
+    let announced = healthy_but(|seen| seen.handover = Some((Term(10), 101)));
+    let holding = follow(&announced, &known, &limits, NOW);
+    assert_eq!(holding.primary, Err(NoPrimary::HandingOver { leader: db(1) }));
+    assert_eq!(holding.in_force, Some(Term(10)), "its sessions live");
+    let late = NOW.after(limits.drain);
+    let before = follow(&announced, &holding, &limits, Moment(late.0 - 1));
+    assert!(before.primary.is_err());
+    let over = follow(&announced, &before, &limits, late);
+    assert!(over.primary.is_ok(), "the leader did not stop");
+    assert!(follow(&announced, &over, &limits, late.after(limits.drain)).primary.is_ok(), "for good");
+    // Another announcement counts anew; one of another term does not count.
+    let again = healthy_but(|seen| seen.handover = Some((Term(10), 102)));
+    assert!(follow(&again, &over, &limits, late).primary.is_err());
+    let old = healthy_but(|seen| seen.handover = Some((Term(9), 99)));
+    assert!(follow(&old, &known, &limits, NOW).primary.is_ok());
+    // Writes were withdrawn: that is the reason then.
+    let stopping = healthy_but(|seen| (seen.handover, seen.writable) = (Some((Term(10), 101)), None));
+    let stopping = follow(&stopping, &holding, &limits, NOW);
+    assert!(matches!(stopping.primary, Err(NoPrimary::NotWritable { .. })), "{stopping:?}");
+}
+
+#[test]
+fn a_member_is_as_old_as_its_use() {
+    let limits = limits();
+    let without = healthy_but(|seen| drop(seen.members.remove(&db(3))));
+    let first = fresh(&without);
+    assert_eq!(first.replicas[0].since, Moment::default(), "who was there at the start is no newcomer");
+    let second = follow(&healthy(), &first, &limits, NOW);
+    let since: Vec<Moment> = second.replicas.iter().map(|target| target.since).collect();
+    assert_eq!(since, [Moment::default(), NOW]);
+    let third = follow(&healthy(), &second, &limits, NOW.after(Duration::from_secs(9)));
+    assert_eq!(third.replicas[1].since, NOW);
 }

@@ -38,42 +38,42 @@ pub(crate) struct CancelKey(pub(crate) Vec<u8>);
 /// The longest body of BackendKeyData and of a CancelRequest after its code.
 pub(crate) const CANCEL_KEY_BYTES: usize = 4 + 256;
 
-/// Follows the messages from a server: where they end, and the one that holds the cancel key.
+/// Follows one direction of a stream of messages: where they end, and the few whose content matters.
 ///
 /// ```text
-/// Head (collecting 5 bytes) ──► Body (skipping, or collecting for BackendKeyData) ──► Head …
+/// Head (collecting 5 bytes) ──► Body (skipping, or collecting what is wanted) ──► Head …
 ///        └── impossible length ──► Lost (never at an end again)
 /// ```
-pub(crate) struct ServerMessages {
+pub(crate) struct Frames {
     state: State,
-    key: Option<CancelKey>,
 }
 
 enum State {
     Head { bytes: [u8; 5], have: usize },
-    Body { left: usize, key: Option<Vec<u8>> },
+    Body { left: usize, wanted: Option<(u8, Vec<u8>)> },
     Lost,
 }
 
 const START: State = State::Head { bytes: [0; 5], have: 0 };
 
-impl ServerMessages {
-    pub(crate) fn new() -> ServerMessages {
-        ServerMessages { state: START, key: None }
+impl Frames {
+    pub(crate) fn new() -> Frames {
+        Frames { state: START }
     }
 
-    /// Whether everything up to the last byte is whole messages, so that one of ours may follow.
+    /// Whether everything up to the last byte is whole messages.
     pub(crate) fn at_boundary(&self) -> bool {
         matches!(self.state, State::Head { have: 0, .. })
     }
 
-    /// The cancel key, once, when it has come by.
-    pub(crate) fn take_key(&mut self) -> Option<CancelKey> {
-        self.key.take()
-    }
-
-    /// The next bytes from the server.
-    pub(crate) fn feed(&mut self, mut input: &[u8]) {
+    /// The next bytes. `seen` gets each message: one that is `wanted` (by its kind and length) with its body when it is
+    /// complete, any other without it as soon as its head is there.
+    pub(crate) fn feed(
+        &mut self,
+        mut input: &[u8],
+        wanted: impl Fn(u8, usize) -> bool,
+        mut seen: impl FnMut(u8, &[u8]),
+    ) {
         while !input.is_empty() {
             match &mut self.state {
                 State::Lost => return,
@@ -85,19 +85,31 @@ impl ServerMessages {
                     *have += taken;
                     input = input.get(taken..).unwrap_or_default();
                     if *have == bytes.len() {
-                        self.state = body_of(*bytes);
+                        let [kind, length @ ..] = *bytes;
+                        self.state = match (u32::from_be_bytes(length) as usize).checked_sub(4) {
+                            None => State::Lost,
+                            Some(left) if left > 0 && wanted(kind, left) => {
+                                State::Body { left, wanted: Some((kind, Vec::with_capacity(left))) }
+                            }
+                            Some(left) => {
+                                seen(kind, &[]);
+                                if left == 0 { START } else { State::Body { left, wanted: None } }
+                            }
+                        };
                     }
                 }
-                State::Body { left, key } => {
+                State::Body { left, wanted } => {
                     let taken = input.len().min(*left);
                     let (now, later) = input.split_at_checked(taken).unwrap_or((input, &[]));
-                    if let Some(key) = key {
-                        key.extend_from_slice(now);
+                    if let Some((_, body)) = wanted {
+                        body.extend_from_slice(now);
                     }
                     *left -= taken;
                     input = later;
                     if *left == 0 {
-                        self.key = key.take().map(CancelKey).or(self.key.take());
+                        if let Some((kind, body)) = wanted {
+                            seen(*kind, body);
+                        }
                         self.state = START;
                     }
                 }
@@ -106,27 +118,32 @@ impl ServerMessages {
     }
 }
 
-fn body_of([kind, length @ ..]: [u8; 5]) -> State {
-    match (u32::from_be_bytes(length) as usize).checked_sub(4) {
-        None => State::Lost,
-        Some(0) => START,
-        Some(left) => {
-            let wanted = kind == b'K' && left <= CANCEL_KEY_BYTES;
-            State::Body { left, key: wanted.then(|| Vec::with_capacity(left)) }
-        }
-    }
+/// A message, for tests.
+#[cfg(test)]
+pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ServerMessages, fatal, sqlstate};
+    use super::{Frames, fatal, message, sqlstate};
     use proptest::prelude::{Just, any, prop_oneof, proptest};
 
-    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![kind];
-        bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-        bytes.extend_from_slice(body);
-        bytes
+    fn keys(frames: &mut Frames, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        frames.feed(
+            bytes,
+            |kind, _| kind == b'K',
+            |kind, body| {
+                if kind == b'K' {
+                    found.push(body.to_vec());
+                }
+            },
+        );
+        found
     }
 
     #[test]
@@ -136,9 +153,9 @@ mod tests {
         assert_eq!(sqlstate(&error[..error.len() - 1]), None);
         assert_eq!(sqlstate(&message(b'R', &[0; 4])), None);
         assert_eq!(sqlstate(&[b'E', 0, 0, 0, 1]), None);
-        let mut messages = ServerMessages::new();
-        messages.feed(&error);
-        assert!(messages.at_boundary());
+        let mut frames = Frames::new();
+        assert!(keys(&mut frames, &error).is_empty());
+        assert!(frames.at_boundary());
     }
 
     #[test]
@@ -148,22 +165,19 @@ mod tests {
         stream.extend(message(b'K', &[0, 0, 1, 2, 9, 8, 7, 6]));
         stream.extend(message(b'Z', b"I"));
         for size in 1..stream.len() {
-            let mut messages = ServerMessages::new();
-            for part in stream.chunks(size) {
-                messages.feed(part);
-            }
-            assert!(messages.at_boundary());
-            assert_eq!(messages.take_key().unwrap().0, [0, 0, 1, 2, 9, 8, 7, 6]);
-            assert!(messages.take_key().is_none());
+            let mut frames = Frames::new();
+            let found: Vec<_> = stream.chunks(size).flat_map(|part| keys(&mut frames, part)).collect();
+            assert!(frames.at_boundary());
+            assert_eq!(found, [[0, 0, 1, 2, 9, 8, 7, 6]]);
         }
     }
 
     #[test]
     fn an_impossible_length_is_never_a_boundary_again() {
-        let mut messages = ServerMessages::new();
-        messages.feed(&[b'D', 0, 0, 0, 3]);
-        messages.feed(&message(b'Z', b"I"));
-        assert!(!messages.at_boundary());
+        let mut frames = Frames::new();
+        keys(&mut frames, &[b'D', 0, 0, 0, 3]);
+        keys(&mut frames, &message(b'Z', b"I"));
+        assert!(!frames.at_boundary());
     }
 
     proptest! {
@@ -177,18 +191,18 @@ mod tests {
             let ends: Vec<usize> = all.iter().scan(0, |at, m| { *at += m.len(); Some(*at) }).collect();
             let stream = all.concat();
             let cut = cut.index(stream.len() + 1);
-            let mut messages = ServerMessages::new();
-            messages.feed(&stream[..cut]);
-            assert_eq!(messages.at_boundary(), cut == 0 || ends.contains(&cut));
-            messages.feed(&stream[cut..]);
-            assert!(messages.at_boundary());
+            let mut frames = Frames::new();
+            keys(&mut frames, &stream[..cut]);
+            assert_eq!(frames.at_boundary(), cut == 0 || ends.contains(&cut));
+            keys(&mut frames, &stream[cut..]);
+            assert!(frames.at_boundary());
         }
 
         #[test]
         fn any_bytes_are_survived(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
-            let mut messages = ServerMessages::new();
+            let mut frames = Frames::new();
             for part in &parts {
-                messages.feed(part);
+                keys(&mut frames, part);
                 let _ = sqlstate(part);
             }
         }

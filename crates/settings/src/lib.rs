@@ -52,7 +52,7 @@ pub use nearest::nearest;
 pub use origin::Origin;
 pub use postgresql::{Authentication, Login, Postgresql};
 pub use problem::{Place, Problem, Problems};
-pub use router::{Fallback, Router, Service, ServiceRole};
+pub use router::{Cluster as RouterCluster, Fallback, Router, Service, ServiceBalance, ServiceRole};
 pub use secret::{Credentials, MASK, Secret};
 pub use settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,

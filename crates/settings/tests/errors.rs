@@ -182,11 +182,27 @@ fn etcd_members_are_checked() {
 fn services_of_a_router_are_checked() {
     let services = "router:\n  services:\n    - {name: a, port: 5433, role: primary}\n    - {name: b, port: 5433, role: leader}\n    - {port: 1, rol: primary}\n    - {name: a, port: 2, role: replica, fallback: none}\n";
     insta::assert_snapshot!(with(services), @r#"
-    patroni.yml:17:35: router.services.1.role should be one of primary, replica, offline, but is "leader"
+    patroni.yml:17:35: router.services.1.role should be one of primary, replica, sync, any, offline, but is "leader"
     patroni.yml:18:7: router.services.2 has no "name": add it
     patroni.yml:18:7: router.services.2 has no "role": add it
     patroni.yml:18:17: unknown key "router.services.2.rol": did you mean "role"?
     patroni.yml:19:7: service "a" has the name or port of another one: change it
+    "#);
+}
+
+#[test]
+fn what_does_not_go_together_in_a_router_is_said() {
+    let text = "router:\n  proxy_from: [10.0.0.0/8, 10.0.0.0/33, nobody]\n  clusters:\n    - {name: other}\n    - {scope: nameless}\n    - {name: other}\n  services:\n    - {name: a, port: 1, role: primary, fallback: replica}\n    - {name: b, port: 2, role: any, cluster: third}\n    - {name: c, port: 3, role: replica, weights: {pg-1: heavy}, destination: pooler, destination_port: 7}\n    - {name: d, port: 4, role: replica, keyfile: /x}\n";
+    insta::assert_snapshot!(with(text), @r#"
+    patroni.yml:15:3: router.proxy_from should hold addresses and networks like 10.0.0.0/8, but has "10.0.0.0/33"
+    patroni.yml:15:3: router.proxy_from should hold addresses and networks like 10.0.0.0/8, but has "nobody"
+    patroni.yml:18:7: router.clusters.1 has no "name": add it
+    patroni.yml:19:7: there are two clusters "other": rename one
+    patroni.yml:21:5: service "b" leads to "third": name it in router.clusters
+    patroni.yml:21:7: router.services.0: nobody can stand in for this role: leave `fallback` out
+    patroni.yml:23:7: router.services.2.weights.pg-1 should be a number from 0 to 65535, not "heavy"
+    patroni.yml:23:7: router.services.2: give `destination: pooler` or `destination_port`, not both
+    patroni.yml:24:7: router.services.3: `keyfile` needs `certfile`
     "#);
 }
 

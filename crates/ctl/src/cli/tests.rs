@@ -39,6 +39,11 @@ fn options_may_follow_arguments() {
 #[test]
 fn patronictl_lines_are_understood() {
     for line in [
+        "baton route router.yml",
+        "baton route router.yml --sessions --json",
+        "baton route router.yml drain pg-1 --cluster sales",
+        "baton route router.yml reload",
+        "baton haproxy-config router.yml",
         "patronictl list",
         "patronictl list -e -t -f yml -W",
         "patronictl list -w 0.5",

@@ -10,6 +10,7 @@ pub(crate) mod etcd;
 pub(crate) mod failover;
 pub(crate) mod flush;
 pub(crate) mod generate_config;
+pub(crate) mod haproxy_config;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod pause;
@@ -18,6 +19,7 @@ pub(crate) mod reinit;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod restart;
+pub(crate) mod route;
 pub(crate) mod router;
 mod schedule;
 pub(crate) mod show_config;
@@ -43,6 +45,8 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
     match &cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Router(args) => router::run(args),
+        Command::Route(args) => attended(route::run(args)),
+        Command::HaproxyConfig(args) => attended(haproxy_config::run(args)),
         Command::Check(args) => check::run(args),
         Command::GenerateConfig(args) => generate_config::run(args),
         Command::Demo(args) => wait(demo::run(args)),

@@ -1,22 +1,48 @@
-//! `baton router FILE`: one address whose ports lead to the right members, until told to stop.
+//! `baton router FILE`: one address whose ports lead to the right members, until told to stop. SIGHUP and `POST /reload`
+//! read the file again; open sessions go on.
 
 use super::daemon;
 use crate::cli::RouterArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
-use settings::{Fallback, ProcessEnv, RouterSettings, ServiceRole};
+use settings::{Fallback, ProcessEnv, RouterSettings, ServiceBalance, ServiceRole};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Runs the router.
 pub(crate) fn run(args: &RouterArgs) -> Outcome {
-    let settings = settings::load_router(&args.file, &ProcessEnv)
-        .map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
+    let settings = settings_of(&args.file)?;
     let config = config(&settings)?;
     let log = daemon::start(&settings.log, "router.log", &[])?;
-    let keys = etcd::Keys::new(&settings.namespace, &settings.scope);
-    let etcd = etcd::Etcd::new(etcd_config(&settings.etcd), keys)?;
-    daemon::block_on(&log, |stop| async move { router::run(config, etcd, stop).await.map_err(Failure::from) })
+    let file = args.file.clone();
+    let reread: router::Reread = Arc::new(move || {
+        let settings = settings_of(&file).map_err(|failure| failure.message)?;
+        self::config(&settings).map_err(|failure| failure.message)
+    });
+    daemon::block_on(&log, |stop| async move {
+        let router = router::Router::bind(config)?;
+        let (asked, reload) = mpsc::channel(1);
+        let mut hangup = signal(SignalKind::hangup())
+            .map_err(|error| Failure::new(Code::Failed, format!("failed to start: {error}")))?;
+        tokio::spawn(async move {
+            // One that comes while another waits is the same wish.
+            while hangup.recv().await.is_some() {
+                let _ = asked.try_send(());
+            }
+        });
+        router.run(reread, reload, stop).await.map_err(Failure::from)
+    })
+}
+
+/// The settings of a router's file.
+pub(super) fn settings_of(file: &Path) -> Result<RouterSettings, Failure> {
+    settings::load_router(file, &ProcessEnv)
+        .map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))
 }
 
 impl From<router::Error> for Failure {
@@ -33,45 +59,104 @@ impl From<router::Error> for Failure {
 /// The settings as the router takes them.
 fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
     let given = &settings.router;
-    let mut config = router::Config::new(settings.scope.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let own = router::Cluster {
+        name: settings.scope.clone(),
+        etcd: etcd_config(&settings.etcd),
+        keys: etcd::Keys::new(&settings.namespace, &settings.scope),
+    };
+    let mut config = router::Config::new(own, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    config.clusters.extend(given.clusters.iter().map(|cluster| further(settings, cluster)));
     config.services =
         given.services.iter().map(|service| self::service(given, service)).collect::<Result<_, _>>()?;
     config.api = given.api.as_deref().map(|text| one_address("router.api", text)).transpose()?;
+    config.login = given.authentication.as_ref().map(|login| http::Credentials {
+        username: login.username.clone(),
+        password: login.password.reveal().to_owned(),
+    });
     config.agents = http::Client::for_members(&settings.ctl);
+    config.max_connections = given.max_connections as usize;
+    config.proxy_from = given
+        .proxy_from
+        .iter()
+        .map(|(address, bits)| router::Network { address: *address, bits: *bits })
+        .collect();
+    let end = if given.drain_cuts { router::DrainEnd::Cut } else { router::DrainEnd::Resume };
+    config.drain = router::Drain { timeout: given.drain_timeout, end };
     config.hold.timeout = given.hold_timeout;
     config.hold.limit = given.hold_limit as usize;
+    config.handshake.timeout = given.handshake_timeout;
+    config.handshake.limit = given.handshake_limit as usize;
+    config.backend.connect_timeout = given.connect_timeout;
     config.truth.etcd_patience = given.etcd_patience;
+    config.tcp = router::Tcp {
+        keepalive_idle: given.keepalive_idle,
+        keepalive_interval: given.keepalive_interval,
+        keepalive_probes: given.keepalive_probes,
+        user_timeout: Some(given.tcp_user_timeout).filter(|time| *time > Duration::ZERO),
+    };
     Ok(config)
 }
 
-fn service(given: &settings::Router, service: &settings::Service) -> Result<router::Service, Failure> {
-    let (role, usual) = match service.role {
-        ServiceRole::Primary => (router::Role::Primary, Fallback::None),
-        ServiceRole::Replica => (router::Role::Replica, Fallback::Primary),
-        ServiceRole::Offline => (router::Role::Offline, Fallback::Replica),
-    };
-    if service.fallback != usual {
-        return Err(Failure::new(
-            Code::Configuration,
-            format!(
-                "service {}: only the usual fallback of its role is supported yet: leave `fallback` out",
-                service.name
-            ),
-        ));
+/// A cluster besides that of `scope`.
+fn further(settings: &RouterSettings, cluster: &settings::RouterCluster) -> router::Cluster {
+    let mut etcd = etcd_config(&settings.etcd);
+    if let Some(login) = &cluster.authentication {
+        let (user, password) = (login.username.clone(), login.password.reveal().to_owned());
+        etcd.auth = Some(etcd::Credentials { user, password });
     }
+    let namespace = cluster.namespace.as_ref().unwrap_or(&settings.namespace);
+    router::Cluster { name: cluster.name.clone(), etcd, keys: etcd::Keys::new(namespace, &cluster.scope) }
+}
+
+fn service(given: &settings::Router, service: &settings::Service) -> Result<router::Service, Failure> {
+    let role = match service.role {
+        ServiceRole::Primary => router::Role::Primary,
+        ServiceRole::Replica => router::Role::Replica,
+        ServiceRole::Sync => router::Role::Sync,
+        ServiceRole::Any => router::Role::Any,
+        ServiceRole::Offline => router::Role::Offline,
+    };
     let mut listen = Vec::new();
     for host in &given.listen {
         listen.extend(addresses(&format!("service {}", service.name), host, service.port)?);
     }
+    let fallback = service.fallback.map_or(role.usual_fallback(), |fallback| match fallback {
+        Fallback::None => router::Fallback::None,
+        Fallback::Primary => router::Fallback::Primary,
+        Fallback::Replica => router::Fallback::Replica,
+    });
+    let destination = match (service.destination_port, service.pooler) {
+        (Some(port), _) => router::Destination::Port(port),
+        (None, true) => router::Destination::Pooler,
+        (None, false) => router::Destination::Postgres,
+    };
+    let tls = service.certfile.as_ref().map(|certfile| tls::Identity {
+        certfile: certfile.clone(),
+        keyfile: service.keyfile.clone(),
+        password: service.keyfile_password.as_ref().map(|secret| secret.reveal().to_owned()),
+    });
     Ok(router::Service {
         name: service.name.clone(),
         listen,
+        cluster: service.cluster.clone(),
+        names: service.names.clone(),
         role,
-        destination: service
-            .destination_port
-            .map_or(router::Destination::Postgres, router::Destination::Port),
+        fallback,
+        destination,
         max_sessions: service.max_sessions as usize,
-        max_lag: None,
+        balance: match service.balance {
+            ServiceBalance::LeastConn => router::Balance::LeastConn,
+            ServiceBalance::RoundRobin => router::Balance::RoundRobin,
+        },
+        weights: service
+            .weights
+            .iter()
+            .map(|(name, weight)| (types::NodeName::from(name.as_str()), *weight))
+            .collect(),
+        slow_start: service.slow_start,
+        max_lag: router::LagLimit { bytes: service.max_lag, time: service.max_lag_time },
+        send_proxy: service.send_proxy,
+        tls,
     })
 }
 

@@ -3,8 +3,10 @@
 pub(crate) mod decisions;
 pub(crate) mod diff;
 pub(crate) mod etcd;
+pub(crate) mod haproxy;
 pub(crate) mod history;
 pub(crate) mod list;
+pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod topology;
 

@@ -1,14 +1,20 @@
 //! Planned switchovers: nothing is lost, no connection fails, and what makes no sense is refused.
 
 use crate::story::{SPAN, Story};
-use lab::FailureKind;
+use lab::{FailureKind, Target};
 use serde_json::json;
+use tokio::sync::watch;
 use types::Moment;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switchovers_lose_nothing_and_refuse_no_connection() {
     let story = Story::begin("switchover", |_| {}).await;
     let load = story.load().await;
+    // Like `pgbench -C`: each transaction has a connection of its own, and none may fail.
+    let target = story.lab.target();
+    target.run("CREATE TABLE brief (at timestamptz DEFAULT now())", SPAN).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let brief: Vec<_> = (0..4).map(|_| tokio::spawn(transactions(target.clone(), stopped.clone()))).collect();
     for _round in 0..3 {
         let (old, candidate) = (story.primary().await, story.a_replica().await);
         let answer =
@@ -22,7 +28,28 @@ async fn switchovers_lose_nothing_and_refuse_no_connection() {
     let all = (Moment(0), clock::now());
     assert_eq!(report.failed(FailureKind::Connection, all.0, all.1), 0, "{:?}", report.causes(all.0, all.1));
     assert_eq!(report.missing().await.unwrap(), Vec::new());
+    let causes = report.causes(all.0, all.1);
+    assert!(causes.keys().all(|cause| !cause.contains("25006")), "{causes:?}");
+    stop.send(true).unwrap();
+    for one in brief {
+        let (done, failed) = one.await.unwrap();
+        assert!(done > 0 && failed.is_empty(), "{done} done; {failed:?}");
+    }
+    let said = std::fs::read_to_string(story.lab.router_log().unwrap()).unwrap();
+    assert_eq!(said.matches("no transaction is left before the switchover").count(), 3, "{said}");
     story.end().await;
+}
+
+/// Transactions until told to stop: how many were done, and what went wrong.
+async fn transactions(target: Target, stopped: watch::Receiver<bool>) -> (usize, Vec<String>) {
+    let (mut done, mut failed) = (0, Vec::new());
+    while !*stopped.borrow() {
+        match target.run("BEGIN; INSERT INTO brief DEFAULT VALUES; COMMIT", SPAN).await {
+            Ok(()) => done += 1,
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+    }
+    (done, failed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Limits, odd clients, and the end of the router.
 
-use crate::harness::{RunningRouter, World, config, etcd_at, refusal, until};
+use crate::harness::{RunningRouter, World, config, refusal, until};
 use router::{Error, Router};
 use std::time::Duration;
 use testbed::free_port;
@@ -26,8 +26,8 @@ async fn stopping_tells_the_sessions() {
 
 #[tokio::test]
 async fn a_busy_port_is_named() {
-    let first = Router::bind(config()).unwrap();
-    let mut second = config();
+    let first = Router::bind(config(1)).unwrap();
+    let mut second = config(1);
     second.services[1].listen = first.addresses("primary");
     let error = Router::bind(second).err().expect("the port is busy");
     let (text, address) = (error.to_string(), first.addresses("primary")[0]);
@@ -128,20 +128,27 @@ async fn the_api_tells_what_is_going_on() {
     let services = world.api("/services").await;
     let (_, body) = services.split_once("\r\n\r\n").unwrap();
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
-    assert_eq!(body["term"], term.0);
-    assert_eq!(body["primary"], "db1");
-    assert_eq!(body["services"][0]["sessions"], 1);
-    assert_eq!(body["members"][1]["use"], "replica");
-    assert_eq!(body["sessions"][0]["member"], "db1");
-    assert_eq!(body["sessions"][0]["local"], local);
+    let cluster = &body["clusters"][0];
+    assert_eq!(cluster["term"], term.0);
+    assert_eq!(cluster["primary"], "db1");
+    let primary = body["services"].as_array().unwrap().iter().find(|service| service["name"] == "primary");
+    assert_eq!(primary.unwrap()["sessions"], 1);
+    assert_eq!(cluster["members"][1]["use"], "replica");
+    assert_eq!(cluster["sessions"][0]["member"], "db1");
+    assert_eq!(cluster["sessions"][0]["local"], local);
+    let line = format!(
+        r#"baton_router_member_sessions{{scope="demo",service="primary",member="db1",term="{}"}} 1"#,
+        term.0
+    );
+    world.metric(&line).await;
     assert!(world.api("/nonsense").await.starts_with("HTTP/1.1 404"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_etcd_nothing_is_known() {
-    let mut config = config();
+    let mut config = config(free_port());
     config.hold.timeout = Duration::from_millis(500);
-    let router = RunningRouter::start(config, etcd_at(free_port()));
+    let router = RunningRouter::start(config);
     let health = router.get("/health").await;
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("\"known\":false"), "{health}");
     for service in ["primary", "replica", "offline"] {

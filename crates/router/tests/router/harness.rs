@@ -2,14 +2,15 @@
 
 use crate::servers::{EtcdServer, Scratch, Server, Template};
 use etcd::{Etcd, Keys, Member, Writable};
-use router::{Config, Role as Serves, Router, Service};
+use router::{Cluster, Config, Role as Serves, Router, Service};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testbed::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -53,18 +54,29 @@ pub(crate) struct RunningRouter {
     pub(crate) api: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), router::Error>>,
+    /// What a reload gives.
+    pub(crate) file: Arc<Mutex<Config>>,
+    pub(crate) reload: mpsc::Sender<()>,
 }
 
-pub(crate) fn etcd_at(port: u16) -> Etcd {
+/// The cluster of that name in the etcd at that port.
+pub(crate) fn cluster_at(port: u16, name: &str) -> Cluster {
     let endpoints = vec![format!("http://127.0.0.1:{port}")];
-    let settings = etcd::Config { endpoints, attempt: Duration::from_millis(500), tls: None, auth: None };
-    Etcd::new(settings, Keys::new("service", "demo")).unwrap()
+    let etcd = etcd::Config { endpoints, attempt: Duration::from_millis(500), tls: None, auth: None };
+    Cluster { name: name.to_owned(), etcd, keys: Keys::new("service", name) }
 }
+
+pub(crate) fn etcd_at(port: u16, name: &str) -> Etcd {
+    let Cluster { etcd, keys, .. } = cluster_at(port, name);
+    Etcd::new(etcd, keys).unwrap()
+}
+
+pub(crate) const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A configuration on free ports of 127.0.0.1, with an API.
-pub(crate) fn config() -> Config {
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let mut config = Config::new("demo", any.ip());
+pub(crate) fn config(etcd: u16) -> Config {
+    let any = ANY;
+    let mut config = Config::new(cluster_at(etcd, "demo"), any.ip());
     config.services = vec![
         Service::new("primary", any, Serves::Primary),
         Service::new("replica", any, Serves::Replica),
@@ -75,13 +87,17 @@ pub(crate) fn config() -> Config {
 }
 
 impl RunningRouter {
-    pub(crate) fn start(config: Config, etcd: Etcd) -> RunningRouter {
+    pub(crate) fn start(config: Config) -> RunningRouter {
+        let file = Arc::new(Mutex::new(config.clone()));
         let names: Vec<String> = config.services.iter().map(|service| service.name.clone()).collect();
         let router = Router::bind(config).unwrap();
         let ports = names.into_iter().map(|name| (name.clone(), router.addresses(&name)[0])).collect();
         let (api, stop) = (router.api_address().unwrap(), CancellationToken::new());
-        let task = tokio::spawn(router.run(etcd, stop.clone()));
-        RunningRouter { ports, api, stop, task }
+        let (reload, asked) = mpsc::channel(1);
+        let now = file.clone();
+        let reread: router::Reread = Arc::new(move || Ok(now.lock().unwrap().clone()));
+        let task = tokio::spawn(router.run(reread, asked, stop.clone()));
+        RunningRouter { ports, api, stop, task, file, reload }
     }
 
     pub(crate) fn address(&self, service: &str) -> SocketAddr {
@@ -89,8 +105,15 @@ impl RunningRouter {
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
+        self.request("GET", path, "").await
+    }
+
+    /// The whole answer; `headers` end in a line break each.
+    pub(crate) async fn request(&self, verb: &str, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.api).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: router\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{verb} {path} HTTP/1.1\r\nhost: router\r\n{headers}connection: close\r\ncontent-length: 0\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -131,10 +154,10 @@ impl World {
             all.push(Server::clone_of(&all[0], &format!("db{}", servers + number + 1)));
         }
         let etcd_server = EtcdServer::start(&home, free_port());
-        let etcd = etcd_at(etcd_server.client);
-        let mut config = config();
+        let etcd = etcd_at(etcd_server.client, "demo");
+        let mut config = config(etcd_server.client);
         change(&mut config);
-        let router = RunningRouter::start(config, etcd.clone());
+        let router = RunningRouter::start(config);
         World {
             servers: all,
             etcd_server,

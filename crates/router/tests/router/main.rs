@@ -11,7 +11,13 @@ mod harness;
 #[cfg(test)]
 mod holding;
 #[cfg(test)]
+mod reloading;
+#[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod services;
+#[cfg(test)]
+mod switchovers;
 #[cfg(test)]
 mod terms;
 #[cfg(test)]

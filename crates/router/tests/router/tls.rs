@@ -1,14 +1,24 @@
 //! psql, with and without encryption, through the router.
 
-use crate::harness::World;
+use crate::harness::{ANY, World, cluster_at};
+use crate::reloading::lead_other;
 use crate::servers::pg_bin;
+use router::{Role as Serves, Service};
 use std::process::Command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 fn psql(world: &World, options: &str) -> (bool, String) {
-    let address = world.router.address("primary");
-    let target =
-        format!("host={} port={} user=postgres dbname=postgres {options}", address.ip(), address.port());
     let sql = "select 'ssl=' || ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    asked(world, "primary", &format!("host=127.0.0.1 {options}"), sql)
+}
+
+fn asked(world: &World, service: &str, options: &str, sql: &str) -> (bool, String) {
+    let port = world.router.address(service).port();
+    let target = format!("port={port} user=postgres dbname=postgres {options}");
     let mut psql = Command::new(pg_bin("psql"));
     psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &target]).current_dir("/");
     let output = psql.output().unwrap();
@@ -41,4 +51,73 @@ async fn a_server_without_encryption_is_asked_and_says_no() {
     let (ok, text) = tokio::task::block_in_place(|| psql(&world, "sslmode=require"));
     assert!(!ok && text.contains("does not support SSL"), "{text}");
     world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 0"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_name_chooses_the_cluster() {
+    let world = World::prepare(2, 0, |config| {
+        let mut other = cluster_at(1, "other");
+        other.etcd = config.clusters[0].etcd.clone();
+        config.clusters.push(other);
+        let mut named = Service::new("named", ANY, Serves::Primary);
+        named.names.insert("localhost".into(), "other".into());
+        config.services.push(named);
+    });
+    for server in &world.servers {
+        server.use_tls();
+        server.start();
+    }
+    world.lead(1).await;
+    lead_other(&world).await;
+    world.metric(r#"baton_router_primary_up{scope="other"} 1"#).await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let sql = "select current_setting('port') || ' ' || ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    for (host, server) in [("host=localhost hostaddr=127.0.0.1", 1), ("host=127.0.0.1", 0)] {
+        let options = format!("{host} sslmode=require");
+        let found = tokio::task::block_in_place(|| asked(&world, "named", &options, sql));
+        assert_eq!(found, (true, format!("{} true", world.servers[server].port)), "{host}");
+    }
+    let plain = tokio::task::block_in_place(|| asked(&world, "named", "host=localhost sslmode=disable", sql));
+    assert_eq!(plain, (true, format!("{} false", world.servers[0].port)), "no name in the clear");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encryption_can_end_at_the_router() {
+    let keys = tempfile::tempdir().unwrap();
+    let at = |name: &str| keys.path().join(name);
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    let made = openssl.arg("-keyout").arg(at("key")).arg("-out").arg(at("crt")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let identity = tls::Identity { certfile: at("crt"), keyfile: Some(at("key")), password: None };
+    let world = World::start(1, |config| config.services[0].tls = Some(identity)).await;
+    world.lead(1).await;
+    for options in ["sslmode=require", "sslmode=disable"] {
+        let (ok, text) = tokio::task::block_in_place(|| psql(&world, options));
+        assert_eq!((ok, text.as_str()), (true, "ssl=false"), "{options}: the server sees none");
+    }
+
+    // TLS at once, as `sslnegotiation=direct` does it.
+    let mut config = ClientConfig::clone(&tls::client(&tls::Trust::Anybody, None).unwrap());
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let stream = TcpStream::connect(world.router.address("primary")).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut session = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.unwrap();
+    assert_eq!(session.get_ref().1.alpn_protocol(), Some(b"postgresql".as_slice()));
+    session.write_all(b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0").await.unwrap();
+    let mut answer = [0; 9];
+    session.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"R\0\0\0\x08\0\0\0\0", "logged in");
+    // A large result goes through the encryption whole.
+    let query = b"select repeat('x', 1000000)\0";
+    let mut message = vec![b'Q'];
+    message.extend_from_slice(&(query.len() as u32 + 4).to_be_bytes());
+    message.extend_from_slice(query);
+    session.write_all(&message).await.unwrap();
+    let (mut count, mut buffer) = (0, vec![0; 65536]);
+    while count < 1_000_000 {
+        let read = session.read(&mut buffer).await.unwrap();
+        assert!(read > 0);
+        count += buffer[..read].iter().filter(|byte| **byte == b'x').count();
+    }
 }

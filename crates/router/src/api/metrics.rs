@@ -1,0 +1,116 @@
+//! `/metrics`, in the text of Prometheus: per cluster, per service, and sessions per service, member and term.
+
+use crate::metrics::ServiceCounts;
+use crate::shared::{Cluster, Service, Shared};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+type OfCluster = (&'static str, &'static str, &'static str, fn(&Cluster) -> u64);
+type OfService = (&'static str, &'static str, &'static str, fn(&ServiceCounts) -> u64);
+
+const CLUSTERS: [OfCluster; 6] = [
+    ("term", "gauge", "The newest term seen.", |cluster| {
+        cluster.sessions.truth().term.and_then(|term| u64::try_from(term.0).ok()).unwrap_or(0)
+    }),
+    ("primary_up", "gauge", "Whether new sessions have a primary.", |cluster| {
+        cluster.sessions.truth().primary.is_ok().into()
+    }),
+    ("replicas", "gauge", "Replicas in use.", |cluster| cluster.sessions.truth().replicas.len() as u64),
+    ("etcd_lost", "gauge", "Whether etcd is out of reach.", |cluster| {
+        cluster.etcd_lost.load(Ordering::Relaxed).into()
+    }),
+    ("changes_total", "counter", "Changes of the primary or its term.", |cluster| cluster.changes.get()),
+    ("drained_members", "gauge", "Members that get no sessions by order.", |cluster| {
+        cluster.sessions.drained().len() as u64
+    }),
+];
+
+const SERVICES: [OfService; 11] = [
+    ("accepted_total", "counter", "Connections accepted.", |counts| counts.accepted.get()),
+    ("sessions_total", "counter", "Sessions opened.", |counts| counts.opened.get()),
+    ("cut_total", "counter", "Sessions ended by the router.", |counts| counts.cut.get()),
+    ("held_total", "counter", "Connections that had to wait.", |counts| counts.held.get()),
+    ("waiting", "gauge", "Connections that wait now.", |counts| counts.waiting.get() as u64),
+    ("held_in_vain_total", "counter", "Connections that waited in vain.", |counts| counts.held_in_vain.get()),
+    ("refused_total", "counter", "Connections refused.", |counts| counts.refused.get()),
+    ("connect_failed_total", "counter", "Failed attempts to open a session.", |counts| {
+        counts.connect_failed.get()
+    }),
+    ("cancels_total", "counter", "Requests to cancel a query.", |counts| counts.cancels.get()),
+    ("bytes_to_client_total", "counter", "Bytes from servers.", |counts| counts.traffic.to_client.get()),
+    ("bytes_to_server_total", "counter", "Bytes from clients.", |counts| counts.traffic.to_server.get()),
+];
+
+pub(super) fn metrics(shared: &Shared) -> String {
+    let (clusters, services) = (shared.clusters(), shared.services());
+    let mut out = String::new();
+    for (name, kind, help, read) in CLUSTERS {
+        head(&mut out, name, kind, help);
+        for cluster in &clusters {
+            line(&mut out, name, &[("scope", &cluster.name)], read(cluster));
+        }
+    }
+    for (name, kind, help, read) in SERVICES {
+        head(&mut out, name, kind, help);
+        for service in &services {
+            let scope = scope(shared, service);
+            line(&mut out, name, &[("scope", &scope), ("service", &service.name)], read(&service.counts));
+        }
+    }
+    head(&mut out, "sessions", "gauge", "Open sessions.");
+    for service in &services {
+        let scope = scope(shared, service);
+        let labels = [("scope", scope.as_str()), ("service", &service.name)];
+        line(&mut out, "sessions", &labels, service.open.get() as u64);
+    }
+    per_member(&mut out, &clusters);
+    for (name, kind, help, value) in [
+        ("connections", "gauge", "Clients.", shared.connections.get() as u64),
+        ("reloads_total", "counter", "Configurations taken up since the start.", shared.reloads.get()),
+    ] {
+        head(&mut out, name, kind, help);
+        line(&mut out, name, &[], value);
+    }
+    out
+}
+
+fn per_member(out: &mut String, clusters: &[Arc<Cluster>]) {
+    let name = "member_sessions";
+    head(out, name, "gauge", "Open sessions by member and term; no term on a replica.");
+    for cluster in clusters {
+        for ((service, member, term), count) in cluster.sessions.spread() {
+            let term = term.map(|term| term.0.to_string()).unwrap_or_default();
+            let labels = [
+                ("scope", cluster.name.as_str()),
+                ("service", &service),
+                ("member", member.as_str()),
+                ("term", &term),
+            ];
+            line(out, name, &labels, count as u64);
+        }
+    }
+}
+
+/// A service belongs to one cluster, save where clients choose it by name: then it is the one of all others.
+fn scope(shared: &Shared, service: &Service) -> String {
+    let cluster = shared.cluster(service.settings().cluster.as_deref());
+    cluster.map(|cluster| cluster.name.clone()).unwrap_or_default()
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a String does not fail.
+    let _ = write!(out, "# HELP baton_router_{name} {help}\n# TYPE baton_router_{name} {kind}\n");
+}
+
+fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    let labels: Vec<String> =
+        labels.iter().map(|(name, text)| format!("{name}=\"{}\"", quoted(text))).collect();
+    let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+    let _ = writeln!(out, "baton_router_{name}{labels} {value}");
+}
+
+/// A label's value, quoted as Prometheus wants it.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,50 @@
+//! Why the router ends a session.
+
+use std::fmt;
+use types::{NodeName, Term};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum CutReason {
+    /// The lead went to somebody else, or nobody is known to have it.
+    TermOver {
+        member: NodeName,
+        term: Term,
+        now: Option<Term>,
+    },
+    /// A session that must not be on a primary found itself on one.
+    Promoted {
+        member: NodeName,
+    },
+    MemberGone {
+        member: NodeName,
+    },
+    /// Its transaction outlasted the drain before a switchover.
+    HandedOver {
+        member: NodeName,
+    },
+    /// Its cluster is no longer in the configuration.
+    ClusterDropped,
+    Stopping,
+}
+
+impl fmt::Display for CutReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CutReason::TermOver { member, term, now: Some(now) } => {
+                write!(f, "{member} no longer leads: its term {term} was followed by term {now}")
+            }
+            CutReason::TermOver { member, term, now: None } => {
+                write!(f, "{member} no longer leads: term {term} is over")
+            }
+            CutReason::Promoted { member } => {
+                write!(f, "{member} was promoted, and this service never uses the primary")
+            }
+            CutReason::MemberGone { member } => write!(f, "{member} is gone from the cluster"),
+            CutReason::HandedOver { member } => {
+                write!(f, "{member} hands the lead over, and the transaction did not end in time")
+            }
+            CutReason::ClusterDropped => write!(f, "the router no longer serves this cluster"),
+            CutReason::Stopping => write!(f, "the router is stopping"),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What this router says about itself in etcd: that it is there, and before a planned switchover that it is quiet.
+//!
+//! The key hangs on a lease. Agents wait (for a few seconds) for the routers whose keys they see; a router that cannot
+//! write its key is not waited for, and its running transactions are ended by PostgreSQL.
+
+use crate::events::Event;
+use etcd::{Error, Etcd, Renewed, Router};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use types::{LeaseId, Term};
+
+/// How long the key outlives its router.
+const TTL_SECONDS: u32 = 10;
+
+/// The pause between renewals.
+const RENEW: Duration = Duration::from_secs(3);
+
+/// How long a write may take.
+const WRITE: Duration = Duration::from_secs(2);
+
+/// Keeps the key in etcd; `quiet` is the term in which nothing is left.
+pub(crate) async fn keep(etcd: Etcd, cluster: String, id: String, mut quiet: watch::Receiver<Option<Term>>) {
+    let mut lease = None;
+    let mut written = None;
+    let mut failing = false;
+    loop {
+        let wanted = Router { quiet: *quiet.borrow_and_update() };
+        match write(&etcd, &id, &wanted, &mut lease, &mut written).await {
+            Ok(()) => failing = false,
+            Err(error) => {
+                (lease, written) = (None, None);
+                // That etcd is away is said elsewhere; what it does not allow is said here, once.
+                if matches!(error, Error::Refused { .. }) && !failing {
+                    Event::NotPublished { cluster: &cluster, why: format!("failed to {error}") }.log();
+                    failing = true;
+                }
+            }
+        }
+        tokio::select! {
+            changed = quiet.changed() => if changed.is_err() { break },
+            () = sleep(RENEW) => {}
+        }
+    }
+    if let Some(lease) = lease {
+        // What is left of it ends with its time to live.
+        let _: Result<(), Error> = etcd.revoke(lease, clock::now().after(WRITE)).await;
+    }
+}
+
+async fn write(
+    etcd: &Etcd,
+    id: &str,
+    wanted: &Router,
+    lease: &mut Option<LeaseId>,
+    written: &mut Option<Router>,
+) -> Result<(), Error> {
+    let by = || clock::now().after(WRITE);
+    let held = match *lease {
+        Some(held) if written.as_ref() != Some(wanted) => held,
+        Some(held) => {
+            let renewed = etcd.renew(held, None, by()).await?;
+            if matches!(renewed, Renewed::Gone) {
+                return Err(Error::LeaseGone);
+            }
+            held
+        }
+        None => etcd.grant(TTL_SECONDS, by()).await?.lease,
+    };
+    *lease = Some(held);
+    if written.as_ref() != Some(wanted) {
+        etcd.put_router(id, wanted, held, by()).await?;
+        *written = Some(wanted.clone());
+    }
+    Ok(())
+}

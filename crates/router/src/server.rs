@@ -1,0 +1,273 @@
+//! The running router: its listeners, its clusters, and how a new configuration is taken up without a restart.
+//!
+//! ```text
+//!   reload: read and check ──► take the addresses that are new ──► replace the values ──► open and close listeners,
+//!           │ wrong                 │ cannot be had                                       begin and end clusters
+//!           └──────── everything stays as it was, and the log says why ◄┘
+//! ```
+//! Sessions that are open go on: a service that is gone has no new ones, a cluster that is gone ends its own.
+
+use crate::config::{self, Config};
+use crate::cut_reason::CutReason;
+use crate::error::Error;
+use crate::events::Event;
+use crate::shared::{Cluster, Service, Shared};
+use crate::{api, listener, presence, steer, survey};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Reads the configuration again; the error says what is wrong with it.
+pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// A router that has its addresses and does not serve yet.
+pub struct Router {
+    shared: Arc<Shared>,
+    listeners: BTreeMap<(String, SocketAddr), TcpListener>,
+    api: Option<TcpListener>,
+}
+
+/// A cluster that is followed.
+struct Followed {
+    settings: config::Cluster,
+    cluster: Arc<Cluster>,
+    stop: CancellationToken,
+    survey: AbortHandle,
+    _watcher: etcd::Watcher,
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    /// What stops each listener, by the service and the address as configured.
+    open: BTreeMap<(String, SocketAddr), CancellationToken>,
+    followed: BTreeMap<String, Followed>,
+    clients: TaskTracker,
+    steering: TaskTracker,
+    /// A cluster's watch ended by itself.
+    failed: mpsc::Sender<Error>,
+    stop: CancellationToken,
+}
+
+impl Router {
+    /// Takes all addresses of the configuration, or says which one cannot be had. Needs a tokio runtime.
+    pub fn bind(config: Config) -> Result<Router, Error> {
+        let listeners = addresses(&config, &BTreeMap::new())?;
+        let api = config.api.map(|address| listener::bind("api", address)).transpose()?;
+        Ok(Router { shared: Shared::new(config)?, listeners, api })
+    }
+
+    /// The addresses of a service as they were taken.
+    #[must_use]
+    pub fn addresses(&self, service: &str) -> Vec<SocketAddr> {
+        let of_service = self.listeners.iter().filter(|((name, _), _)| name == service);
+        of_service.filter_map(|(_, listener)| listener.local_addr().ok()).collect()
+    }
+
+    /// The address of `/health`, `/metrics` and `/services`.
+    #[must_use]
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `stop`; then sessions are told to end. Each message of `reload` (and a request to the API) takes up
+    /// what `reread` gives.
+    pub async fn run(
+        self,
+        reread: Reread,
+        mut reload: mpsc::Receiver<()>,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let Router { shared, listeners, api } = self;
+        let (failed, mut failures) = mpsc::channel(1);
+        let mut server = Server {
+            shared: shared.clone(),
+            open: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            clients: TaskTracker::new(),
+            steering: TaskTracker::new(),
+            failed,
+            stop: stop.child_token(),
+        };
+        server.follow(&shared.config())?;
+        server.listen(listeners);
+        let (orders, mut ordered) = mpsc::channel(1);
+        if let Some(listener) = api {
+            if let Ok(address) = listener.local_addr() {
+                Event::ApiListening { address }.log();
+            }
+            tokio::spawn(api::serve(shared.clone(), orders.clone(), listener, server.stop.clone()));
+        }
+        let ended = loop {
+            tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                Some(error) = failures.recv() => break Err(error),
+                // A signal: the log has the outcome.
+                Some(()) = reload.recv() => drop(server.reload(&reread)),
+                Some(api::Reload(answer)) = ordered.recv() => {
+                    let taken_up = server.reload(&reread);
+                    // Who asked may be gone.
+                    let _ = answer.send(taken_up);
+                }
+            }
+        };
+        server.end().await;
+        ended
+    }
+}
+
+/// Takes the addresses of the configuration that are not open already.
+fn addresses(
+    config: &Config,
+    open: &BTreeMap<(String, SocketAddr), CancellationToken>,
+) -> Result<BTreeMap<(String, SocketAddr), TcpListener>, Error> {
+    if config.services.is_empty() {
+        return Err(Error::Config("no service is configured: name at least one".to_owned()));
+    }
+    let mut listeners = BTreeMap::new();
+    for service in &config.services {
+        let known = |name: &String| config.clusters.iter().any(|cluster| cluster.name == *name);
+        if let Some(unknown) = service.cluster.iter().chain(service.names.values()).find(|name| !known(name))
+        {
+            let why =
+                format!("service {:?} leads to cluster {unknown:?}, which is not configured", service.name);
+            return Err(Error::Config(why));
+        }
+        for address in &service.listen {
+            let key = (service.name.clone(), *address);
+            if !open.contains_key(&key) {
+                listeners.insert(key, listener::bind(&service.name, *address)?);
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+impl Server {
+    /// Follows the clusters of the configuration, and no others.
+    fn follow(&mut self, config: &Config) -> Result<(), Error> {
+        let same = |followed: &Followed| {
+            let kept = config.clusters.iter().find(|cluster| cluster.name == followed.settings.name);
+            kept.is_some_and(|cluster| {
+                cluster.etcd == followed.settings.etcd && cluster.keys == followed.settings.keys
+            })
+        };
+        let gone: Vec<String> = self
+            .followed
+            .iter()
+            .filter(|(_, followed)| !same(followed))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            let Some(followed) = self.followed.remove(&name) else { continue };
+            followed.stop.cancel();
+            followed.survey.abort();
+            if !config.clusters.iter().any(|cluster| cluster.name == name) {
+                followed.cluster.sessions.stop(&CutReason::ClusterDropped);
+            }
+        }
+        for settings in &config.clusters {
+            if self.followed.contains_key(&settings.name) {
+                continue;
+            }
+            let Some(cluster) = self.shared.cluster(Some(&settings.name)) else { continue };
+            let etcd = etcd::Etcd::new(settings.etcd.clone(), settings.keys.clone())
+                .map_err(|why| Error::Config(format!("cluster {:?}: {why}", settings.name)))?;
+            let followed = self.begin(settings.clone(), cluster, etcd);
+            self.followed.insert(settings.name.clone(), followed);
+        }
+        Ok(())
+    }
+
+    fn begin(&self, settings: config::Cluster, cluster: Arc<Cluster>, etcd: etcd::Etcd) -> Followed {
+        let stop = self.stop.child_token();
+        let (views, watcher) = etcd::watch(etcd.clone());
+        let (quiet, said) = watch::channel(None);
+        let (shared, failed) = (self.shared.clone(), self.failed.clone());
+        let (steered, stopped) = (cluster.clone(), stop.clone());
+        self.steering.spawn(async move {
+            if let Err(error) = steer::steer(shared, steered, views, quiet, stopped).await {
+                // Full: another cluster has failed already.
+                let _ = failed.try_send(error);
+            }
+        });
+        self.steering.spawn(presence::keep(etcd, settings.name.clone(), self.shared.id.clone(), said));
+        let survey = tokio::spawn(survey::survey(self.shared.clone(), cluster.clone())).abort_handle();
+        Followed { settings, cluster, stop, survey, _watcher: watcher }
+    }
+
+    fn listen(&mut self, listeners: BTreeMap<(String, SocketAddr), TcpListener>) {
+        for (key, listener) in listeners {
+            let Some(service) = self.shared.service(&key.0) else { continue };
+            if let Ok(address) = listener.local_addr() {
+                let role = service.settings().role.as_str();
+                Event::Listening { service: &service.name, role, address }.log();
+            }
+            let stop = self.stop.child_token();
+            self.serve(service, listener, stop.clone());
+            self.open.insert(key, stop);
+        }
+    }
+
+    fn serve(&self, service: Arc<Service>, listener: TcpListener, stop: CancellationToken) {
+        tokio::spawn(listener::accept(self.shared.clone(), service, listener, self.clients.clone(), stop));
+    }
+
+    /// Takes up the configuration as it is now, or leaves everything as it is.
+    fn reload(&mut self, reread: &Reread) -> Result<(), String> {
+        let taken_up = reread().and_then(|config| self.take_up(config).map_err(|error| error.to_string()));
+        match &taken_up {
+            Ok(()) => {
+                self.shared.reloads.add(1);
+                Event::Reloaded.log();
+            }
+            Err(why) => Event::NotReloaded { why: why.clone() }.log(),
+        }
+        taken_up
+    }
+
+    fn take_up(&mut self, config: Config) -> Result<(), Error> {
+        let listeners = addresses(&config, &self.open)?;
+        let before = self.shared.config();
+        if config.api != before.api {
+            return Err(Error::Config("router.api changed: restart the router for that".to_owned()));
+        }
+        let wanted: Vec<(String, SocketAddr)> = config
+            .services
+            .iter()
+            .flat_map(|service| service.listen.iter().map(|address| (service.name.clone(), *address)))
+            .collect();
+        self.shared.replace(config.clone())?;
+        self.open.retain(|key, stop| {
+            let kept = wanted.contains(key);
+            if !kept {
+                stop.cancel();
+            }
+            kept
+        });
+        self.follow(&config)?;
+        self.listen(listeners);
+        Ok(())
+    }
+
+    /// Sessions are told to end, and get a moment for it.
+    async fn end(self) {
+        self.stop.cancel();
+        let sessions =
+            self.followed.values().map(|followed| followed.cluster.sessions.stop(&CutReason::Stopping)).sum();
+        Event::Stopping { sessions }.log();
+        self.clients.close();
+        self.steering.close();
+        let over = async {
+            self.clients.wait().await;
+            self.steering.wait().await;
+        };
+        // Whoever has not ended by then is cut off with the process.
+        let _: Result<(), tokio::time::error::Elapsed> =
+            tokio::time::timeout(self.shared.config().stop_timeout, over).await;
+    }
+}

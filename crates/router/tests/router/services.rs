@@ -1,0 +1,143 @@
+//! Roles, shares, limits of lag, orders of a person, and what load balancers and TLS names say.
+
+use crate::harness::{ANY, World, refusal, until};
+use router::{Balance, Fallback, LagLimit, Network, Role as Serves, Service};
+use std::net::Ipv4Addr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use types::{Lsn, NodeName, Role};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_used_as_their_role_their_share_and_their_lag_say() {
+    let world = World::start(3, |config| {
+        let mut any = Service::new("any", ANY, Serves::Any);
+        any.balance = Balance::RoundRobin;
+        let mut fresh = Service::new("fresh", ANY, Serves::Replica);
+        fresh.fallback = Fallback::None;
+        fresh.max_lag = LagLimit { bytes: Some(1000), time: None };
+        let mut weighted = Service::new("weighted", ANY, Serves::Replica);
+        weighted.weights = [(NodeName::from("db2"), 0)].into();
+        config.services.extend([any, fresh, weighted, Service::new("sync", ANY, Serves::Sync)]);
+        config.hold.timeout = std::time::Duration::from_millis(500);
+    })
+    .await;
+    let term = world.lead(1).await;
+    let soon = || clock::now().after(crate::harness::SOON);
+    let at = async |number: usize, lsn: u64| {
+        let mut member = world.member(number, Role::Replica);
+        member.replay_lsn = Some(Lsn(lsn));
+        world.publish(number, &member).await;
+    };
+    at(2, 10_000).await;
+    at(3, 10_000).await;
+    let status = etcd::Status { optime: Lsn(10_000), ..etcd::Status::default() };
+    world.etcd.put_status(&status, term, soon()).await.unwrap();
+    let sync =
+        etcd::Sync { leader: Some("db1".into()), sync_standby: vec!["db3".into()], ..etcd::Sync::default() };
+    world.etcd.put_sync(&sync, None, term, soon()).await.unwrap();
+    world.metric(r#"baton_router_replicas{scope="demo"} 2"#).await;
+
+    assert_eq!(world.reaches("sync").await, 3);
+    assert_eq!(world.reaches("weighted").await, 3);
+    let mut reached = Vec::new();
+    for _ in 0..6 {
+        reached.push(world.reaches("any").await);
+    }
+    reached.sort_unstable();
+    assert_eq!(reached, [1, 1, 2, 2, 3, 3]);
+
+    // db2 falls behind, comes to half of the limit, and is used again; nobody is left when both are behind.
+    let behind = async |wanted: &str| {
+        until(wanted, async || world.api("/services").await.contains(wanted).then_some(())).await;
+    };
+    at(2, 8_900).await;
+    behind(r#""too_far_behind_for":["fresh"]"#).await;
+    for _ in 0..3 {
+        assert_eq!(world.reaches("fresh").await, 3);
+    }
+    at(3, 8_000).await;
+    until("nobody to be left", async || {
+        let refused = world.connect("fresh").await.err()?;
+        (refused.code().map(tokio_postgres::error::SqlState::code) == Some("57P03")).then_some(())
+    })
+    .await;
+    assert_ne!(world.reaches("replica").await, 1, "another service has no limit");
+    at(2, 9_600).await;
+    until("db2 to be back", async || world.connect("fresh").await.ok().map(drop)).await;
+    assert_eq!(world.reaches("fresh").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_takes_members_out_and_in_and_others_may_not() {
+    let world = World::start(2, |config| {
+        config.hold.timeout = std::time::Duration::from_millis(300);
+        config.login = Some(http::Credentials { username: "op".into(), password: "secret".into() });
+    })
+    .await;
+    world.lead(1).await;
+    world.publish(2, &world.member(2, Role::Replica)).await;
+    world.metric(r#"baton_router_replicas{scope="demo"} 1"#).await;
+    let session = world.connect("replica").await.unwrap();
+    let drain = "/clusters/demo/members/db2/drain";
+    assert!(world.router.request("POST", drain, "").await.starts_with("HTTP/1.1 401"));
+    let wrong = "authorization: Basic b3A6c2VjcmVzCg==\r\n";
+    assert!(world.router.request("POST", drain, wrong).await.starts_with("HTTP/1.1 401"));
+    assert_eq!(world.reaches("replica").await, 2);
+
+    let login = "authorization: Basic b3A6c2VjcmV0\r\n";
+    let order = async |what: &str| {
+        world.router.request("POST", &format!("/clusters/demo/members/{what}"), login).await
+    };
+    assert!(order("db2/drain").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.reaches("replica").await, 1);
+    session.ask("select 1").await.unwrap();
+    assert!(order("db1/drain").await.starts_with("HTTP/1.1 200"));
+    let (state, message) = refusal(world.router.address("primary")).await;
+    assert_eq!((state.as_str(), message.contains("undrain db1")), ("57P03", true), "{message}");
+    world.metric(r#"baton_router_drained_members{scope="demo"} 2"#).await;
+    assert!(order("db1/undrain").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.reaches("primary").await, 1);
+    assert!(order("db9/drain").await.starts_with("HTTP/1.1 404"));
+    assert!(order("db1/explode").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() {
+    let pooler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = pooler.local_addr().unwrap().port();
+    let world = World::start(1, |config| {
+        config.proxy_from = vec![Network { address: Ipv4Addr::LOCALHOST.into(), bits: 32 }];
+        let mut pooled = Service::new("pooled", ANY, Serves::Primary);
+        pooled.destination = router::Destination::Port(port);
+        pooled.send_proxy = true;
+        config.services.push(pooled);
+    })
+    .await;
+    world.lead(1).await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let header =
+        [signature.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7, 10, 0, 0, 1, 0x10, 0, 0x15, 0x39]]
+            .concat();
+    let startup = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    let mut client = TcpStream::connect(world.router.address("pooled")).await.unwrap();
+    client.write_all(&header).await.unwrap();
+    client.write_all(startup).await.unwrap();
+    let (mut seen, _) = pooler.accept().await.unwrap();
+    let mut said = vec![0; 28 + startup.len()];
+    seen.read_exact(&mut said).await.unwrap();
+    // The address of the client as it was told; the called one is the router's own.
+    assert_eq!(said[..20], [signature.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7]].concat());
+    assert_eq!(said[28..], startup[..]);
+    seen.write_all(b"R\0\0\0\x08\0\0\0\0").await.unwrap();
+    client.read_exact(&mut [0; 9]).await.unwrap();
+    until("the map of sessions", async || {
+        world.api("/services").await.contains(r#""client":"203.0.113.7:4096""#).then_some(())
+    })
+    .await;
+    // Without a header the balancer speaks for itself; with a bad one it is let go.
+    assert_eq!(world.reaches("primary").await, 1);
+    let mut bad = TcpStream::connect(world.router.address("primary")).await.unwrap();
+    bad.write_all(b"\r\n\r\nPROXY TCP4 1.2.3.4\r\n").await.unwrap();
+    assert_eq!(bad.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
