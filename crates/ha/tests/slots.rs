@@ -313,3 +313,23 @@ fn a_promised_slot_is_there_after_any_promotion_and_never_ahead() {
         assert!(plan.advance_logical.is_empty());
     }
 }
+
+#[test]
+fn who_lives_from_the_archive_gets_no_copies_of_logical_slots() {
+    let archive = Tenant { nostream: true, ..Tenant::default() };
+    let below = Tenant { replicatefrom: Some(NodeName::from("n-2")), ..Tenant::default() };
+    let mut standby = seen("n-2", follows(100));
+    standby.permanent.insert("cdc".to_owned(), permanent(wish()));
+    assert_eq!(once(&standby).copy.len(), 1);
+    standby.members.insert(NodeName::from("n-2"), archive.clone());
+    assert!(once(&standby).copy.is_empty());
+    assert_eq!(made(&once(&standby)), ["n_1", "n_3"], "it may lead: the slots of the others are there");
+    // Neither does who streams from such a member; the tag of a leader says nothing.
+    let mut below_it = Seen { me: NodeName::from("n-3"), ..standby.clone() };
+    assert_eq!(once(&below_it).copy.len(), 1);
+    below_it.members.insert(NodeName::from("n-3"), below);
+    assert!(once(&below_it).copy.is_empty());
+    standby.members.insert(NodeName::from("n-2"), Tenant::default());
+    standby.members.insert(NodeName::from("n-1"), archive);
+    assert_eq!(once(&standby).copy.len(), 1);
+}

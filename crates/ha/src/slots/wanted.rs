@@ -102,8 +102,31 @@ fn permanent(seen: &Seen, name: &str, slot: &PermanentSlot) -> Want {
 
 fn is_kept_here(seen: &Seen, slot: &PermanentSlot) -> bool {
     let kind = if seen.standby_cluster { ClusterType::Standby } else { ClusterType::Primary };
-    let logical_there = seen.standby_cluster && slot.wish != SlotWish::Physical;
-    !seen.nofailover && !logical_there && slot.only_in.is_none_or(|only| only == kind)
+    let logical = slot.wish != SlotWish::Physical;
+    let impossible = logical && (seen.standby_cluster || is_fed_by_archive(seen));
+    !seen.nofailover && !impossible && slot.only_in.is_none_or(|only| only == kind)
+}
+
+/// Whether this standby, or one above it, takes WAL from the archive: then the primary does not hear which rows it still needs, and a
+/// copy of a logical slot would be of no use.
+fn is_fed_by_archive(seen: &Seen) -> bool {
+    let leader = match &seen.post {
+        Post::Leads => return false,
+        Post::Follows { leader, .. } => leader.as_ref(),
+    };
+    let mut at = &seen.me;
+    for _ in 0..=seen.members.len() {
+        match seen.members.get(at) {
+            Some(_) if Some(at) == leader => return false,
+            Some(tenant) if tenant.nostream => return true,
+            Some(_) | None => {}
+        }
+        match streams_from(seen, at) {
+            Some(parent) => at = parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// What the tags of a member say about its slot.

@@ -8,7 +8,7 @@
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
 //!   initialize absent | in-progress | done | spoiled
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
-//!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN
+//!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN [nofailover] [priority N]
 //!   failover none | [from NAME] [to NAME]    pause on | off    standby-cluster on | off    no-leader on | off
 //!   tag NAME VALUE
 //!   order none | restart | reinitialize | shutdown
@@ -301,12 +301,15 @@ impl Stage {
     fn peer(&mut self, who: &str, words: &[&str]) {
         let answer = match words {
             ["silent"] => PeerAnswer::Silent,
-            [role, tl, lsn] => PeerAnswer::Said(PeerFacts {
+            [role, tl, lsn, tags @ ..] => PeerAnswer::Said(PeerFacts {
                 primary: *role == "primary",
                 timeline: Some(timeline(tl)),
                 lsn: Lsn(number(lsn)),
-                nofailover: false,
-                failover_priority: 1,
+                nofailover: tags.contains(&"nofailover"),
+                failover_priority: tags
+                    .last()
+                    .filter(|_| tags.contains(&"priority"))
+                    .map_or(1, |at| i64::try_from(number(at)).unwrap()),
                 unprotected: false,
                 failsafe_active: false,
             }),
