@@ -24,7 +24,7 @@ use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
 use crate::peers::{self, Peers};
-use crate::publish::{Leading, Publisher, Word};
+use crate::publish::{self, Leading, Publisher, Word};
 use crate::reload::{self, Reader};
 use crate::signals::{Signal, Signals};
 use crate::slots::{Round, Slots};
@@ -89,22 +89,21 @@ struct Agent {
 impl Agent {
     async fn start(settings: Settings, surroundings: Surroundings) -> Result<Agent, Error> {
         let settings = Arc::new(settings);
-        let installation = Installation::find(settings.postgresql.bin_dir.as_deref()).await;
-        let installation = installation.map_err(Error::Installation)?;
         let data_dir = settings.postgresql.data_dir.clone();
+        let (config, config_revision) = (config_cache::initial(&settings, &data_dir), 0);
+        let dynamic = Arc::new(settings::dynamic(&config, false).0);
+        let bin_dir = settings.postgresql.bin_dir.as_deref().or(dynamic.bin_dir.as_deref());
+        let installation = Installation::find(bin_dir).await.map_err(Error::Installation)?;
         check_data_dir(&data_dir, &installation)?;
         let listener = api::bind(&settings.restapi)?;
         let tls = api::acceptor(&settings.restapi).map_err(Error::Certificate)?;
         let wake = Wake::default();
         let warden = Arc::new(Warden::open(&data_dir)?);
-        let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
-        let connect = configure::local_connection(&settings, socket);
+        let connect = configure::local_connection(&settings, &dynamic);
         let local = Local::new(installation, data_dir, connect, wake.clone());
         local.look_at_data().await;
         let etcd = connect_etcd(&settings)?;
         let (view, watcher) = etcd::watch(etcd.clone());
-        let (config, config_revision) = (config_cache::initial(&settings, local.data_dir()), 0);
-        let dynamic = Arc::new(settings::dynamic(&config, false).0);
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
@@ -244,7 +243,7 @@ impl Agent {
                 Ok(Outcome::Exit(why)) => return Err(why),
                 Ok(Outcome::OrderFinished { done }) => {
                     let (_, text) = self.journal.with(|journal| journal.now()).unwrap_or_default();
-                    self.orders.finish(done, &text);
+                    self.orders.finish(seen.order.as_ref(), done, &text);
                 }
                 Err(error) => {
                     report(action, &error);
@@ -366,7 +365,13 @@ impl Agent {
             tracing::info!(revision = config.mod_revision, "took up the dynamic configuration");
         }
         self.config = kept;
+        if self.settings.postgresql.bin_dir.is_none() && self.dynamic.bin_dir != dynamic.bin_dir {
+            tracing::warn!(
+                "postgresql.bin_dir of the dynamic configuration has changed, which takes effect at the next start of the agent (SIGUSR2 ends it and leaves PostgreSQL running)"
+            );
+        }
         self.hands.local.names().set_rules(observe::synchronous(&dynamic));
+        self.hands.local.reconnect(configure::local_connection(&self.settings, &dynamic));
         self.dynamic = Arc::new(dynamic);
         self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
     }
@@ -398,8 +403,7 @@ impl Agent {
             tracing::error!("the log stays as it was: {error}");
         }
         let settings = Arc::new(settings);
-        let socket = settings.postgresql.parameters.get("unix_socket_directories").map(String::as_str);
-        self.hands.local.reconnect(configure::local_connection(&settings, socket));
+        self.hands.local.reconnect(configure::local_connection(&settings, &self.dynamic));
         self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
         self.hands.slots.use_settings(&settings);
         self.hands.settings = settings.clone();
@@ -488,7 +492,7 @@ impl Agent {
     }
 
     fn member(&self, seen: &Observation) -> etcd::Member {
-        let (state, role) = state_and_role(seen);
+        let (state, role) = state_and_role(seen, self.hands.jobs.creation());
         let settings = &self.settings;
         let mut member = etcd::Member::new(state, role);
         let postgresql = &settings.postgresql;
@@ -522,11 +526,11 @@ impl Agent {
                         member.checkpoint_after_promote = Some(false);
                     }
                 }
-                Running::Standby { timeline, lsn, streaming, .. } => {
+                Running::Standby { timeline, lsn, .. } => {
                     member.timeline = Some(*timeline);
                     member.xlog_location = Some(*lsn);
-                    member.replication_state = streaming.then(|| "streaming".to_owned());
                     if let Some(facts) = &facts {
+                        member.replication_state = publish::replication_state(facts).map(str::to_owned);
                         member.replay_lsn = facts.replayed_lsn;
                         member.receive_lsn = facts.received_lsn;
                     }
@@ -704,8 +708,8 @@ fn another_is_patroni(snapshot: &Snapshot, me: &NodeName) -> bool {
     snapshot.members.iter().any(|(name, member)| name != me && member.baton.is_none())
 }
 
-/// What the member key and the REST API call this.
-pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
+/// What the member key and the REST API call this. `creation` is how far a new cluster is.
+pub(crate) fn state_and_role(seen: &Observation, creation: PostgresState) -> (PostgresState, Role) {
     let work = match &seen.job {
         ha::Job::Running { work, .. } => Some(work),
         ha::Job::Idle => None,
@@ -716,7 +720,7 @@ pub(crate) fn state_and_role(seen: &Observation) -> (PostgresState, Role) {
         Data::Empty | Data::Incomplete | Data::Unusable => Role::Uninitialized,
     };
     match (&seen.postgres, work) {
-        (Postgres::Stopped, Some(ha::Work::Bootstrap)) => (PostgresState::Initializing, Role::Uninitialized),
+        (Postgres::Stopped, Some(ha::Work::Bootstrap)) => (creation, Role::Uninitialized),
         (Postgres::Stopped, Some(ha::Work::Clone(_))) => {
             (PostgresState::CreatingReplica, Role::Uninitialized)
         }

@@ -83,7 +83,7 @@ pub(crate) fn write(
         parameters,
         pg_hba: effective.pg_hba.clone(),
         pg_ident: effective.pg_ident.clone(),
-        custom_conf: settings.postgresql.custom_conf.clone(),
+        custom_conf: effective.custom_conf.clone(),
         standby,
     };
     let config_dir = settings.postgresql.config_dir.as_deref();
@@ -242,10 +242,11 @@ pub(crate) fn connect_to(login: &Login, host: &str, port: u16, dbname: &str, app
 }
 
 /// How the agent itself reaches the local PostgreSQL: by its Unix socket where that is configured, else by an address it listens on.
-pub(crate) fn local_connection(settings: &Settings, effective_socket: Option<&str>) -> ConnectTo {
+pub(crate) fn local_connection(settings: &Settings, dynamic: &Dynamic) -> ConnectTo {
     let postgresql = &settings.postgresql;
-    let host = if postgresql.use_unix_socket {
-        let directory = postgresql.unix_socket_directory.as_deref().or(effective_socket);
+    let host = if postgresql.use_unix_socket.unwrap_or(dynamic.use_unix_socket) {
+        let listed = dynamic.parameters.get("unix_socket_directories").map(String::as_str);
+        let directory = postgresql.unix_socket_directory.as_deref().or(listed);
         directory.unwrap_or("/var/run/postgresql").split(',').next().unwrap_or_default().trim().to_owned()
     } else {
         match postgresql.listen.first().map(String::as_str) {

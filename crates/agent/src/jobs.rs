@@ -18,7 +18,7 @@ use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use types::Moment;
+use types::{Moment, PostgresState};
 
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
@@ -39,6 +39,8 @@ struct State {
     finished: Option<Finished>,
     progress: Option<Progress>,
     lost: Option<Lost>,
+    /// How far the creation of the cluster is, while that is the job.
+    creation: Option<PostgresState>,
 }
 
 /// What the last rewind undid: written by this node alone, kept in a file, gone from the cluster.
@@ -88,6 +90,16 @@ impl Jobs {
         self.inner.state.with(|state| state.lost.clone())
     }
 
+    /// How far the creation of the cluster is, in the words of the member key.
+    pub(crate) fn creation(&self) -> PostgresState {
+        self.inner.state.with(|state| state.creation.unwrap_or(PostgresState::Initializing))
+    }
+
+    fn creates(&self, step: PostgresState) {
+        self.inner.state.with(|state| state.creation = Some(step));
+        self.inner.wake.wake();
+    }
+
     pub(crate) fn cancel(&self) {
         self.inner.state.with(|state| {
             if let Some((_, _, token)) = &state.running {
@@ -102,6 +114,7 @@ impl Jobs {
         self.inner.state.with(|state| {
             state.running = Some((work.clone(), clock::now(), token.clone()));
             state.progress = None;
+            state.creation = None;
         });
         let jobs = self.clone();
         tokio::spawn(async move {
@@ -123,7 +136,7 @@ impl Jobs {
 
     async fn run(&self, work: &Work, tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
         match work {
-            Work::Bootstrap => bootstrap::run(tools, token).await,
+            Work::Bootstrap => self.bootstrap(tools, token).await,
             Work::Clone(_) => self.copy(tools, token).await,
             Work::Rewind { .. } => self.rewind(tools, token).await,
             Work::Checkpoint => checkpoint(tools).await,
@@ -134,6 +147,15 @@ impl Jobs {
     fn note(&self, progress: Progress) {
         self.inner.state.with(|state| state.progress = Some(progress));
     }
+}
+
+/// Options of a program as its arguments.
+fn as_arguments(options: &[(String, Option<String>)]) -> Vec<String> {
+    let argument = |(name, value): &(String, Option<String>)| match value {
+        Some(value) => format!("--{name}={value}"),
+        None => format!("--{name}"),
+    };
+    options.iter().map(argument).collect()
 }
 
 fn name(work: &Work) -> &'static str {

@@ -154,8 +154,10 @@ impl Local {
 
     /// Connects in this way from now on.
     pub(crate) fn reconnect(&self, connect: ConnectTo) {
-        self.inner.connect.with(|kept| *kept = connect);
-        self.inner.poke.wake();
+        let changed = self.inner.connect.with(|kept| std::mem::replace(kept, connect.clone()) != connect);
+        if changed {
+            self.inner.poke.wake();
+        }
     }
 
     pub(crate) fn life(&self) -> Life {

@@ -53,6 +53,14 @@ impl Orders {
         Ok(receiver)
     }
 
+    /// Has the data directory made anew, whatever copy was ordered before.
+    pub(crate) fn reinitialize(&self, from_leader: bool) -> Result<oneshot::Receiver<Ended>, Order> {
+        self.queue.with(|queue| {
+            queue.retain(|(waiting, _)| !matches!(waiting, Order::Reinitialize { .. }));
+        });
+        self.give(Order::Reinitialize { from_leader })
+    }
+
     /// The agent is to end: nothing else is done any more.
     pub(crate) fn shut_down(&self) {
         self.queue.with(|queue| {
@@ -64,9 +72,11 @@ impl Orders {
         self.wake.wake();
     }
 
-    /// The head of the queue has ended.
-    pub(crate) fn finish(&self, done: bool, text: &str) {
-        if let Some((_, Some(sender))) = self.queue.with(VecDeque::pop_front) {
+    /// This order, at the head of the queue, has ended; another one may have taken its place meanwhile.
+    pub(crate) fn finish(&self, order: Option<&Order>, done: bool, text: &str) {
+        let is_head = |queue: &VecDeque<Waiting>| queue.front().map(|(head, _)| head) == order;
+        let ended = self.queue.with(|queue| if is_head(queue) { queue.pop_front() } else { None });
+        if let Some((_, Some(sender))) = ended {
             let _ = sender.send(Ended { done, text: text.to_owned() });
         }
         self.wake.wake();

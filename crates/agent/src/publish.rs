@@ -9,6 +9,7 @@ use crate::local::Local;
 use crate::slots::Slots;
 use crate::wake::{Cell, Wake};
 use etcd::{Etcd, HistoryRow, Member, Snapshot, Status, Writable};
+use postgres::probe::Facts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,6 +255,16 @@ impl Publisher {
             }
             publisher.inner.checkpointing.with(|busy| *busy = false);
         });
+    }
+}
+
+/// Where a standby gets its WAL from: the one it follows, or the archive when a `restore_command` is there for it.
+pub(crate) fn replication_state(facts: &Facts) -> Option<&'static str> {
+    let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
+    match facts.in_recovery {
+        true if streaming => Some("streaming"),
+        true if facts.restores => Some("in archive recovery"),
+        true | false => None,
     }
 }
 

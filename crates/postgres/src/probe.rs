@@ -61,6 +61,8 @@ pub struct Facts {
     pub replay_paused: bool,
     /// Standby: when the last replayed transaction was committed, in microseconds since 1970.
     pub replayed_at: Option<i64>,
+    /// Standby: it has a `restore_command`, so that WAL which nobody sends comes from an archive.
+    pub restores: bool,
     pub receiver: Option<Receiver>,
     /// `2026-11-23 00:07:28.123456+00:00`
     pub postmaster_start_time: String,

@@ -35,6 +35,20 @@ use types::{History, Lsn, Timeline};
 const OWN_FILES: [&str; 5] =
     ["postgresql.conf", "postgresql.base.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
 
+/// Options of pg_rewind that are ours to choose.
+const RESERVED: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
 /// Where the WAL of a stopped PostgreSQL ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndOfWal {
@@ -262,7 +276,8 @@ async fn pg_rewind(
     let config = ConfigFile::choose(installation, data_dir, options)?;
     let mut command = installation.command("pg_rewind");
     command.arg(target(data_dir)).arg(format!("--source-server={}", from.conninfo()));
-    command.args(["--progress", "--no-ensure-shutdown"]).args(&options.options);
+    command.args(["--progress", "--no-ensure-shutdown"]);
+    command.args(options.options.iter().filter(|option| is_free(option)));
     if config.restores {
         command.arg("--restore-target-wal");
     }
@@ -273,6 +288,16 @@ async fn pg_rewind(
     let meter = Meter::new();
     let on_line = |line: &str| meter.read(line).map(progress).is_some();
     finish("pg_rewind", job::run(command, cancel, on_line).await)
+}
+
+/// Whether it is for the operator to choose; a reserved one is left out and named.
+fn is_free(option: &str) -> bool {
+    let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let free = !RESERVED.contains(&name);
+    if !free {
+        tracing::warn!(option = name, "this option of pg_rewind is not yours to choose, it is left out");
+    }
+    free
 }
 
 fn finish(program: &'static str, result: Result<(), JobError>) -> Result<(), RewindError> {
@@ -328,4 +353,20 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|error| Error::Refused(format!("read the data directory: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_free;
+
+    #[test]
+    fn options_that_decide_what_is_rewound_are_not_the_operator_s() {
+        for free in ["--no-sync", "--sync-method=syncfs", "--debug"] {
+            assert!(is_free(free), "{free}");
+        }
+        for reserved in ["--target-pgdata=/etc", "source-server=host=x", "--dry-run", "--config-file=/etc/x"]
+        {
+            assert!(!is_free(reserved), "{reserved}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::table;
 use crate::values::Values;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use types::{ClusterType, PermanentSlot, SlotMatcher, SlotWish};
 
 /// What holds for the whole cluster.
@@ -54,6 +55,10 @@ pub struct Dynamic {
     pub pg_ident: Option<Vec<String>>,
     pub recovery_conf: BTreeMap<String, String>,
     pub basebackup: Vec<(String, Option<String>)>,
+    pub rewind: Vec<(String, Option<String>)>,
+    pub bin_dir: Option<PathBuf>,
+    pub custom_conf: Option<PathBuf>,
+    pub use_unix_socket: bool,
     /// `slots`, or one of its old names.
     pub slots: BTreeMap<String, PermanentSlot>,
     pub ignore_slots: Vec<SlotMatcher>,
@@ -206,6 +211,10 @@ fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dyn
         pg_ident: written("postgresql.pg_ident"),
         recovery_conf: values.text_map("postgresql.recovery_conf"),
         basebackup: values.pairs("postgresql.basebackup"),
+        rewind: values.pairs("postgresql.rewind"),
+        bin_dir: values.path("postgresql.bin_dir"),
+        custom_conf: values.path("postgresql.custom_conf"),
+        use_unix_socket: values.flag("postgresql.use_unix_socket"),
         slots: slots::permanent(values.json("slots"), warnings),
         ignore_slots: slots::matchers(values.json("ignore_slots"), warnings),
         standby_cluster: standby_cluster::build(values),

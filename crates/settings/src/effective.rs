@@ -10,6 +10,7 @@ use crate::guc::{self, CONTROLLED, Controlled, Rule};
 use crate::methods::{self, ReplicaMethod};
 use crate::settings::Settings;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What pg_control says a standby needs at least.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +35,8 @@ pub struct Effective {
     pub pg_ident: Option<Vec<String>>,
     pub recovery_conf: BTreeMap<String, String>,
     pub basebackup: Vec<(String, Option<String>)>,
+    pub rewind: Vec<(String, Option<String>)>,
+    pub custom_conf: Option<PathBuf>,
     pub use_pg_rewind: bool,
     pub use_slots: bool,
     pub remove_data_directory_on_rewind_failure: bool,
@@ -106,6 +109,8 @@ pub fn effective(
         } else {
             local.basebackup.clone()
         },
+        rewind: if local.rewind.is_empty() { dynamic.rewind.clone() } else { local.rewind.clone() },
+        custom_conf: local.custom_conf.clone().or_else(|| dynamic.custom_conf.clone()),
         use_pg_rewind: local.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind),
         use_slots: dynamic.use_slots,
         remove_data_directory_on_rewind_failure: local

@@ -32,9 +32,8 @@ pub struct Postgresql {
     pub custom_conf: Option<PathBuf>,
     /// The password file that Baton writes; `~/pgpass` of the user it runs as when missing.
     pub pgpass: Option<PathBuf>,
-    /// Whether Baton itself, and replication from it, connect through the Unix socket.
-    pub use_unix_socket: bool,
-    pub use_unix_socket_repl: bool,
+    /// Whether Baton itself connects through the Unix socket; `None`: the dynamic configuration decides.
+    pub use_unix_socket: Option<bool>,
     /// The first of `parameters.unix_socket_directories`.
     pub unix_socket_directory: Option<String>,
     pub database: String,
@@ -50,6 +49,8 @@ pub struct Postgresql {
     pub replica_methods: BTreeMap<String, ReplicaMethod>,
     /// Options of pg_basebackup without the dashes.
     pub basebackup: Vec<(String, Option<String>)>,
+    /// Options of pg_rewind without the dashes.
+    pub rewind: Vec<(String, Option<String>)>,
     /// `None`: the dynamic configuration decides. The same goes for the others with `Option`.
     pub use_pg_rewind: Option<bool>,
     pub remove_data_directory_on_rewind_failure: Option<bool>,
@@ -123,8 +124,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Postgresql
         config_dir: values.path("postgresql.config_dir"),
         custom_conf: values.path("postgresql.custom_conf"),
         pgpass: values.path("postgresql.pgpass"),
-        use_unix_socket: values.flag("postgresql.use_unix_socket"),
-        use_unix_socket_repl: values.flag("postgresql.use_unix_socket_repl"),
+        use_unix_socket: optional("use_unix_socket"),
         database: values.text("postgresql.database").unwrap_or_default(),
         authentication: authentication(values)?,
         parameters,
@@ -134,6 +134,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Postgresql
         replica_methods: replica_methods(raw, create_replica_methods.as_deref(), findings),
         create_replica_methods,
         basebackup: values.pairs("postgresql.basebackup"),
+        rewind: values.pairs("postgresql.rewind"),
         use_pg_rewind: optional("use_pg_rewind"),
         remove_data_directory_on_rewind_failure: optional("remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: optional("remove_data_directory_on_diverged_timelines"),

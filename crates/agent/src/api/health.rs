@@ -6,6 +6,7 @@ mod table;
 
 use super::query::Query;
 use super::{Shared, status};
+use crate::publish;
 use check::{Facts, Is};
 use etcd::{Contact, Sync, View};
 use hyper::StatusCode;
@@ -67,7 +68,7 @@ fn look(shared: &Shared) -> Facts {
         leader_lsn: optime.max(receiver),
         received: postgres.and_then(|facts| facts.received_lsn),
         replayed: postgres.and_then(|facts| facts.replayed_lsn),
-        replication_state: postgres.filter(|_| running).and_then(status::replication_state),
+        replication_state: postgres.filter(|_| running).and_then(publish::replication_state),
         failsafe: status::failsafe_is_active(shared),
     }
 }

@@ -3,6 +3,7 @@
 use super::reply::{self, Reply};
 use super::status;
 use super::{Shared, health};
+use crate::publish;
 use etcd::Contact;
 use settings::SynchronousMode;
 use std::fmt::Write;
@@ -123,7 +124,7 @@ fn postgres(page: &mut Page, shared: &Shared) {
         page.flag(
             "patroni_postgres_in_archive_recovery",
             "Value is 1 if Postgres is replicating from archive, 0 otherwise.",
-            false,
+            facts.and_then(publish::replication_state) == Some("in archive recovery"),
         );
     }
     page.gauge(

@@ -97,16 +97,35 @@ pub(super) fn reinitialize(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     let force = body.as_ref().and_then(|body| body.get("force")).and_then(Value::as_bool).unwrap_or(false);
-    if let ha::Job::Running { .. } = shared.jobs.running() {
-        if !force {
-            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "reinitialize already in progress");
-        }
-        shared.jobs.cancel();
-    }
     let from_leader = body.as_ref().and_then(|body| body.get("from_leader")).and_then(Value::as_bool);
-    match shared.orders.give(Order::Reinitialize { from_leader: from_leader.unwrap_or(false) }) {
+    let from_leader = from_leader.unwrap_or(false);
+    let given = match shared.jobs.running() {
+        ha::Job::Running { .. } | ha::Job::Idle if force => {
+            shared.jobs.cancel();
+            shared.orders.reinitialize(from_leader)
+        }
+        ha::Job::Running { work, .. } => {
+            let ordered = matches!(shared.orders.head(), Some(Order::Reinitialize { .. }));
+            let busy = if ordered { "reinitialize" } else { name(&work) };
+            let text = format!("{busy} already in progress");
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+        ha::Job::Idle => shared.orders.give(Order::Reinitialize { from_leader }),
+    };
+    match given {
         Ok(_) => reply::text(StatusCode::OK, "reinitialize started"),
         Err(order) => in_progress(&order),
+    }
+}
+
+/// What a member without an order is busy with.
+fn name(work: &ha::Work) -> &'static str {
+    match work {
+        ha::Work::Bootstrap => "bootstrap",
+        ha::Work::Clone(_) => "making a replica",
+        ha::Work::Rewind { .. } => "running pg_rewind",
+        ha::Work::Checkpoint => "checkpoint",
+        ha::Work::ArchiveTail => "archiving WAL",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Shared, health};
 use crate::local::{Answer, Seen};
+use crate::publish;
 use etcd::{Contact, PendingChange};
 use postgres::probe::Facts;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'s
     if life.postmaster.is_none() {
         return match shared.jobs.running() {
             ha::Job::Running { work: ha::Work::Bootstrap, .. } => {
-                ("initializing new cluster", "uninitialized")
+                (shared.jobs.creation().as_str(), "uninitialized")
             }
             ha::Job::Running { work: ha::Work::Clone(_), .. } => ("creating replica", "uninitialized"),
             ha::Job::Running { .. } | ha::Job::Idle => match shared.local.data() {
@@ -142,7 +143,7 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
     if let Some(timeline) = facts.timeline {
         map.insert("timeline".to_owned(), json!(timeline.0));
     }
-    if let Some(state) = replication_state(facts) {
+    if let Some(state) = publish::replication_state(facts) {
         map.insert("replication_state".to_owned(), json!(state));
     }
     if !facts.replication.is_empty() {
@@ -155,12 +156,6 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
         };
         map.insert("replication".to_owned(), facts.replication.iter().map(row).collect());
     }
-}
-
-/// Where a standby gets its WAL from: the leader, or the archive when a `restore_command` is there for it.
-pub(super) fn replication_state(facts: &Facts) -> Option<&'static str> {
-    let streaming = facts.receiver.as_ref().is_some_and(|receiver| receiver.status == "streaming");
-    (facts.in_recovery && streaming).then_some("streaming")
 }
 
 /// The parameters that wait for a restart, with the value in effect and the one that is configured.

@@ -6,8 +6,8 @@
 //! ```
 //! What fails on the way is kept as `<data_dir>.failed`.
 
-use super::Tools;
 use super::copy::Passwords;
+use super::{Jobs, Tools};
 use crate::configure::{self, As};
 use anyhow::Context;
 use postgres::connection::ConnectTo;
@@ -21,38 +21,48 @@ use settings::{BootstrapMethod, Login, Settings};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use types::PostgresState;
 
-/// Creates the cluster.
-pub(super) async fn run(tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
-    let data_dir = tools.local.data_dir();
-    if let DataDir::Incomplete { .. } = data_dir::inspect(data_dir)? {
-        data_dir::set_failed_aside(data_dir)?;
-        data_dir::clear_mark(data_dir)?;
-    }
-    let outcome = match &tools.settings.bootstrap.custom {
-        None => {
-            by_initdb(tools).await?;
-            populate(tools, None, token).await
-        }
-        Some(script) => match by_script(tools, script, token).await {
-            Ok(()) => populate(tools, Some(script), token).await,
-            Err(error) => Err(error),
-        },
-    };
-    match outcome {
-        // The mark stays until /initialize names this cluster: should the agent die before, these are nobody's data.
-        Ok(()) => {
-            tools.local.newborn(true);
-            Ok(())
-        }
-        Err(error) => {
-            if let Some(postmaster) = Postmaster::adopt(data_dir)? {
-                postmaster.kill_all()?;
-            }
-            let aside = data_dir::set_failed_aside(data_dir)?;
+impl Jobs {
+    /// Creates the cluster.
+    pub(super) async fn bootstrap(&self, tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
+        let data_dir = tools.local.data_dir();
+        if let DataDir::Incomplete { .. } = data_dir::inspect(data_dir)? {
+            data_dir::set_failed_aside(data_dir)?;
             data_dir::clear_mark(data_dir)?;
-            let aside = aside.map(|path| path.display().to_string()).unwrap_or_default();
-            Err(error.context(format!("complete the new cluster; what there is of it is kept as {aside}")))
+        }
+        let outcome = match &tools.settings.bootstrap.custom {
+            None => {
+                by_initdb(tools).await?;
+                populate(tools, None, token).await
+            }
+            Some(script) => {
+                self.creates(PostgresState::CustomBootstrap);
+                match by_script(tools, script, token).await {
+                    Ok(()) => {
+                        self.creates(PostgresState::BootstrapStarting);
+                        populate(tools, Some(script), token).await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        match outcome {
+            // The mark stays until /initialize names this cluster: should the agent die before, these are nobody's data.
+            Ok(()) => {
+                tools.local.newborn(true);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(postmaster) = Postmaster::adopt(data_dir)? {
+                    postmaster.kill_all()?;
+                }
+                let aside = data_dir::set_failed_aside(data_dir)?;
+                data_dir::clear_mark(data_dir)?;
+                let aside = aside.map(|path| path.display().to_string()).unwrap_or_default();
+                Err(error
+                    .context(format!("complete the new cluster; what there is of it is kept as {aside}")))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //!                        failed: remove what it left, next method
 //! ```
 
-use super::{Jobs, Tools};
+use super::{Jobs, Tools, as_arguments};
 use crate::configure;
 use crate::upstream::{self, Sender};
 use anyhow::Context;
@@ -64,11 +64,7 @@ impl Jobs {
         tokio::task::spawn_blocking(move || make_room(&data_dir)).await??;
         let from = CloneFrom { connect, slot: None };
         let effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
-        let options = effective.basebackup.iter().map(|(name, value)| match value {
-            Some(value) => format!("--{name}={value}"),
-            None => format!("--{name}"),
-        });
-        let options: Vec<String> = options.collect();
+        let options = as_arguments(&effective.basebackup);
         let note = |progress: Progress| self.note(progress);
         basebackup::run(tools.local.installation(), &from, tools.local.data_dir(), &options, note, token)
             .await?;

@@ -1,8 +1,8 @@
 //! Bringing a data directory that has gone another way back to the history of the one that is followed now.
 
-use super::{Jobs, Lost, Tools};
+use super::{Jobs, Lost, Tools, as_arguments};
 use crate::configure;
-use crate::upstream;
+use crate::upstream::{self, Sender};
 use anyhow::Context;
 use postgres::basebackup::Progress;
 use postgres::rewind::{self, Outcome, RewindError, RewindOptions, Rewound};
@@ -26,10 +26,16 @@ impl Jobs {
         let connect = configure::connect_to(login, &chosen.host, chosen.port, database, "baton rewind");
         let effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
         super::archive::finish(tools, &effective, token).await;
+        let restore_command = match source {
+            Sender::Remote(remote) => remote.restore_command.as_ref(),
+            Sender::Member(_) | Sender::Archive => None,
+        };
         let options = RewindOptions {
-            restore_command: effective.recovery_conf.get("restore_command").cloned(),
+            restore_command: restore_command
+                .or_else(|| effective.recovery_conf.get("restore_command"))
+                .cloned(),
             config_file: None,
-            options: Vec::new(),
+            options: as_arguments(&effective.rewind),
         };
         let note = |progress: Progress| self.note(progress);
         let began = clock::now();

@@ -17,6 +17,7 @@ SELECT row_to_json(facts)::text FROM (
   CASE WHEN r THEN pg_last_wal_replay_lsn() END AS replayed_lsn,
   CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
   CASE WHEN r THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END AS replayed_at,
+  r AND coalesce(current_setting('restore_command', true), '') <> '' AS restores,
   CASE WHEN r THEN (SELECT row_to_json(w) FROM (
     SELECT status, sender_host, sender_port, slot_name, latest_end_lsn, received_tli
     FROM pg_stat_wal_receiver) w LIMIT 1) END AS receiver,
@@ -58,6 +59,7 @@ struct RawFacts {
     replayed_lsn: Option<String>,
     replay_paused: bool,
     replayed_at: Option<i64>,
+    restores: bool,
     receiver: Option<RawReceiver>,
     postmaster_start_time: String,
     server_version: u32,
@@ -140,6 +142,7 @@ pub(super) fn parse(text: &str) -> Result<Facts, String> {
         replayed_lsn: lsn(raw.replayed_lsn)?,
         replay_paused: raw.replay_paused,
         replayed_at: raw.replayed_at,
+        restores: raw.restores,
         receiver,
         postmaster_start_time: raw.postmaster_start_time,
         server_version: raw.server_version,

@@ -157,15 +157,24 @@ pub(super) const ROWS: &[Row] = &[
         .default("60")
         .dynamic(),
     Row::new("postgresql.basebackup", Kind::Options, "Options of pg_basebackup.").dynamic(),
-    Row::new("postgresql.bin_dir", Kind::Path, "Where PostgreSQL's programs are.")
-        .dynamic()
-        .ignored("it counts only in each node's file"),
-    Row::new("postgresql.custom_conf", Kind::Path, "A configuration file of your own.")
-        .dynamic()
-        .ignored("it counts only in each node's file"),
+    Row::new("postgresql.rewind", Kind::Options, "Options of pg_rewind.").dynamic(),
+    Row::new(
+        "postgresql.bin_dir",
+        Kind::Path,
+        "Where PostgreSQL's programs are, on nodes whose file does not say; an agent takes it up when it starts.",
+    )
+    .dynamic(),
+    Row::new("postgresql.custom_conf", Kind::Path, "A configuration file of your own, included first.").dynamic(),
     Row::new("postgresql.use_unix_socket", Kind::Bool, "Whether the agent connects through the Unix socket.")
-        .dynamic()
-        .ignored("it counts only in each node's file"),
+        .default("false")
+        .dynamic(),
+    Row::new(
+        "postgresql.use_unix_socket_repl",
+        Kind::Bool,
+        "Whether a replication connection to the own PostgreSQL does so; Baton makes none.",
+    )
+    .default("false")
+    .dynamic(),
     Row::new("postgresql.pre_promote", Kind::Text, "A fencing script that must succeed before a promotion.")
         .dynamic()
         .refused("it would not be run, and a promotion without its fencing is not safe"),

@@ -42,14 +42,12 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("postgresql.bin_name.pg_rewind", Kind::Text, "Another name of pg_rewind.")
         .env(&["PATRONI_POSTGRESQL_BIN_PG_REWIND"]),
     Row::new("postgresql.bin_name.pg_waldump", Kind::Text, "Another name of pg_waldump."),
-    Row::new("postgresql.use_unix_socket", Kind::Bool, "Whether the agent connects through the Unix socket.")
-        .default("false"),
+    Row::new("postgresql.use_unix_socket", Kind::Bool, "Whether the agent connects through the Unix socket."),
     Row::new(
         "postgresql.use_unix_socket_repl",
         Kind::Bool,
-        "Whether replication from this host does so as well.",
-    )
-    .default("false"),
+        "Whether a replication connection to the own PostgreSQL does so; Baton makes none.",
+    ),
     Row::new("postgresql.database", Kind::Text, "The database the agent connects to.").default("postgres"),
     Row::new("postgresql.authentication.superuser.username", Kind::Text, "The name of the superuser.")
         .env(&["PATRONI_SUPERUSER_USERNAME"])
@@ -203,8 +201,7 @@ pub(super) const ROWS: &[Row] = &[
         Kind::TextMap,
         "Recovery parameters of replicas, such as restore_command.",
     ),
-    Row::new("postgresql.rewind", Kind::Options, "Options of pg_rewind.")
-        .refused("options of pg_rewind are not passed on yet"),
+    Row::new("postgresql.rewind", Kind::Options, "Options of pg_rewind."),
     Row::new("postgresql.krbsrvname", Kind::Text, "The Kerberos service name.")
         .refused("it is not built yet"),
     Row::new("postgresql.parameters_primary", Kind::TextMap, "parameters of a primary.").refused(NO_ROLES),
