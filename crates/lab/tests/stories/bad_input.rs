@@ -168,7 +168,7 @@ fn a_command_line_that_is_not_understood_is_exit_code_2() {
 }
 
 /// Runs a command as the account of the lab.
-fn as_account(story: &Story, command: &mut Command) -> Output {
+pub(crate) fn as_account(story: &Story, command: &mut Command) -> Output {
     story.lab.account().apply(command);
     command.current_dir("/").output().unwrap()
 }

@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod archive;
 mod bad_input;
 mod come_up;
 mod crash;
@@ -26,6 +27,7 @@ mod rejoin;
 mod reload;
 mod rest_api;
 mod slots;
+mod standby_cluster;
 mod story;
 mod switchover;
 mod synchronous;

@@ -1,27 +1,74 @@
-//! A replica is made anew on request; a leader refuses.
+//! A replica is made anew on request; a leader refuses. A copy that is cut off half-way is no data: its member never leads with it.
 
 use crate::story::{SPAN, Story};
 use serde_json::json;
 use std::fs;
 
+/// Slow enough to be met half-way.
+const RATE: &str = "16M";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_is_made_anew_and_a_leader_refuses() {
-    let mut story = Story::begin("reinit", |_| {}).await;
-    story.expect("the old data directory is moved aside");
+async fn a_replica_is_made_anew_and_half_a_copy_never_leads() {
+    let mut story = Story::begin("reinit", |spec| {
+        spec.dynamic = json!({ "postgresql": { "basebackup": { "max-rate": RATE } } });
+    })
+    .await;
+    for text in
+        ["the old data directory is moved aside", "job failed", "pg_basebackup failed", "the lease is gone"]
+    {
+        story.expect(text);
+    }
     let (primary, replica) = (story.primary().await, story.a_replica().await);
     let refused = story.send(&primary, "POST", "/reinitialize", &json!({ "force": true })).await;
-    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!((refused.status, refused.body.as_str()), (503, "I am the leader, can not reinitialize"));
 
-    let data = story.lab.nodes[story.lab.index(&replica).unwrap()].data_dir();
+    // Progress is told; a second order is refused while the first is under way, unless it says force.
+    let data = story.at(&replica).data_dir();
     fs::write(data.join("left_behind"), "").unwrap();
+    let words = ["reinit", "demo", &replica, "--wait", "--force"];
+    let (said, ()) = tokio::join!(story.baton(&primary, &words), async {
+        copies(&story, &replica).await;
+        let again = story.send(&replica, "POST", "/reinitialize", &json!({})).await;
+        assert_eq!((again.status, again.body.as_str()), (503, "reinitialize already in progress"));
+        let cancels = json!({ "force": true, "from_leader": true });
+        let again = story.send(&replica, "POST", "/reinitialize", &cancels).await;
+        assert_eq!((again.status, again.body.as_str()), (200, "reinitialize started"));
+    });
+    assert!(said.contains(&format!("Success: reinitialize for member {replica}")), "{said}");
+    assert!(said.contains(&format!("{replica}: creating replica, ")), "{said}");
+    assert!(said.contains(&format!("Reinitialize is completed on: {replica}")), "{said}");
+    assert!(!data.join("left_behind").exists());
+    let log = fs::read_to_string(story.at(&replica).log()).unwrap();
+    assert!(log.contains("clone: cancelled"), "the first copy was given up");
+    story.healthy().await;
+    assert_eq!(story.primary().await, primary);
+
+    // The host dies in the middle of a copy, and then all others do.
     let answer = story.send(&replica, "POST", "/reinitialize", &json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    lab::wait::until(SPAN, "a fresh data directory", async || {
-        (!data.join("left_behind").exists()).then_some(())
+    copies(&story, &replica).await;
+    story.lab.nodes.iter_mut().for_each(lab::Node::kill_host);
+    story.lab.node(&replica).unwrap().start_agent().unwrap();
+    lab::wait::until(SPAN, "the half copy to wait for somebody to copy from", async || {
+        let view = story.lab.view().await.ok()?;
+        let why = lab::rest::get(story.at(&replica).rest, "/baton/why", SPAN).await.ok()?.body;
+        (view.leader.is_none() && why.contains("no running leader to copy from yet")).then_some(())
     })
     .await
     .unwrap();
-    story.healthy().await;
-    assert_eq!(story.primary().await, primary);
+    story.lab.start_agents().unwrap();
+    let view = story.healthy().await;
+    assert_ne!(view.primary(), Some(replica.as_str()));
     story.end().await;
+}
+
+/// Waits until the member is in the middle of a copy.
+async fn copies(story: &Story, name: &str) {
+    lab::wait::until(SPAN, &format!("{name} to be in the middle of a copy"), async || {
+        let answer = story.get(name, "/patroni").await.json().ok()?;
+        let begun = answer["baton_job"]["done_bytes"].as_u64().is_some_and(|done| done > 0);
+        (begun && answer["state"] == "creating replica").then_some(())
+    })
+    .await
+    .unwrap();
 }

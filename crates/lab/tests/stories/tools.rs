@@ -35,6 +35,14 @@ impl Story {
         said.out
     }
 
+    /// Member and state of each row of `baton list`.
+    pub(crate) async fn listed_by_baton(&self, node: &str) -> Vec<(String, String)> {
+        let rows: Vec<Value> =
+            serde_json::from_str(&self.baton(node, &["list", "-f", "json"]).await).unwrap();
+        let cell = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        rows.iter().map(|row| (cell(row, "Member"), cell(row, "State"))).collect()
+    }
+
     /// What both command lines say about the cluster: member, role, state and timeline of each, sorted by member.
     pub(crate) async fn listed_alike(&self, node: &str) -> Vec<(String, String, String, String)> {
         let rows = |text: String| {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Writes a command that the account of the lab can run.
-fn command(dir: &Path, name: &str, body: &str, account: &Account) -> String {
+pub(crate) fn command(dir: &Path, name: &str, body: &str, account: &Account) -> String {
     let path = dir.join(name);
     fs::write(&path, format!("#!/bin/sh\nset -e\n{body}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -17,7 +17,7 @@ fn command(dir: &Path, name: &str, body: &str, account: &Account) -> String {
 }
 
 /// A part of a script that finds the value of an argument.
-fn argument(name: &str) -> String {
+pub(crate) fn argument(name: &str) -> String {
     format!(
         "for word in \"$@\"; do case \"$word\" in --{name}=*) {name}=\"${{word#--{name}=}}\";; esac; done"
     )
@@ -39,7 +39,8 @@ async fn commands_make_a_cluster_and_its_replicas_and_a_replica_follows_another(
                 "post_bootstrap": path("fill"),
             },
             "postgresql": {
-                "create_replica_methods": ["broken", "copy", "basebackup"],
+                "create_replica_methods": ["delta", "broken", "copy", "basebackup"],
+                "delta": { "command": path("delta"), "keep_data": true },
                 "broken": { "command": path("broken") },
                 "copy": { "command": path("copy"), "speed": 3 },
             },
@@ -72,6 +73,19 @@ async fn commands_make_a_cluster_and_its_replicas_and_a_replica_follows_another(
     );
     command(&scripts, "copy", &copy, &account);
 
+    // It needs what is there, and leaves what it cannot work with.
+    let delta = format!(
+        "{}\n{}\n[ -e \"$datadir/PG_VERSION\" ]\n{}\nfind \"$datadir\" -mindepth 1 -delete\n{bin}/pg_basebackup -D \"$datadir\" -X stream -c fast -d \"$connstring\"",
+        argument("datadir"),
+        argument("connstring"),
+        tell("delta.told"),
+    );
+    command(&scripts, "delta", &delta, &account);
+
+    let second = story.at("n2");
+    let file = fs::read_to_string(second.config()).unwrap();
+    second.write_config(&format!("{file}tags:\n  clonefrom: true\n")).unwrap();
+
     story.lab.start_etcd().await.unwrap();
     story.lab.node("n1").unwrap().start_agent().unwrap();
     story.lab.await_writable(SPAN).await.unwrap();
@@ -89,6 +103,8 @@ async fn commands_make_a_cluster_and_its_replicas_and_a_replica_follows_another(
     }
     story.lab.node("n3").unwrap().start_agent().unwrap();
     story.healthy().await;
+    let source = format!("host={}", story.at("n2").address);
+    assert!(read("copy.told").contains(&source), "the copy is taken from the member that offers itself");
     let own = |name: &str| story.lab.own_socket(&story.lab.nodes[story.lab.index(name).unwrap()]);
     let fed = "SELECT coalesce(string_agg(application_name, ',' ORDER BY application_name), '') FROM pg_stat_replication";
     let feeds = async |name: &str, wanted: &str| {
@@ -126,6 +142,27 @@ async fn commands_make_a_cluster_and_its_replicas_and_a_replica_follows_another(
     })
     .await
     .unwrap();
+    kept_data(&story).await;
+    assert!(told("delta.told").exists());
     story.end().await;
     fs::remove_dir_all(&scripts).unwrap();
+}
+
+/// A method that keeps the data works on them where they are: nothing is moved aside, and it is a replica again.
+async fn kept_data(story: &Story) {
+    let answer = story.send("n3", "POST", "/reinitialize", &json!({ "from_leader": true })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    lab::wait::until(SPAN, "n3 to be made anew", async || {
+        let log = fs::read_to_string(story.at("n3").log()).ok()?;
+        log.contains("the ordered new copy is done").then_some(())
+    })
+    .await
+    .unwrap();
+    story.healthy().await;
+    let beside: Vec<String> = fs::read_dir(story.at("n3").dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("kept"))
+        .collect();
+    assert_eq!(beside, Vec::<String>::new(), "nothing was moved aside");
 }
