@@ -159,6 +159,10 @@ fn follow(settings: &Settings, effective: &Effective, sender: &Sender) -> Result
     let addresses = sender.addresses();
     let Some((first, port)) = addresses.first() else { return Ok(follow) };
     let mut conninfo = connect_to(login, first, *port, "postgres", settings.name.as_str()).pairs();
+    if let Some(password) = &login.sslpassword {
+        // libpq reads it from nowhere else; the file is its owner's alone.
+        conninfo.push(("sslpassword".to_owned(), password.reveal().to_owned()));
+    }
     if addresses.len() > 1 {
         let listed = |words: Vec<String>| words.join(",");
         let hosts = listed(addresses.iter().map(|(host, _)| host.clone()).collect());
@@ -238,6 +242,7 @@ pub(crate) fn connect_to(login: &Login, host: &str, port: u16, dbname: &str, app
         dbname: dbname.to_owned(),
         application_name: application.to_owned(),
         tls,
+        sslpassword: login.sslpassword.clone(),
     }
 }
 

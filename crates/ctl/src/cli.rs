@@ -108,9 +108,27 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// The YAML file, or a directory of them; else PATRONI_CONFIGURATION or PATRONI_* variables
-    #[arg(env = "BATON_CONFIG")]
+    // Not clap's own `env`: a file that is only to be written must be named.
+    /// The YAML file, or a directory of them; else BATON_CONFIG, PATRONI_CONFIGURATION or PATRONI_* variables
     pub file: Option<PathBuf>,
+    /// Start nothing: check the configuration and this host, silent and 0 when they are right
+    #[arg(long, group = "instead")]
+    pub validate_config: bool,
+    /// Start nothing: print the example with every usual setting, or write it to FILE
+    #[arg(long, group = "instead")]
+    pub generate_sample_config: bool,
+    /// Start nothing: print the configuration of a running PostgreSQL, or write it to FILE
+    #[arg(long, group = "instead")]
+    pub generate_config: bool,
+    /// The running PostgreSQL, as libpq writes it; needs a superuser
+    #[arg(long, value_name = "DSN", requires = "generate_config")]
+    pub dsn: Option<String>,
+    /// With --validate-config: ports to listen on may be taken
+    #[arg(short, long, requires = "validate_config")]
+    pub ignore_listen_port: bool,
+    /// With --validate-config: print the settings
+    #[arg(short, long, requires = "validate_config")]
+    pub print: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -163,9 +181,9 @@ pub(crate) struct GuardArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The YAML file, or a directory of them
+    /// The YAML file, or a directory of them; else PATRONI_CONFIGURATION or PATRONI_* variables
     #[arg(env = "BATON_CONFIG")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// Read it as `baton router` would
     #[arg(long)]
     pub router: bool,
@@ -188,8 +206,8 @@ pub(crate) struct GenerateConfigArgs {
     /// The example with every usual setting
     #[arg(long)]
     pub sample: bool,
-    /// The running PostgreSQL that the settings are taken from
-    #[arg(long, value_name = "DSN")]
+    /// The running PostgreSQL that the settings are taken from, as libpq writes it; needs a superuser
+    #[arg(long, value_name = "DSN", conflicts_with = "sample")]
     pub dsn: Option<String>,
     /// Where it is written; else printed
     pub file: Option<PathBuf>,

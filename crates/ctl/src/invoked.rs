@@ -12,19 +12,26 @@ pub(crate) enum Manner {
     Baton,
     /// What patronictl prints and how it ends, to the letter: scripts read both.
     Patronictl,
+    /// Patroni's daemon: it knows 1 for whatever keeps it from running.
+    Patroni,
 }
 
 impl Manner {
     /// By the name of the program.
     pub(crate) fn of(given: &[OsString]) -> Manner {
-        if name(given) == Some(OsStr::new("patronictl")) { Manner::Patronictl } else { Manner::Baton }
+        match name(given).and_then(OsStr::to_str) {
+            Some("patronictl") => Manner::Patronictl,
+            Some("patroni") => Manner::Patroni,
+            Some(_) | None => Manner::Baton,
+        }
     }
 
     /// The exit status. patronictl knows 2 for a command line that it does not understand, and 1.
     pub(crate) fn status(self, code: Code) -> u8 {
         match (self, code) {
             (Manner::Baton, code) | (Manner::Patronictl, code @ (Code::Ok | Code::Usage)) => code.number(),
-            (Manner::Patronictl, _) => Code::Failed.number(),
+            (Manner::Patroni, Code::Ok) => Code::Ok.number(),
+            (Manner::Patronictl | Manner::Patroni, _) => Code::Failed.number(),
         }
     }
 }
@@ -36,27 +43,15 @@ fn name(given: &[OsString]) -> Option<&OsStr> {
 /// The arguments as `baton`'s own grammar has them.
 pub(crate) fn arguments(given: Vec<OsString>) -> Vec<OsString> {
     let name = name(&given).map(OsStr::to_owned);
-    let mut rest = given.into_iter().skip(1).peekable();
+    let rest = given.into_iter().skip(1);
     let mut own = vec![OsString::from("baton")];
     if name.as_deref() == Some(OsStr::new("patroni")) {
-        // The version and the help are those of the whole program, a check is a command of its own.
-        let first = rest.peek().and_then(|first| first.to_str()).unwrap_or_default().to_owned();
-        match first.as_str() {
-            "--version" | "-V" | "--help" | "-h" => {}
-            _ if rest.clone().any(|word| word == "--validate-config") => {
-                own.extend(["check", "--validate-config"].map(OsString::from));
-                own.extend(rest.filter(|word| word != "--validate-config"));
-                return own;
-            }
-            "--generate-sample-config" | "--generate-config" => {
-                own.push(OsString::from("generate-config"));
-                if first == "--generate-sample-config" {
-                    own.push(OsString::from("--sample"));
-                }
-                rest.next();
-            }
-            _ => own.push(OsString::from("agent")),
+        // Patroni's says its version whatever else it is asked.
+        if rest.clone().any(|word| word == "--version") {
+            own.push(OsString::from("version"));
+            return own;
         }
+        own.push(OsString::from("agent"));
     }
     own.extend(rest);
     own
@@ -72,6 +67,8 @@ mod tests {
     fn patronictl_has_two_ways_to_fail() {
         let manner = Manner::of(&[OsString::from("/usr/bin/patronictl")]);
         assert_eq!([Code::Ok, Code::Usage, Code::Configuration].map(|code| manner.status(code)), [0, 2, 1]);
+        let daemon = Manner::of(&[OsString::from("patroni")]);
+        assert_eq!([Code::Ok, Code::Usage, Code::NameTaken].map(|code| daemon.status(code)), [0, 1, 1]);
         assert_eq!(Manner::of(&[OsString::from("baton")]).status(Code::Configuration), 3);
     }
 
@@ -85,10 +82,9 @@ mod tests {
     fn links_are_understood() {
         for (line, own) in [
             ("/usr/bin/patroni /etc/patroni.yml", "baton agent /etc/patroni.yml"),
-            ("patroni --version", "baton --version"),
-            ("patroni --validate-config x.yml", "baton check --validate-config x.yml"),
-            ("patroni x.yml -i --validate-config", "baton check --validate-config x.yml -i"),
-            ("patroni --generate-sample-config", "baton generate-config --sample"),
+            ("patroni x.yml --version", "baton version"),
+            ("patroni x.yml -i --validate-config", "baton agent x.yml -i --validate-config"),
+            ("patroni --generate-sample-config", "baton agent --generate-sample-config"),
             ("patroni", "baton agent"),
             ("patronictl -c x list demo", "baton -c x list demo"),
             ("/opt/baton agent x.yml", "baton agent x.yml"),

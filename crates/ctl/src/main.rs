@@ -12,6 +12,7 @@ mod dcs_url;
 mod exit_codes;
 mod failure;
 mod invoked;
+mod libpq;
 mod logging;
 mod progress;
 mod python_json;

@@ -1,23 +1,23 @@
 //! A session with a member's PostgreSQL for `query`: any SQL, its rows as plain values.
 //!
-//! The types of the columns come from preparing the text; several statements at once cannot be prepared, their values
-//! stay text. The text itself is always run as it is.
+//! Over TLS where libpq's variables ask for it. The text is run as it is, in one piece.
 
 use crate::failure::Failure;
+use crate::libpq::Words;
+use postgres::connection::{Connection, Mode, Rows as Answer, SqlError};
 use serde_json::Value;
 use std::time::Duration;
 use tokio_postgres::types::{Kind, Type};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a statement may take: as long as the person at the terminal waits.
+const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+/// The longest answer.
+const MAX_ANSWER: usize = 256 << 20;
 
-/// Who connects.
-pub(crate) struct Login {
-    user: String,
-    database: String,
-    password: Option<String>,
-}
+/// Who connects, and how: TLS as libpq's variables say.
+pub(crate) struct Login(Words);
 
 impl Login {
     /// By what was said, else by libpq's variables.
@@ -26,47 +26,12 @@ impl Login {
         database: Option<&str>,
         password: Option<String>,
     ) -> Result<Login, Failure> {
-        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if let Some(mode @ ("require" | "verify-ca" | "verify-full")) = var("PGSSLMODE").as_deref() {
-            return Err(Failure::refused(format!(
-                "failed to connect with PGSSLMODE={mode}: query speaks no TLS; use psql with what `dsn` prints"
-            )));
-        }
-        let system = || var("USER").or_else(|| var("LOGNAME"));
-        let user = user.map(str::to_owned).or_else(|| var("PGUSER")).or_else(system);
-        let user =
-            user.ok_or_else(|| Failure::refused("which user of PostgreSQL? Name it by -U or PGUSER"))?;
-        let database = database.map(str::to_owned).or_else(|| var("PGDATABASE"));
-        let database = database.unwrap_or_else(|| user.clone());
-        Ok(Login { user, database, password: password.or_else(|| var("PGPASSWORD")) })
+        let said = Words::default().with("user", user).with("dbname", database);
+        let said = said.with("password", password.as_deref());
+        let words = said.or_environment(|name| std::env::var(name).ok());
+        words.connect_to("").map_err(Failure::refused)?;
+        Ok(Login(words))
     }
-
-    /// The password that was given, else the one in the password file.
-    fn password(&self, host: &str, port: u16) -> Option<String> {
-        let file = || {
-            let home = std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".pgpass"));
-            let path = std::env::var_os("PGPASSFILE").map(Into::into).or(home)?;
-            let text = std::fs::read_to_string(path).ok()?;
-            text.lines().find_map(|line| entry(line, [host, &port.to_string(), &self.database, &self.user]))
-        };
-        self.password.clone().or_else(file)
-    }
-}
-
-/// The password of a line `host:port:database:user:password` that is for `wanted`.
-fn entry(line: &str, wanted: [&str; 4]) -> Option<String> {
-    let mut fields = vec![String::new()];
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => fields.last_mut()?.extend(characters.next()),
-            ':' if fields.len() < 5 => fields.push(String::new()),
-            other => fields.last_mut()?.push(other),
-        }
-    }
-    let (password, keys) = fields.split_last()?;
-    let fits = keys.iter().zip(wanted).all(|(key, wanted)| key == "*" || key == wanted);
-    (keys.len() == 4 && fits && !line.starts_with('#')).then(|| password.clone())
 }
 
 /// Why there are no rows.
@@ -77,14 +42,18 @@ pub(crate) enum Trouble {
     Sql { sqlstate: String, message: String },
 }
 
-impl From<tokio_postgres::Error> for Trouble {
-    fn from(error: tokio_postgres::Error) -> Trouble {
-        match error.as_db_error() {
-            Some(refused) => Trouble::Sql {
-                sqlstate: refused.code().code().to_owned(),
-                message: refused.message().to_owned(),
-            },
-            None => Trouble::Connection(error.to_string()),
+impl From<SqlError> for Trouble {
+    fn from(error: SqlError) -> Trouble {
+        match error {
+            SqlError::Refused { answer, .. } => {
+                Trouble::Sql { sqlstate: answer.sqlstate, message: answer.message }
+            }
+            SqlError::Unreachable { .. }
+            | SqlError::NoAnswer { .. }
+            | SqlError::Lost { .. }
+            | SqlError::Nonsense { .. }
+            | SqlError::Tls { .. }
+            | SqlError::Login { .. } => Trouble::Connection(error.to_string()),
         }
     }
 }
@@ -97,57 +66,43 @@ pub(crate) struct Rows {
 }
 
 /// A connected session.
-pub(crate) struct Session {
-    client: Client,
-}
+pub(crate) struct Session(Connection);
 
 impl Session {
     /// Connects to a member.
     pub(crate) async fn connect(host: &str, port: u16, login: &Login) -> Result<Session, Trouble> {
-        let mut config = Config::new();
-        config.host(host).port(port).user(&login.user).dbname(&login.database);
-        config.application_name("Patroni ctl").connect_timeout(CONNECT);
-        if let Some(password) = login.password(host, port) {
-            config.password(password);
-        }
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| {
-            let why = match error.as_db_error() {
-                Some(refused) => format!("{}:  {}", refused.severity(), refused.message()),
-                None => std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string),
+        let there = login.0.clone().with("host", Some(host)).with("port", Some(&port.to_string()));
+        let to = there.connect_to("Patroni ctl").map_err(Trouble::Connection)?;
+        let connection = Connection::open(&to, Mode::Sql, &[], CONNECT).await.map_err(|error| {
+            let why = match error {
+                SqlError::Refused { answer, .. } => format!("{}:  {}", answer.severity, answer.message),
+                SqlError::Unreachable { source, .. } => source.to_string(),
+                SqlError::Tls { what, .. } => what,
+                other @ (SqlError::NoAnswer { .. }
+                | SqlError::Lost { .. }
+                | SqlError::Nonsense { .. }
+                | SqlError::Login { .. }) => format!("failed to {other}"),
             };
             Trouble::Connection(format!("connection to server at \"{host}\", port {port} failed: {why}"))
         })?;
-        tokio::spawn(connection);
-        Ok(Session { client })
+        Ok(Session(connection.with_answers_up_to(MAX_ANSWER)))
     }
 
     /// Whether it is a standby.
-    pub(crate) async fn in_recovery(&self) -> Result<bool, Trouble> {
-        Ok(self.client.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.try_get(0)?)
+    pub(crate) async fn in_recovery(&mut self) -> Result<bool, Trouble> {
+        let answer = self.0.query("SELECT pg_catalog.pg_is_in_recovery()", CONNECT).await?;
+        Ok(answer.single() == Some("t"))
     }
 
     /// Runs `sql` and keeps the rows of the last statement that has some.
-    pub(crate) async fn run(&self, sql: &str) -> Result<Rows, Trouble> {
-        let types: Vec<Type> = match self.client.prepare(sql).await {
-            Ok(statement) => statement.columns().iter().map(|column| column.type_().clone()).collect(),
-            // What is wrong is said when it is run.
-            Err(_) => Vec::new(),
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        let Answer { columns, types, rows } = self.0.query(sql, PATIENCE).await?;
+        let types: Vec<Option<Type>> = types.into_iter().map(Type::from_oid).collect();
+        let row = |cells: Vec<Option<String>>| {
+            let typed = cells.iter().zip(&types);
+            typed.map(|(cell, kind)| value(cell.as_deref(), kind.as_ref())).collect()
         };
-        let mut found = Rows::default();
-        for message in self.client.simple_query(sql).await? {
-            match message {
-                SimpleQueryMessage::RowDescription(columns) => {
-                    found.columns = columns.iter().map(|column| column.name().to_owned()).collect();
-                    found.rows.clear();
-                }
-                SimpleQueryMessage::Row(row) => {
-                    let cell = |at: usize| value(row.get(at), types.get(at));
-                    found.rows.push((0..row.len()).map(cell).collect());
-                }
-                _ => {}
-            }
-        }
-        Ok(found)
+        Ok(Rows { columns, rows: rows.into_iter().map(row).collect() })
     }
 }
 
@@ -220,7 +175,7 @@ fn quoted(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    use super::{entry, value};
+    use super::value;
     use serde_json::json;
     use tokio_postgres::types::Type;
 
@@ -242,15 +197,5 @@ mod tests {
         }
         assert_eq!(value(None, Some(&Type::INT4)), json!(null));
         assert_eq!(value(Some("t"), None), json!("t"));
-    }
-
-    #[test]
-    fn the_password_file_is_libpq_s() {
-        let wanted = ["db", "5432", "postgres", "me"];
-        assert_eq!(entry(r"*:*:*:me:a\:b", wanted).as_deref(), Some("a:b"));
-        assert_eq!(entry("db:5432:postgres:me:x:y", wanted).as_deref(), Some("x:y"));
-        for other in ["db:5433:*:me:x", "#*:*:*:*:x", "db:5432", ""] {
-            assert_eq!(entry(other, wanted), None, "{other}");
-        }
     }
 }

@@ -14,12 +14,11 @@ use crate::data_dir::{self, DataDir, Work};
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::job::{self, JobError, Meter};
-use crate::passfile::PassFile;
+use crate::passfile::PassFiles;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -79,14 +78,13 @@ pub async fn run(
     job::end_leftovers(installation, "pg_basebackup", &target).await?;
     clean(data_dir).await?;
     data_dir::mark_incomplete(data_dir, Work::Clone)?;
-    let password = from.connect.password.as_ref();
-    let passfile = password.map(|password| PassFile::write(data_dir, password)).transpose()?;
+    let passwords = PassFiles::write(data_dir, &from.connect)?;
     let mut tries = 0;
     loop {
         tries += 1;
         let mut command = installation.command("pg_basebackup");
         command.arg(&target).args(arguments(installation, from, options));
-        give_password(&mut command, passfile.as_ref());
+        passwords.give(&mut command);
         let meter = Meter::new();
         let on_line = |line: &str| meter.read(line).map(&progress).is_some();
         match job::run(command, cancel, on_line).await {
@@ -108,11 +106,6 @@ pub async fn run(
     }
     data_dir::clear_mark(data_dir)?;
     Ok(())
-}
-
-pub(crate) fn give_password(command: &mut Command, passfile: Option<&PassFile>) {
-    // Never the password file of the operating system's user, which may hold another password.
-    command.env("PGPASSFILE", passfile.map_or(Path::new("/dev/null/no-password-file"), PassFile::path));
 }
 
 fn arguments(installation: &Installation, from: &CloneFrom, options: &[String]) -> Vec<String> {
@@ -217,6 +210,7 @@ mod tests {
             dbname: "postgres".to_owned(),
             application_name: "node 1".to_owned(),
             tls: [("sslmode".to_owned(), "prefer".to_owned())].into(),
+            sslpassword: None,
         };
         let from = CloneFrom { connect, slot: Some("node_1".to_owned()) };
         let version = Version { major: 15, minor: 4 };

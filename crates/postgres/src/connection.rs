@@ -36,6 +36,8 @@ pub struct ConnectTo {
     pub application_name: String,
     /// `sslmode`, `sslrootcert` and the like, in the words of libpq.
     pub tls: BTreeMap<String, String>,
+    /// The password of an encrypted `sslkey`.
+    pub sslpassword: Option<Secret>,
 }
 
 impl ConnectTo {
@@ -51,7 +53,7 @@ impl ConnectTo {
         ConnectTo { application_name: application_name.to_owned(), ..self.clone() }
     }
 
-    /// The pairs of a libpq connection string, without the password.
+    /// The pairs of a libpq connection string, without the passwords.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, String)> {
         let mut pairs = vec![
@@ -155,6 +157,8 @@ impl fmt::Display for ServerError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     pub columns: Vec<String>,
+    /// The type of each column, as `pg_type.oid`.
+    pub types: Vec<u32>,
     pub rows: Vec<Vec<Option<String>>>,
 }
 
@@ -185,6 +189,7 @@ pub struct Connection {
     place: String,
     /// False from the first sign that the two sides no longer agree where in the conversation they are.
     usable: bool,
+    answer_limit: usize,
 }
 
 impl Connection {
@@ -197,10 +202,18 @@ impl Connection {
     ) -> Result<Connection, SqlError> {
         let deadline = Instant::now() + within;
         match timeout_at(deadline, wire::open(to, mode, settings)).await {
-            Ok(Ok(wire)) => Ok(Connection { wire, place: to.place(), usable: true }),
+            Ok(Ok(wire)) => {
+                Ok(Connection { wire, place: to.place(), usable: true, answer_limit: ANSWER_LIMIT })
+            }
             Ok(Err(error)) => Err(error.at(to, within)),
             Err(_) => Err(SqlError::NoAnswer { place: to.place(), within }),
         }
+    }
+
+    /// The same with room for longer answers, for a person who asked for them.
+    #[must_use]
+    pub fn with_answers_up_to(self, bytes: usize) -> Connection {
+        Connection { answer_limit: bytes, ..self }
     }
 
     /// Whether another query may be sent.
@@ -224,7 +237,7 @@ impl Connection {
             return Err(SqlError::Lost { place: place(), source });
         }
         self.usable = false;
-        match timeout_at(Instant::now() + within, converse(&mut self.wire, sql)).await {
+        match timeout_at(Instant::now() + within, converse(&mut self.wire, sql, self.answer_limit)).await {
             Err(_) => Err(SqlError::NoAnswer { place: place(), within }),
             Ok(Err(wire::Failure::Refused(answer))) => {
                 // After an ERROR the server is ready again; after a FATAL it hangs up.
@@ -241,7 +254,7 @@ impl Connection {
 }
 
 /// One query and its answer, up to ReadyForQuery.
-async fn converse(wire: &mut Wire, sql: &str) -> Result<Rows, wire::Failure> {
+async fn converse(wire: &mut Wire, sql: &str, limit: usize) -> Result<Rows, wire::Failure> {
     wire.send_query(sql).await?;
     let mut rows = Rows::default();
     let mut refused = None;
@@ -249,15 +262,14 @@ async fn converse(wire: &mut Wire, sql: &str) -> Result<Rows, wire::Failure> {
     loop {
         match wire.receive().await? {
             Message::RowDescription(body) => {
-                rows = Rows { columns: wire::column_names(&body)?, rows: Vec::new() };
+                let (columns, types) = wire::columns(&body)?;
+                rows = Rows { columns, types, rows: Vec::new() };
             }
             Message::DataRow(body) => {
                 // Counted with the bookkeeping of each cell, which for many empty cells outweighs the text.
                 size += body.buffer().len() + 32 * (1 + rows.columns.len());
-                if size > ANSWER_LIMIT {
-                    return Err(wire::Failure::Nonsense(format!(
-                        "an answer of more than {ANSWER_LIMIT} bytes"
-                    )));
+                if size > limit {
+                    return Err(wire::Failure::Nonsense(format!("an answer of more than {limit} bytes")));
                 }
                 rows.rows.push(wire::cells(&body)?);
             }

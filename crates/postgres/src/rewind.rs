@@ -14,7 +14,6 @@ mod source;
 
 pub use fork::{Fork, fork};
 
-use crate::basebackup::give_password;
 use crate::connection::{ConnectTo, SqlError};
 use crate::control::{self, Control, ControlState};
 use crate::data_dir::{self, Tail, Work};
@@ -22,7 +21,7 @@ use crate::error::Error;
 use crate::files;
 use crate::installation::Installation;
 use crate::job::{self, JobError, Meter, Progress};
-use crate::passfile::PassFile;
+use crate::passfile::PassFiles;
 use crate::postmaster;
 use crate::wal::{self, Wal};
 use std::fs;
@@ -272,7 +271,7 @@ async fn pg_rewind(
     progress: &(impl Fn(Progress) + Send),
     cancel: &CancellationToken,
 ) -> Result<(), RewindError> {
-    let passfile = from.password.as_ref().map(|password| PassFile::write(data_dir, password)).transpose()?;
+    let passwords = PassFiles::write(data_dir, from)?;
     let config = ConfigFile::choose(installation, data_dir, options)?;
     let mut command = installation.command("pg_rewind");
     command.arg(target(data_dir)).arg(format!("--source-server={}", from.conninfo()));
@@ -284,7 +283,7 @@ async fn pg_rewind(
     if let Some(path) = &config.path {
         command.arg(format!("--config-file={}", path.display()));
     }
-    give_password(&mut command, passfile.as_ref());
+    passwords.give(&mut command);
     let meter = Meter::new();
     let on_line = |line: &str| meter.read(line).map(progress).is_some();
     finish("pg_rewind", job::run(command, cancel, on_line).await)

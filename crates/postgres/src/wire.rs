@@ -92,7 +92,7 @@ pub(crate) async fn open(to: &ConnectTo, mode: Mode, settings: &[(&str, &str)]) 
         let opened = Opened { stream: by_socket(to).await?, encrypted: false, end_point: None };
         return start(opened, Binding::Disable, to, mode, settings).await;
     }
-    let plan = Plan::of(&to.tls)?;
+    let plan = Plan::of(to)?;
     let plain = async || {
         let stream = Box::new(by_address(to).await?);
         let opened = Opened { stream, encrypted: false, end_point: None };
@@ -324,8 +324,11 @@ fn setting_option(name: &str, value: &str) -> String {
     format!("-c {name}={value}")
 }
 
-pub(crate) fn column_names(body: &RowDescriptionBody) -> Result<Vec<String>, Failure> {
-    body.fields().map(|field| Ok(field.name().to_owned())).collect().map_err(nonsense)
+/// The names of the columns and their types.
+pub(crate) fn columns(body: &RowDescriptionBody) -> Result<(Vec<String>, Vec<u32>), Failure> {
+    let fields = body.fields().map(|field| Ok((field.name().to_owned(), field.type_oid())));
+    let pairs: Vec<(String, u32)> = fields.collect().map_err(nonsense)?;
+    Ok(pairs.into_iter().unzip())
 }
 
 pub(crate) fn cells(body: &DataRowBody) -> Result<Vec<Option<String>>, Failure> {

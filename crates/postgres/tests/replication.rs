@@ -195,5 +195,6 @@ fn at(port: u16) -> ConnectTo {
         dbname: "postgres".to_owned(),
         application_name: "baton test".to_owned(),
         tls: [("sslmode".to_owned(), "disable".to_owned())].into(),
+        sslpassword: None,
     }
 }

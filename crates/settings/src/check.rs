@@ -7,11 +7,14 @@ use crate::nearest::nearest;
 use crate::node::{Content, Node};
 use crate::origin;
 use crate::problem::{Findings, Place};
-use crate::table::{self, Row, Support};
+use crate::table::{self, Row, Scope, Support};
 use crate::values::{Found, Values};
 
 /// The longest list of known keys in a message.
 const MAX_LISTED: usize = 16;
+
+/// What generated configurations say where somebody has to decide.
+const PLACEHOLDER: &str = "#FIXME";
 
 /// One walk over a tree.
 pub(crate) struct Check<'a> {
@@ -93,10 +96,13 @@ impl Check<'_> {
         if row.kind != Kind::Json || path != "bootstrap.dcs" {
             let mut origins = Vec::new();
             let at_key = Node { place: key_place.clone(), ..node.clone() };
-            origin::of_node(&shown, row, &at_key, &mut origins);
+            origin::of_node(&shown, row.kind, &at_key, &mut origins);
             self.values.origins.extend(origins);
         }
         self.support(&shown, key_place, &value, row);
+        if node.raw() == Some(PLACEHOLDER) {
+            self.findings.warn(&node.place, &shown, format!("{shown} still says {PLACEHOLDER}: fill it in"));
+        }
         let by_alias = row.alias_of.is_some();
         let key = row.alias_of.unwrap_or(path);
         if let Some(before) = self.values.found.get(key) {
@@ -152,6 +158,14 @@ impl Check<'_> {
         let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
         let shown = format!("{}{path}", self.prefix);
         if matches!(parent, "postgresql" | "bootstrap") && self.is_method(name, node) {
+            let at_key = Node { place: place.clone(), ..node.clone() };
+            origin::of_node(&shown, Kind::Json, &at_key, &mut self.values.origins);
+            return;
+        }
+        if self.is_dynamic() && of_a_node(path) {
+            let what =
+                format!("{shown} has no effect: it counts only in the file of each node, move it there");
+            self.findings.warn(place, &shown, what);
             return;
         }
         let here = self.children(parent);
@@ -183,6 +197,11 @@ impl Check<'_> {
         listed || looks_like
     }
 
+    /// Whether this is the dynamic configuration, in etcd or in a file under `bootstrap.dcs`.
+    fn is_dynamic(&self) -> bool {
+        self.values.rows().iter().any(|row| row.scope == Scope::Dynamic)
+    }
+
     /// The names that may stand right below `parent`.
     fn children(&self, parent: &str) -> Vec<&'static str> {
         let depth = if parent.is_empty() { 0 } else { parent.split('.').count() };
@@ -208,6 +227,12 @@ fn is_below(path: &str, pattern: &str) -> bool {
     let mut wanted = pattern.split('.');
     let head: Vec<&str> = wanted.by_ref().take(depth).collect();
     wanted.next().is_some() && table::matches(&head.join("."), path)
+}
+
+/// Whether a key is a setting of single nodes, or a section of them.
+fn of_a_node(path: &str) -> bool {
+    table::local()
+        .any(|row| row.alias_of.is_none() && (table::matches(row.key, path) || is_below(path, row.key)))
 }
 
 /// Where a key that stands in a wrong section would be right.

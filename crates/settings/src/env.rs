@@ -3,7 +3,7 @@
 use crate::kind::Kind;
 use crate::nearest::nearest;
 use crate::node::{Content, Key, Node};
-use crate::problem::{Findings, Place};
+use crate::problem::{Findings, Place, Problems};
 use crate::table::{self, Row};
 use crate::yaml;
 use std::collections::BTreeMap;
@@ -42,6 +42,13 @@ impl Env for BTreeMap<String, String> {
     fn names(&self) -> Vec<String> {
         self.keys().cloned().collect()
     }
+}
+
+/// What the variables say, in the shape of the file. Unknown ones are passed over here: they are named where settings are read.
+pub fn environment(env: &dyn Env) -> Result<serde_json::Value, Problems> {
+    let mut findings = Findings::default();
+    let tree = tree(env, &mut findings);
+    if findings.errors.is_empty() { Ok(tree.to_json()) } else { Err(Problems(findings.errors)) }
 }
 
 /// The variables that are set, as a tree. An empty variable counts as not set.

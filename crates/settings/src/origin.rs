@@ -24,7 +24,7 @@ impl fmt::Display for Origin {
 }
 
 /// One origin for each scalar or list of scalars below `node`, so that each parameter of PostgreSQL has its own line.
-pub(crate) fn of_node(key: &str, row: &Row, node: &Node, origins: &mut Vec<Origin>) {
+pub(crate) fn of_node(key: &str, kind: Kind, node: &Node, origins: &mut Vec<Origin>) {
     let mut push = |key: &str, value: String, place: &Place| {
         origins.push(Origin { key: key.to_owned(), value, origin: place.clone() });
     };
@@ -33,7 +33,7 @@ pub(crate) fn of_node(key: &str, row: &Row, node: &Node, origins: &mut Vec<Origi
             for (name, value) in entries {
                 of_node(
                     &format!("{key}.{}", name.text),
-                    row,
+                    kind,
                     &Node { place: name.place.clone(), ..value.clone() },
                     origins,
                 );
@@ -41,14 +41,14 @@ pub(crate) fn of_node(key: &str, row: &Row, node: &Node, origins: &mut Vec<Origi
         }
         Content::List(items) if items.iter().all(|item| item.scalar().is_some()) => {
             let items: Vec<&str> = items.iter().filter_map(Node::raw).collect();
-            push(key, shown(key, row.kind, &format!("[{}]", items.join(", "))), &node.place);
+            push(key, shown(key, kind, &format!("[{}]", items.join(", "))), &node.place);
         }
         Content::List(items) => {
             for (number, item) in items.iter().enumerate() {
-                of_node(&format!("{key}.{number}"), row, item, origins);
+                of_node(&format!("{key}.{number}"), kind, item, origins);
             }
         }
-        Content::Scalar { .. } => push(key, shown(key, row.kind, node.raw().unwrap_or("null")), &node.place),
+        Content::Scalar { .. } => push(key, shown(key, kind, node.raw().unwrap_or("null")), &node.place),
     }
 }
 

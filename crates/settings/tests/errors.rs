@@ -162,6 +162,22 @@ fn what_has_no_effect_is_a_warning() {
 }
 
 #[test]
+fn settings_of_a_node_have_no_effect_on_all() {
+    let dcs = "bootstrap:\n  dcs:\n    postgresql:\n      data_dir: /x\n      authentication: {superuser: {password: p}}\n      listen: '*:1'\n    restapi: {listen: 'a:1'}\n    name: n9\n";
+    insta::assert_snapshot!(with(dcs), @"");
+    let (_, warnings) = settings::dynamic(
+        &serde_json::json!({"ttl": 30, "postgresql": {"pgpass": "/x", "config_dir": "/y"}, "log": {"level": "DEBUG"}}),
+        false,
+    );
+    insta::assert_snapshot!(warnings.join("\n"), @"");
+}
+
+#[test]
+fn what_was_to_be_filled_in_is_named() {
+    insta::assert_snapshot!(replaced("hunter2", "'#FIXME'"), @"");
+}
+
+#[test]
 fn addresses_that_nobody_can_reach_are_refused() {
     insta::assert_snapshot!(replaced("listen: 127.0.0.1:5432", "listen: '*:5432'"), @r"patroni.yml:8:3: postgresql.listen names no address that the other members could reach: set postgresql.connect_address to one, as host:port");
     insta::assert_snapshot!(replaced("listen: 127.0.0.1:8008", "listen: 0.0.0.0:8008\n  connect_address: 0.0.0.0:8008"), @r"patroni.yml:5:3: restapi.connect_address names no address that the other members could reach: set restapi.connect_address to one, as host:port");

@@ -141,6 +141,34 @@ fn etcd_is_understood_in_all_spellings() {
 }
 
 #[test]
+fn sections_of_methods_are_listed_with_their_origins() {
+    let yaml = BASE.replace(
+        "  data_dir: /data",
+        "  data_dir: /data\n  create_replica_methods: [pgbackrest, basebackup]\n  pgbackrest:\n    command: /bin/restore\n    keep_data: true\n    repo_password: S3CRET",
+    ) + "bootstrap:\n  method: pitr\n  pitr:\n    command: /bin/pitr\n    recovery_conf: {restore_command: 'cp %f %p'}\n";
+    let loaded = load_files(&[("a.yml", &yaml)], &Env::new()).unwrap();
+    let listed: Vec<(&str, &str)> = loaded
+        .origins
+        .iter()
+        .filter(|origin| origin.key.contains("pgbackrest.") || origin.key.contains("pitr."))
+        .map(|origin| {
+            assert!(matches!(&origin.origin, Place::File { line, .. } if *line > 7), "{origin}");
+            (origin.key.as_str(), origin.value.as_str())
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("bootstrap.pitr.command", "/bin/pitr"),
+            ("bootstrap.pitr.recovery_conf.restore_command", "cp %f %p"),
+            ("postgresql.pgbackrest.command", "/bin/restore"),
+            ("postgresql.pgbackrest.keep_data", "true"),
+            ("postgresql.pgbackrest.repo_password", "********"),
+        ]
+    );
+}
+
+#[test]
 fn no_secret_is_ever_shown() {
     let yaml = "\
 scope: demo

@@ -122,6 +122,60 @@ fn every_variable_reaches_its_setting() {
     }
 }
 
+/// Patroni's variables as its documentation lists them: sections with the ends of their names.
+const PATRONIS: [(&str, &str); 12] = [
+    (
+        "",
+        "CONFIGURATION NAME NAMESPACE SCOPE THREAD_POOL_SIZE THREAD_STACK_SIZE LOGLEVEL LOGFORMAT LOG_DATEFMT",
+    ),
+    (
+        "LOG_",
+        "TYPE LEVEL TRACEBACK_LEVEL FORMAT DATEFORMAT STATIC_FIELDS MAX_QUEUE_SIZE DIR MODE FILE_NUM FILE_SIZE LOGGERS \
+         DEDUPLICATE_HEARTBEAT_LOGS",
+    ),
+    (
+        "RESTAPI_",
+        "LISTEN CONNECT_ADDRESS CERTFILE KEYFILE KEYFILE_PASSWORD CAFILE CIPHERS VERIFY_CLIENT HTTP_EXTRA_HEADERS \
+         HTTPS_EXTRA_HEADERS ALLOWLIST ALLOWLIST_INCLUDE_MEMBERS REQUEST_QUEUE_SIZE SERVER_TOKENS USERNAME PASSWORD \
+         THREAD_POOL_SIZE",
+    ),
+    ("CTL_", "INSECURE CACERT CERTFILE KEYFILE KEYFILE_PASSWORD USERNAME PASSWORD"),
+    ("POSTGRESQL_", "LISTEN CONNECT_ADDRESS PROXY_ADDRESS CONFIG_DIR DATA_DIR PGPASS BIN_DIR"),
+    ("POSTGRESQL_BIN_", "PG_CTL INITDB PG_CONTROLDATA PG_BASEBACKUP POSTGRES PG_ISREADY PG_REWIND"),
+    ("REPLICATION_", LOGIN),
+    ("SUPERUSER_", LOGIN),
+    ("REWIND_", LOGIN),
+    ("ETCD3_", ETCD),
+    ("ETCD_", ETCD),
+    ("CITUS_", "GROUP DATABASE"),
+];
+const LOGIN: &str = "USERNAME PASSWORD SSLMODE SSLCERT SSLKEY SSLPASSWORD SSLROOTCERT SSLCRL SSLCRLDIR GSSENCMODE \
+    CHANNEL_BINDING SSLNEGOTIATION";
+const ETCD: &str =
+    "HOST HOSTS PORT URL PROXY USE_PROXIES PROTOCOL SRV SRV_SUFFIX USERNAME PASSWORD CACERT CERT KEY";
+
+#[test]
+fn every_variable_of_patroni_is_known_or_refused_by_name() {
+    let mut known: BTreeSet<String> = rows().flat_map(|row| row.env).map(|name| (*name).to_owned()).collect();
+    known.insert(settings::CONFIGURATION.to_owned());
+    for (section, ends) in PATRONIS {
+        for end in ends.split_whitespace() {
+            let name = format!("PATRONI_{section}{end}");
+            let refused = || load_environment(&minimal_with(&name, "x")).unwrap_err().to_string();
+            assert!(known.contains(&name) || refused().contains("is refused"), "{name}");
+            // And none is known under a name that is a slip away.
+            if known.contains(&name) {
+                let slip = name.replace("PATRONI_", "PATRONI_X");
+                let loaded = load_environment(&minimal_with(&slip, "x")).unwrap();
+                assert!(
+                    loaded.warnings.iter().any(|warning| warning.to_string().starts_with(&slip)),
+                    "{slip}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_wrong_value_in_a_variable_names_the_variable() {
     for row in rows() {

@@ -7,5 +7,5 @@ mod authority;
 mod port;
 
 pub use account::run_as;
-pub use authority::Authority;
+pub use authority::{Authority, KEY, SEALED_KEY};
 pub use port::free_port;

@@ -12,13 +12,14 @@
 mod binding;
 mod ciphers;
 mod client;
+mod common_name;
 mod error;
 mod identity;
 mod server;
 mod trust;
 
 pub use binding::end_point_hash;
-pub use client::{Trust, client};
+pub use client::{Revoked, Trust, client, client_that_heeds};
 pub use error::Error;
 pub use identity::Identity;
 pub use server::{Guests, server};

@@ -3,19 +3,28 @@
 //! A certificate that itself stands in the file of authorities is believed as it is. That is how self-signed certificates
 //! are used, and the path builder alone would refuse one that is marked as an authority.
 
+use crate::client::Revoked;
+use crate::common_name;
 use crate::error::Error;
 use crate::identity;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use tokio_rustls::rustls::client::{
+    WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
-    DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore,
+    SignatureScheme,
 };
+
+/// The most files of a directory of lists that are read.
+const MAX_LISTS: usize = 1000;
 
 /// Where the authorities are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,14 +67,108 @@ impl Roots {
     }
 }
 
+/// Which names of a certificate count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Names {
+    /// It may be for anybody.
+    Unasked,
+    /// It must be for the name that was called.
+    Alternative,
+    /// The same, or its common name must be that where it has no names of the kind that was called.
+    OrCommon,
+}
+
+/// The check of who vouches for a server.
+#[derive(Debug)]
+pub(crate) struct Chains {
+    roots: Roots,
+    /// Set where lists of revoked certificates count.
+    heeding: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl Chains {
+    pub(crate) fn new(
+        authorities: &Authorities,
+        revoked: &Revoked,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Chains, Error> {
+        let roots = authorities.read()?;
+        let lists = revoked.read()?;
+        if lists.is_empty() {
+            return Ok(Chains { roots, heeding: None });
+        }
+        let builder = WebPkiServerVerifier::builder_with_provider(roots.store.clone(), Arc::clone(provider));
+        let built = builder.with_crls(lists).enforce_revocation_expiration().build();
+        Ok(Chains { roots, heeding: Some(built.map_err(|error| Error::Unfit(error.to_string()))?) })
+    }
+
+    fn verify(&self, seen: &Seen<'_>, provider: &CryptoProvider) -> Result<(), TlsError> {
+        if self.roots.pins(seen.end_entity) {
+            return Ok(());
+        }
+        if let Some(heeding) = &self.heeding {
+            // The name is looked at after the chain, and by us.
+            let checked = heeding.verify_server_cert(seen.end_entity, seen.between, seen.name, &[], seen.now);
+            return match checked {
+                Ok(_)
+                | Err(TlsError::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        let parsed = ParsedCertificate::try_from(seen.end_entity)?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots.store,
+            seen.between,
+            seen.now,
+            algorithms,
+        )
+    }
+}
+
+/// What a server shows.
+struct Seen<'a> {
+    end_entity: &'a CertificateDer<'a>,
+    between: &'a [CertificateDer<'a>],
+    name: &'a ServerName<'a>,
+    now: UnixTime,
+}
+
+impl Revoked {
+    /// Every list of the file and of the files in the directory.
+    fn read(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+        let mut files: Vec<PathBuf> = self.file.iter().cloned().collect();
+        if let Some(directory) = &self.directory {
+            let entries = std::fs::read_dir(directory).map_err(|error| Error::file(directory, error))?;
+            let found = entries.take(MAX_LISTS).filter_map(|entry| entry.ok().map(|entry| entry.path()));
+            files.extend(found.filter(|path| path.is_file()));
+        }
+        let mut lists = Vec::new();
+        for path in &files {
+            let found = CertificateRevocationListDer::pem_file_iter(path);
+            let found = found.map_err(|error| Error::file(path, error))?;
+            let before = lists.len();
+            for list in found {
+                lists.push(list.map_err(|error| Error::file(path, error))?);
+            }
+            if lists.len() == before {
+                return Err(Error::file(path, "there is no list of revoked certificates in it"));
+            }
+        }
+        Ok(lists)
+    }
+}
+
 /// The check of a server's certificate.
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub provider: Arc<CryptoProvider>,
     /// `None`: nobody is checked.
-    pub roots: Option<Roots>,
-    /// Whether the certificate must be for the name that was called.
-    pub names: bool,
+    pub chains: Option<Chains>,
+    pub names: Names,
 }
 
 impl ServerCertVerifier for Servers {
@@ -77,14 +180,17 @@ impl ServerCertVerifier for Servers {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        if !roots.pins(end_entity) {
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms)?;
-        }
-        if self.names {
-            verify_server_name(&parsed, server_name)?;
+        let Some(chains) = &self.chains else { return Ok(ServerCertVerified::assertion()) };
+        let seen = Seen { end_entity, between: intermediates, name: server_name, now };
+        chains.verify(&seen, &self.provider)?;
+        let named = || verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name);
+        match self.names {
+            Names::Unasked => {}
+            Names::Alternative => named()?,
+            Names::OrCommon => match named() {
+                Err(TlsError::InvalidCertificate(_)) if common_name::fits(end_entity, server_name) => {}
+                other => other?,
+            },
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -4,26 +4,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use testbed::Authority;
+use testbed::{Authority, KEY, SEALED_KEY};
 use tls::{Authorities, Guests, Identity, ServerConfig, ServerName, TlsAcceptor, TlsConnector, Trust};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const KEY: &str = "-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/0xdBv7dQiGsW2a2
-tYJThb3VoKuE/i4H9ZcPyQoWYFqhRANCAARCran4REMrei1fckT9HXZRhuK/qRyf
-05hfTBRd7wBlDIyodYsdrL08vWCvh3+z85xjaLHE2doVqh5nv0TcyWy7
------END PRIVATE KEY-----
-";
-
-/// The same key, encrypted with the password `opensesame`.
-const SEALED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----
-MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgLumAl+BS5iwICCAAw
-DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEIZJiwi3aujrnYdAlDxbViwEgZDJ
-Cqtmi+zpulX9BnkvUyCF6NuE5KAsMw/tFZnKMTWaQmeH0VBIskLOrU+KTo37Ynil
-AxbjETFCTo3rpS4NPE7d43BkK3gsu91gI5TOuXfyG8ReN+aXmdM1IOs111aD3UKz
-1jmGpPxiwm0iC6PfDJjWqzkvFNyTTI/H+UavBlpA2+DDR1vSUGYnrIf1pc03qek=
------END ENCRYPTED PRIVATE KEY-----
-";
 
 fn identity(authority: &Authority, name: &str) -> Identity {
     let (certfile, keyfile) =
@@ -110,7 +93,7 @@ async fn an_encrypted_key_opens_with_its_password_alone() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path());
     authority.sign_for("db1", &["127.0.0.1"], KEY);
-    std::fs::write(authority.path("db1.key"), SEALED).unwrap();
+    std::fs::write(authority.path("db1.key"), SEALED_KEY).unwrap();
     let with = |password: Option<&str>| {
         let identity = Identity { password: password.map(str::to_owned), ..identity(&authority, "db1") };
         tls::server(&identity, &Guests::Unasked, None).map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 //! With `--validate-config` also whether this host can run it, in the way scripts know from Patroni: silent and exit status 0,
 //! or every problem on standard error and 1.
 
+use super::agent;
 use super::list::print;
 use crate::cli::CheckArgs;
 use crate::exit_codes::Code;
@@ -20,9 +21,10 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     };
     let shown = if args.validate_config { args.print } else { !args.quiet };
     if args.router {
-        settings::load_router(&args.file, &ProcessEnv).map_err(invalid)?;
+        let file = args.file.as_deref().ok_or_else(unnamed)?;
+        settings::load_router(file, &ProcessEnv).map_err(invalid)?;
     } else {
-        let loaded = settings::load(&args.file, &ProcessEnv).map_err(invalid)?;
+        let loaded = agent::load(args.file.as_deref()).ok_or_else(unnamed)?.map_err(invalid)?;
         if args.validate_config {
             let problems = host(&loaded.settings, args.ignore_listen_port);
             if !problems.is_empty() {
@@ -40,6 +42,10 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
         print("The configuration is valid.\n");
     }
     Ok(())
+}
+
+fn unnamed() -> Failure {
+    Failure::new(Code::Usage, "which configuration? `baton check FILE`")
 }
 
 /// What on this host is in the way of this configuration.

@@ -40,7 +40,7 @@ pub(crate) async fn run(context: &Context, args: &EditConfigArgs, answers: &mut 
         match context.manner {
             Manner::Baton => print(&format!("Note: {warning}\n")),
             // Scripts compare the output; this is beside it.
-            Manner::Patronictl => super::warn(&warning),
+            Manner::Patronictl | Manner::Patroni => super::warn(&warning),
         }
     }
     if !args.force {

@@ -48,7 +48,7 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::Route(args) => attended(route::run(args)),
         Command::HaproxyConfig(args) => attended(haproxy_config::run(args)),
         Command::Check(args) => check::run(args),
-        Command::GenerateConfig(args) => generate_config::run(args),
+        Command::GenerateConfig(args) => attended(generate_config::run(args)),
         Command::Demo(args) => wait(demo::run(args)),
         Command::List(args) => attended(list::run(&context()?, args)),
         Command::Topology(args) => attended(topology::run(&context()?, args)),

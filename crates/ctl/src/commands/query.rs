@@ -101,7 +101,7 @@ async fn attempt(
     login: &Login,
     sql: &str,
 ) -> Result<Option<Rows>, Trouble> {
-    let session = Session::connect(&member.host, member.port, login).await?;
+    let mut session = Session::connect(&member.host, member.port, login).await?;
     let role = match (args.role, &args.member) {
         (Some(role), _) => role,
         (None, Some(_)) => RoleFilter::Any,

@@ -15,7 +15,10 @@ pub(crate) async fn run(
 ) -> Outcome {
     print(&match manner {
         Manner::Baton => concat!("baton version ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-        // Scripts take the third word for the version of the contract.
+        // Scripts take the second word here, the third below, for the version of the contract.
+        Manner::Patroni => {
+            format!("patroni {} (baton {})\n", agent::CONTRACT_VERSION, env!("CARGO_PKG_VERSION"))
+        }
         Manner::Patronictl => {
             format!("patronictl version {} (baton {})\n", agent::CONTRACT_VERSION, env!("CARGO_PKG_VERSION"))
         }

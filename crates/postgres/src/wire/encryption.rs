@@ -1,5 +1,5 @@
-//! TLS under the protocol, in the words of libpq: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `sslnegotiation`,
-//! `channel_binding`.
+//! TLS under the protocol, in the words of libpq: `sslmode`, `sslrootcert`, `sslcrl`, `sslcrldir`, `sslcert`, `sslkey`,
+//! `sslpassword`, `sslnegotiation`, `channel_binding`.
 //!
 //! ```text
 //! TCP ─ SSLRequest ─> S: handshake ─> encrypted      (sslnegotiation=direct: the handshake at once)
@@ -10,10 +10,9 @@ use super::{Failure, Stream};
 use crate::connection::ConnectTo;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tls::{Authorities, ClientConfig, Identity, ServerName, TlsConnector, Trust};
+use tls::{Authorities, ClientConfig, Identity, Revoked, ServerName, TlsConnector, Trust};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -45,6 +44,7 @@ pub(super) struct Plan {
     pub binding: Binding,
     direct: bool,
     trust: Trust,
+    revoked: Revoked,
     identity: Option<Identity>,
 }
 
@@ -56,7 +56,8 @@ pub(super) struct Opened {
 }
 
 impl Plan {
-    pub(super) fn of(words: &BTreeMap<String, String>) -> Result<Plan, Failure> {
+    pub(super) fn of(to: &ConnectTo) -> Result<Plan, Failure> {
+        let words = &to.tls;
         let word = |name: &str| words.get(name).map(String::as_str).filter(|word| !word.is_empty());
         let bad = |what: String| Failure::Tls(what);
         let authorities = match word("sslrootcert") {
@@ -71,17 +72,16 @@ impl Plan {
             // As in libpq: who names an authority wants it to be asked.
             ("require", None) => (SslMode::Demand, Trust::Anybody),
             ("require" | "verify-ca", Some(authorities)) => (SslMode::Demand, Trust::Chain(authorities)),
-            ("verify-full", Some(authorities)) => (SslMode::Demand, Trust::Name(authorities)),
+            ("verify-full", Some(authorities)) => (SslMode::Demand, Trust::NameOrCommonName(authorities)),
             (mode @ ("verify-ca" | "verify-full"), None) => {
                 return Err(bad(format!("sslmode {mode} needs sslrootcert, the file of the authority")));
             }
             (mode, _) => return Err(bad(format!("sslmode {mode:?} is not known"))),
         };
-        if trust != Trust::Anybody && (word("sslcrl").is_some() || word("sslcrldir").is_some()) {
-            return Err(bad(
-                "sslcrl and sslcrldir are not supported for connections of the agent itself".to_owned()
-            ));
-        }
+        let revoked = Revoked {
+            file: word("sslcrl").map(PathBuf::from).or_else(|| beside("root.crl")),
+            directory: word("sslcrldir").map(PathBuf::from),
+        };
         let binding = match word("channel_binding").unwrap_or("prefer") {
             "disable" => Binding::Disable,
             "require" => Binding::Require,
@@ -90,12 +90,16 @@ impl Plan {
         };
         let certfile = word("sslcert").map(PathBuf::from).or_else(|| beside("postgresql.crt"));
         let keyfile = word("sslkey").map(PathBuf::from).or_else(|| beside("postgresql.key"));
-        let identity = certfile.map(|certfile| Identity { certfile, keyfile, password: None });
-        Ok(Plan { mode, binding, direct: word("sslnegotiation") == Some("direct"), trust, identity })
+        let identity = certfile.map(|certfile| Identity {
+            certfile,
+            keyfile,
+            password: to.sslpassword.as_ref().map(|password| password.reveal().to_owned()),
+        });
+        Ok(Plan { mode, binding, direct: word("sslnegotiation") == Some("direct"), trust, revoked, identity })
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>, Failure> {
-        let made = tls::client(&self.trust, self.identity.as_ref());
+        let made = tls::client_that_heeds(&self.trust, &self.revoked, self.identity.as_ref());
         let mut config = made.map_err(|error| Failure::Tls(format!("could not {error}")))?;
         if self.direct {
             Arc::make_mut(&mut config).alpn_protocols = vec![b"postgresql".to_vec()];
@@ -149,11 +153,22 @@ pub(super) async fn encrypt(
 #[cfg(test)]
 mod tests {
     use super::{Binding, Failure, Plan, SslMode};
+    use crate::connection::ConnectTo;
     use tls::{Authorities, Trust};
 
     fn plan(words: &[(&str, &str)]) -> Result<Plan, String> {
         let words = words.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Plan::of(&words).map_err(|failure| match failure {
+        let to = ConnectTo {
+            host: "db".to_owned(),
+            port: 5432,
+            user: "u".to_owned(),
+            password: None,
+            dbname: "d".to_owned(),
+            application_name: "a".to_owned(),
+            tls: words,
+            sslpassword: None,
+        };
+        Plan::of(&to).map_err(|failure| match failure {
             Failure::Tls(what) => what,
             _ => String::new(),
         })
@@ -168,22 +183,22 @@ mod tests {
             (&[("sslrootcert", "/ca")], SslMode::Prefer, Trust::Anybody),
             (&[("sslmode", "require"), ("sslrootcert", "/ca")], SslMode::Demand, Trust::Chain(ca())),
             (&[("sslmode", "verify-ca"), ("sslrootcert", "/ca")], SslMode::Demand, Trust::Chain(ca())),
-            (&[("sslmode", "verify-full"), ("sslrootcert", "/ca")], SslMode::Demand, Trust::Name(ca())),
+            (
+                &[("sslmode", "verify-full"), ("sslrootcert", "/ca")],
+                SslMode::Demand,
+                Trust::NameOrCommonName(ca()),
+            ),
         ] {
             let plan = plan(words).unwrap();
             assert_eq!((plan.mode, plan.trust, plan.binding), (mode, trust, Binding::Prefer), "{words:?}");
         }
         let system = plan(&[("sslmode", "verify-full"), ("sslrootcert", "system")]).unwrap();
-        assert_eq!(system.trust, Trust::Name(Authorities::System));
+        assert_eq!(system.trust, Trust::NameOrCommonName(Authorities::System));
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for words in [
-            &[("sslmode", "sometimes")][..],
-            &[("channel_binding", "maybe")],
-            &[("sslmode", "verify-ca"), ("sslrootcert", "/ca"), ("sslcrl", "/crl")],
-        ] {
+        for words in [&[("sslmode", "sometimes")][..], &[("channel_binding", "maybe")]] {
             assert!(plan(words).is_err(), "{words:?}");
         }
     }

@@ -22,6 +22,7 @@ pub(crate) fn to(server: &Server) -> ConnectTo {
         dbname: "postgres".to_owned(),
         application_name: "baton test".to_owned(),
         tls: BTreeMap::new(),
+        sslpassword: None,
     }
 }
 
