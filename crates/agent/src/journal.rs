@@ -56,10 +56,11 @@ impl Journal {
         self.logged = at;
         self.heartbeat = None;
         let steps = actions.join(", ");
-        if actions.is_empty() {
-            tracing::info!(duty, code, "{text}");
-        } else {
-            tracing::info!(duty, code, actions = steps, "{text}");
+        match (decision.reason.is_warning(), actions.is_empty()) {
+            (true, true) => tracing::warn!(duty, code, "{text}"),
+            (true, false) => tracing::warn!(duty, code, actions = steps, "{text}"),
+            (false, true) => tracing::info!(duty, code, "{text}"),
+            (false, false) => tracing::info!(duty, code, actions = steps, "{text}"),
         }
         if self.rows.len() == ROWS {
             self.rows.pop_front();
@@ -158,4 +159,91 @@ fn describe(seen: &Observation) -> String {
         ha::Etcd::Seen { contact: ha::Contact::Live, .. } | ha::Etcd::Never { .. } => "",
     };
     format!("{postgres}; {etcd}{contact}")
+}
+
+#[cfg(test)]
+mod tests {
+    use ha::duties::{race, synchronize};
+    use ha::{Reason, Refusal};
+    use std::collections::BTreeMap;
+    use types::{Lsn, NodeName, StandbyNames};
+
+    fn refuses(refusal: Refusal) -> Reason {
+        Reason::Race(race::Why::Refuses(refusal))
+    }
+
+    /// The warnings of a file with these tags.
+    fn warnings(tags: &str) -> String {
+        let yaml = format!(
+            "{{scope: demo, name: n1, restapi: {{listen: '127.0.0.1:8008'}}, etcd3: {{host: '127.0.0.1'}}, tags: {tags}, \
+             postgresql: {{listen: '127.0.0.1:5433', data_dir: /data, authentication: {{replication: {{username: r}}}}}}}}"
+        );
+        let env = BTreeMap::from([(settings::CONFIGURATION.to_owned(), yaml)]);
+        let loaded = settings::load_environment(&env).unwrap();
+        loaded.warnings.iter().map(|warning| format!("{warning}\n")).collect()
+    }
+
+    /// Test suites that were written for Patroni look for these words, and for the level of the line.
+    #[test]
+    fn every_text_that_log_readers_look_for_is_said() {
+        let (peer, mine, theirs) = (NodeName::from("postgres-3"), Lsn(1), Lsn(2));
+        let nobody = |any| synchronize::Why::SetsNames { names: StandbyNames::Everybody { any } };
+        for (reason, warning, words) in [
+            (
+                Reason::Synchronize(nobody(false)),
+                true,
+                "No active replication connections from Patroni members and synchronous_mode_strict is requested",
+            ),
+            (
+                Reason::Synchronize(nobody(true)),
+                true,
+                "No active replication connections from Patroni members and synchronous_mode_strict is requested",
+            ),
+            (
+                refuses(Refusal::NoFailoverTag),
+                false,
+                "following a different leader because I am not allowed to promote",
+            ),
+            (
+                refuses(Refusal::PeerPreferred { peer: peer.clone(), theirs: 2, mine: 1 }),
+                false,
+                "postgres-3 has equally tolerable WAL position and priority 2, while this node has priority 1",
+            ),
+            (
+                refuses(Refusal::PeerAhead { peer, theirs, mine }),
+                false,
+                "Wal position of postgres-3 is ahead of my wal position",
+            ),
+        ] {
+            assert_eq!(reason.is_warning(), warning, "{reason}");
+            assert!(reason.to_string().contains(words), "{reason}");
+        }
+        // `finish` of the binary says it with the level CRITICAL.
+        let taken =
+            crate::Error::NameTaken { name: "postgres-0".to_owned(), api_url: "http://a/".to_owned() };
+        let words = "Can't start; there is already a node named 'postgres-0' running";
+        assert!(taken.to_string().starts_with(words), "{taken}");
+        for (tags, words) in [
+            (
+                "{nofailover: true, failover_priority: 1}",
+                "Conflicting configuration between nofailover: True and failover_priority: 1. Defaulting to nofailover: True",
+            ),
+            (
+                "{nofailover: 'False', failover_priority: 0}",
+                "Conflicting configuration between nofailover: False and failover_priority: 0. Defaulting to nofailover: False",
+            ),
+            (
+                "{nosync: true, sync_priority: 1}",
+                "Conflicting configuration between nosync: True and sync_priority: 1. Defaulting to nosync: True",
+            ),
+            (
+                "{nosync: false, sync_priority: 0}",
+                "Conflicting configuration between nosync: False and sync_priority: 0. Defaulting to nosync: False",
+            ),
+        ] {
+            let said = warnings(tags);
+            assert!(said.contains(words), "{tags}: {said}");
+        }
+        assert_eq!(warnings("{nofailover: true, failover_priority: 0}"), "");
+    }
 }

@@ -36,13 +36,7 @@ fn on(etcd: &Etcd, words: &[&str]) -> (i32, String, String) {
 
 /// Writes what two members of a cluster `demo` would, one of which never answers.
 async fn write_cluster(etcd: &Etcd) {
-    let config = etcd::Config {
-        endpoints: vec![etcd.endpoint.clone()],
-        attempt: Duration::from_secs(5),
-        tls: None,
-        auth: None,
-    };
-    let client = etcd::Etcd::new(config, etcd::Keys::new("service", "demo")).unwrap();
+    let client = etcd.client();
     let by = clock::now().after(Duration::from_secs(30));
     let lease = client.grant(600, by).await.unwrap().lease;
     client

@@ -5,7 +5,7 @@ use crate::duties::{
     recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
-use types::{Lsn, Moment, NodeName, Timeline};
+use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};
 
 /// Defines the reason of a decision: which duty answered, and why.
 macro_rules! reasons {
@@ -77,6 +77,17 @@ reasons! {
     Race => race, "race";
     /// Another member leads.
     Follow => follow, "follow";
+}
+
+impl Reason {
+    /// Whether a person should look at it: the log then says WARNING.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        [true, false].into_iter().any(|any| {
+            let names = StandbyNames::Everybody { any };
+            *self == Reason::Synchronize(synchronize::Why::SetsNames { names })
+        })
+    }
 }
 
 /// Why a member must not lead now.

@@ -31,4 +31,5 @@ mod wal;
 mod wire;
 
 pub use error::Error;
+pub use parameter::is_decided;
 pub use types::Secret;

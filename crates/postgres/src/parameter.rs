@@ -77,11 +77,36 @@ pub(crate) fn of_line(line: &str) -> Option<(String, &str)> {
 pub(crate) fn needs_restart(name: &str, major: u32) -> bool {
     let name = name.to_ascii_lowercase();
     let reloadable_by_now = major >= 18 && name == "autovacuum_max_workers";
-    !reloadable_by_now && RESTART.binary_search(&name.as_str()).is_ok()
+    let listed = RESTART.binary_search(&name.as_str()).is_ok() || name.starts_with("recovery_target");
+    !reloadable_by_now && listed
 }
 
-/// The parameters with context `postmaster` in PostgreSQL 13 to 18, sorted.
-const RESTART: [&str; 71] = [
+/// A target left over from a restore would end a standby's recovery for good.
+pub(crate) const TARGETS: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+];
+
+/// Whether a parameter says who follows whom, and how far: the cluster decides that, it is never configuration.
+#[must_use]
+pub fn is_decided(name: &str) -> bool {
+    const MORE: [&str; 7] = [
+        "primary_conninfo",
+        "primary_slot_name",
+        "promote_trigger_file",
+        "recovery_target_action",
+        "recovery_target_inclusive",
+        "recovery_target_timeline",
+        "standby_mode",
+    ];
+    TARGETS.contains(&name) || MORE.contains(&name)
+}
+
+/// The parameters with context `postmaster` in PostgreSQL 13 to 18, sorted; besides them every target of a recovery.
+const RESTART: [&str; 63] = [
     "archive_mode",
     "autovacuum_freeze_max_age",
     "autovacuum_max_workers",
@@ -127,14 +152,6 @@ const RESTART: [&str; 71] = [
     "notify_buffers",
     "old_snapshot_threshold",
     "port",
-    "recovery_target",
-    "recovery_target_action",
-    "recovery_target_inclusive",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_timeline",
-    "recovery_target_xid",
     "reserved_connections",
     "serializable_buffers",
     "shared_buffers",
@@ -196,6 +213,7 @@ mod tests {
                 && needs_restart("port", 15)
                 && !needs_restart("work_mem", 15)
         );
+        assert!(needs_restart("recovery_target_lsn", 15));
         assert!(needs_restart("autovacuum_max_workers", 17) && !needs_restart("autovacuum_max_workers", 18));
     }
 }

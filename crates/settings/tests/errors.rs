@@ -164,17 +164,27 @@ fn what_has_no_effect_is_a_warning() {
 #[test]
 fn settings_of_a_node_have_no_effect_on_all() {
     let dcs = "bootstrap:\n  dcs:\n    postgresql:\n      data_dir: /x\n      authentication: {superuser: {password: p}}\n      listen: '*:1'\n    restapi: {listen: 'a:1'}\n    name: n9\n";
-    insta::assert_snapshot!(with(dcs), @"");
+    insta::assert_snapshot!(with(dcs), @r"
+    warning: patroni.yml:17:7: bootstrap.dcs.postgresql.data_dir has no effect: it counts only in the file of each node, move it there
+    warning: patroni.yml:18:7: bootstrap.dcs.postgresql.authentication has no effect: it counts only in the file of each node, move it there
+    warning: patroni.yml:19:7: bootstrap.dcs.postgresql.listen has no effect: it counts only in the file of each node, move it there
+    warning: patroni.yml:20:5: bootstrap.dcs.restapi has no effect: it counts only in the file of each node, move it there
+    warning: patroni.yml:21:5: bootstrap.dcs.name has no effect: it counts only in the file of each node, move it there
+    ");
     let (_, warnings) = settings::dynamic(
         &serde_json::json!({"ttl": 30, "postgresql": {"pgpass": "/x", "config_dir": "/y"}, "log": {"level": "DEBUG"}}),
         false,
     );
-    insta::assert_snapshot!(warnings.join("\n"), @"");
+    insta::assert_snapshot!(warnings.join("\n"), @r"
+    postgresql.pgpass has no effect: it counts only in the file of each node, move it there
+    postgresql.config_dir has no effect: it counts only in the file of each node, move it there
+    log has no effect: it counts only in the file of each node, move it there
+    ");
 }
 
 #[test]
 fn what_was_to_be_filled_in_is_named() {
-    insta::assert_snapshot!(replaced("hunter2", "'#FIXME'"), @"");
+    insta::assert_snapshot!(replaced("hunter2", "'#FIXME'"), @"warning: patroni.yml:13:17: postgresql.authentication.replication.password still says #FIXME: fill it in");
 }
 
 #[test]

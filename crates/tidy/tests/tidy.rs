@@ -249,3 +249,82 @@ fn no_unknown_host_is_named() {
     broken.dedup();
     none(&broken, "only documents of known projects and example hosts are linked");
 }
+
+/// The states that a row of the contract may have, by their first words.
+const STATES: [&str; 8] = ["works", "differs", "code", "not yet", "refused", "warned", "not part", "see "];
+
+#[test]
+fn the_contract_names_tests_that_exist() {
+    let all = texts(&root());
+    let contract =
+        all.iter().find(|text| text.path == "docs/patroni-contract.md").map(|text| text.content.as_str());
+    let mut broken = Vec::new();
+    let mut named = 0;
+    for line in contract
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| line.starts_with("| ") && *line != "| row | state | shown by |")
+    {
+        let cells: Vec<&str> = line.trim_matches('|').split(" |").map(str::trim).collect();
+        let [row, state, shown] = cells.as_slice() else {
+            broken.push(format!("{line}: three cells make a row"));
+            continue;
+        };
+        if !STATES.iter().any(|known| state.starts_with(known)) {
+            broken.push(format!("{row}: {state:?} is no state"));
+        }
+        let tests: Vec<(&str, &str)> = shown.split('`').filter_map(|words| words.split_once(": ")).collect();
+        if tests.is_empty()
+            && ["works", "differs", "code"].iter().any(|state_word| state.starts_with(state_word))
+            && !shown.contains("](")
+            && !shown.starts_with("see ")
+            && !shown.starts_with("no ")
+        {
+            broken.push(format!("{row}: nothing shows it"));
+        }
+        for (place, names) in tests {
+            for name in names.split(", ") {
+                named += 1;
+                if !is_a_test(&all, place, name) {
+                    broken.push(format!("{row}: there is no test {place}: {name}"));
+                }
+            }
+        }
+    }
+    assert!(named > 50, "only {named} tests are named");
+    none(&broken, "rows of docs/patroni-contract.md");
+}
+
+/// Whether `name` is a story, a script, or in the crate `place` a file of tests, a module with tests, or a test.
+fn is_a_test(all: &[Text], place: &str, name: &str) -> bool {
+    let begins = name.strip_suffix('…');
+    let fits = |stem: &str| begins.map_or(stem == name, |begin| stem.starts_with(begin));
+    let stem = |path: &str| {
+        path.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap_or_default().to_owned()
+    };
+    let below =
+        |directory: &str| all.iter().filter(move |text| text.path.starts_with(directory)).collect::<Vec<_>>();
+    match place {
+        "stories" => below("crates/lab/tests/stories/").iter().any(|text| fits(&stem(&text.path))),
+        "ha scripts" => below("crates/ha/tests/scripts/stories/").iter().any(|text| fits(&stem(&text.path))),
+        krate => {
+            let inside = format!("crates/{krate}/");
+            let head = format!("fn {name}(");
+            below(&inside).iter().any(|text| {
+                let part = text.path.strip_prefix(&inside).unwrap_or_default();
+                let tests = part.starts_with("tests/")
+                    || text.content.contains("#[test]")
+                    || text.content.contains("#[tokio::test");
+                text.is("rs") && tests && (part.split(['/', '.']).any(&fits) || text.content.contains(&head))
+            })
+        }
+    }
+}
+
+#[test]
+fn nobody_is_asked_to_report_a_bug() {
+    let words = ["report it as", " a BUG"].concat();
+    let broken: Vec<String> =
+        sources().iter().filter(|text| text.content.contains(&words)).map(|text| text.path.clone()).collect();
+    none(&broken, "log readers take these words for a crash");
+}

@@ -86,7 +86,6 @@ fn nonsense_is_refused() {
         "baton list -f xml",
         "baton list -w 0",
         "baton restart --role boss",
-        "baton check",
         "baton remove",
         "baton flush restart",
         "baton query -r boss -c x",

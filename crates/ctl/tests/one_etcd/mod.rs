@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use testbed::free_port;
 
 /// An etcd of one member, ended with this value.
@@ -47,5 +48,17 @@ impl Etcd {
         assert!(serves, "etcd ended before it served");
         std::thread::spawn(move || lines.for_each(drop));
         Etcd { process, endpoint, _dir: dir }
+    }
+
+    /// A client for the keys of a cluster `demo`.
+    #[allow(dead_code, reason = "not every test program writes keys")]
+    pub(crate) fn client(&self) -> etcd::Etcd {
+        let config = etcd::Config {
+            endpoints: vec![self.endpoint.clone()],
+            attempt: Duration::from_secs(5),
+            tls: None,
+            auth: None,
+        };
+        etcd::Etcd::new(config, etcd::Keys::new("service", "demo")).unwrap()
     }
 }

@@ -48,13 +48,7 @@ impl Postgres {
 
 /// Writes what a cluster `demo` would of which this is the leader.
 pub(crate) async fn publish(etcd: &Etcd, postgres: &Postgres) {
-    let config = etcd::Config {
-        endpoints: vec![etcd.endpoint.clone()],
-        attempt: Duration::from_secs(5),
-        tls: None,
-        auth: None,
-    };
-    let client = etcd::Etcd::new(config, etcd::Keys::new("service", "demo")).unwrap();
+    let client = etcd.client();
     let by = clock::now().after(Duration::from_secs(30));
     let lease = client.grant(600, by).await.unwrap().lease;
     let name = types::NodeName::from("pg-1");

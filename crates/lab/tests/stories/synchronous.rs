@@ -53,6 +53,8 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     let mut story =
         Story::begin("synchronous", |spec| spec.dynamic = json!({ "synchronous_mode": true })).await;
     story.expect("crash");
+    // With synchronous_mode_strict and nobody there.
+    story.expect("No active replication connections from Patroni members");
     story.expect("the lease is gone");
     // What nobody had confirmed when the host was lost.
     story.expect("undone and kept");

@@ -12,23 +12,15 @@ use types::Secret;
 /// What somebody has to put in; `baton check` names what still says it.
 const PLACEHOLDER: &str = "#FIXME";
 
-/// What is never configuration: the cluster decides it, other keys say it, or the server alone.
-const LEFT_OUT: [&str; 15] = [
-    "cluster_name",
+/// What other keys say, or the server alone.
+const LEFT_OUT: [&str; 7] = [
     "config_file",
     "data_directory",
     "hba_file",
-    "hot_standby",
     "ident_file",
-    "listen_addresses",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
     "synchronous_standby_names",
     "wal_keep_segments",
     "wal_keep_size",
-    "wal_log_hints",
 ];
 
 /// Commands are those of one host.
@@ -108,7 +100,9 @@ fn sections(mut found: Running, words: &Words, host: &Host) -> Map<String, Value
         .filter_map(|name| Some(((*name).to_owned(), Value::from(found.parameters.remove(*name)?))))
         .collect();
     let logs_hints = found.parameters.get("wal_log_hints").is_some_and(|value| value == "on");
-    let kept = |name: &String| !LEFT_OUT.contains(&name.as_str()) && !name.starts_with("recovery_");
+    let fixed = |name: &str| settings::is_controlled(name) && settings::controlled_default(name).is_none();
+    let kept =
+        |name: &String| !LEFT_OUT.contains(&name.as_str()) && !fixed(name) && !postgres::is_decided(name);
     let mut parameters: Map<String, Value> = Map::new();
     for (name, value) in found.parameters.iter().filter(|(name, _)| kept(name)) {
         parameters.insert(name.clone(), Value::from(value.as_str()));
