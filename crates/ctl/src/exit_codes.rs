@@ -119,7 +119,7 @@ mod tests {
         }
         text.push_str(
             "\nCalled as `patronictl` it ends as that does: 2 when the command line was not understood, 1 for every other failure, \
-             and 0 also when\na member refused an order (`Failed: …` is printed).\n",
+             and 0 also when\na member refused an order (`Failed: …` is printed). Called as `patroni` it knows 0, 2 for the command line, and 1.\n",
         );
         text
     }

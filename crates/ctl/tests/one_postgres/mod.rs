@@ -32,7 +32,7 @@ impl Postgres {
         };
         let (ca, certificate, key) = (path("ca.pem"), path("server.pem"), path("server.key"));
         let tls = format!("ssl = on\nssl_cert_file = '{certificate}'\nssl_key_file = '{key}'\n");
-        let more = "max_connections = 50\nwork_mem = '8MB'\narchive_command = '/bin/true ''%p'''\n";
+        let more = "archive_mode = on\nmax_connections = 50\nwork_mem = '8MB'\narchive_command = '/bin/true ''%p'''\n";
         server.append("postgresql.conf", &format!("{tls}{more}"));
         let rules = "# all of them\nlocal all all trust\n\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
         std::fs::write(server.data_dir.join("pg_hba.conf"), rules).unwrap();

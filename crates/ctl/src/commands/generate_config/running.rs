@@ -20,9 +20,10 @@ const FACTS: &str = "SELECT current_user AS name, \
     (SELECT CASE count(*) WHEN 1 THEN min(rolname) END FROM pg_roles WHERE rolreplication AND NOT rolsuper) AS replication";
 
 /// The parameters of configuration files and of the command line. What the session itself sets hides nothing: it sets only
-/// its name and its encoding.
+/// its name and its encoding. A command of an archiver that is off is not told.
 const PARAMETERS: &str = "SELECT name, current_setting(name) FROM pg_settings \
-    WHERE source IN ('configuration file', 'command line') AND context <> 'internal'";
+    WHERE source IN ('configuration file', 'command line') AND context <> 'internal' \
+    AND current_setting(name) <> '(disabled)'";
 
 /// The parameters that must be equal on all members, also where nobody set them.
 const EQUAL: &str = "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('wal_level', 'max_connections', \
