@@ -7,9 +7,11 @@ use types::Secret;
 
 use super::PATIENCE;
 
-/// Everything that is asked in one round trip: who we are, where it is, which parameters were set.
-const FACTS: &str = "SELECT current_user AS name, \
-    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS super, \
+/// Who we are, before anything that only a superuser may ask.
+const WHO: &str = "SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
+
+/// Everything that is asked in one round trip: where it is, and what belongs to it.
+const FACTS: &str = "SELECT \
     (SELECT setting FROM pg_config WHERE name = 'BINDIR') AS bin_dir, \
     current_setting('data_directory') AS data_dir, \
     current_setting('listen_addresses') AS listen_addresses, current_setting('port') AS port, \
@@ -51,20 +53,21 @@ pub(super) struct Running {
 
 /// Reads it all.
 pub(super) async fn read(mut session: Connection, password: Option<&Secret>) -> Result<Running, Failure> {
-    let facts = ask(&mut session, FACTS).await?;
-    let fact = |name: &str| facts.first(name).unwrap_or_default().to_owned();
-    if fact("super") != "t" {
+    let who = ask(&mut session, WHO).await?;
+    let superuser = who.first("rolname").unwrap_or_default().to_owned();
+    if who.first("rolsuper") != Some("t") {
         return Err(Failure::refused(format!(
-            "failed to read the configuration: {} is no superuser; connect as one",
-            fact("name")
+            "failed to read the configuration: {superuser} is no superuser; connect as one"
         )));
     }
+    let facts = ask(&mut session, FACTS).await?;
+    let fact = |name: &str| facts.first(name).unwrap_or_default().to_owned();
     let mut parameters = pairs(&ask(&mut session, PARAMETERS).await?);
     parameters.extend(pairs(&ask(&mut session, EQUAL).await?));
     let pg_hba = rules(&mut session, &fact("hba_file")).await?;
     let pg_ident = rules(&mut session, &fact("ident_file")).await?;
     Ok(Running {
-        superuser: fact("name"),
+        superuser,
         password: password.cloned(),
         replication: facts.first("replication").map(str::to_owned),
         bin_dir: facts.first("bin_dir").map(str::to_owned),
