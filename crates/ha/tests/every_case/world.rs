@@ -261,6 +261,8 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         .pick_if(slice == Slice::Failsafe, &[listed(&["a", "b"]), listed(&["a"]), listed(&["b"]), None]);
     let ended = chooser.pick_if(newer, &[None, Some((Timeline(2), Lsn(4500)))]);
     let history = ended.into_iter().collect();
+    // One with transactions left, where a hand-over that was begun waits for it.
+    let routers = if slice == Slice::Wishes && failover.is_none() { vec![None] } else { Vec::new() };
     let cluster = Cluster {
         revision: 50,
         initialize,
@@ -273,7 +275,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         last,
         history,
         failsafe: failsafe.filter(|_| slice == Slice::Failsafe),
-        routers: Vec::new(),
+        routers,
     };
     Etcd::Seen { cluster, contact }
 }
