@@ -302,7 +302,6 @@ impl Hands {
 
     /// Asks all others whether we may lead on; with the positions of our slots, which they keep up with meanwhile.
     fn ask_failsafe(&self, term: Term, names: &[types::NodeName], turn: &Turn) {
-        let Some(snapshot) = turn.snapshot.as_deref() else { return };
         let settings = &self.settings;
         let mut question = serde_json::json!({
             "name": settings.name.as_str(),
@@ -316,11 +315,11 @@ impl Hands {
             let slots = slots.into_iter().map(|(name, lsn)| (name, lsn.0.into())).collect();
             question.insert("slots".to_owned(), serde_json::Value::Object(slots));
         }
-        let mut urls = snapshot.failsafe.clone().unwrap_or_default();
-        for (name, member) in &snapshot.members {
-            if let Some(url) = &member.api_url {
-                urls.insert(name.clone(), url.clone());
-            }
+        let mut urls = self.failsafe.kept().cloned().unwrap_or_default();
+        if let Some(snapshot) = turn.snapshot.as_deref() {
+            urls = snapshot.failsafe.clone().unwrap_or_default();
+            let members = snapshot.members.iter();
+            urls.extend(members.filter_map(|(name, member)| Some((name.clone(), member.api_url.clone()?))));
         }
         self.failsafe.ask(&self.peers.client(), term, names, &urls, question);
     }

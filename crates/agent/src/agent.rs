@@ -15,6 +15,7 @@ use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
 use crate::error::Error;
 use crate::failsafe::Failsafe;
+use crate::failsafe_cache;
 use crate::guard::Warden;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -41,6 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use types::{Moment, NodeName, PostgresState, Role};
+
+/// An agent that is started again as the leader in failsafe mode goes on without etcd after this time.
+const GOES_ON_AFTER: Duration = Duration::from_millis(500);
 
 /// What a Patroni in the same cluster takes for our version: the one whose contract we keep.
 pub const CONTRACT_VERSION: &str = "4.1.5";
@@ -107,7 +111,9 @@ impl Agent {
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
-        let failsafe = Failsafe::new(wake.clone());
+        let kept =
+            keeper.lease().term.and_then(|term| failsafe_cache::read(local.data_dir(), term, &settings.name));
+        let failsafe = Failsafe::new(wake.clone(), kept);
         let orders = Orders::new(wake.clone());
         let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
         let publisher = Publisher::new(
@@ -147,9 +153,14 @@ impl Agent {
             tracing::info!("took up the PostgreSQL that runs on the data directory");
         }
         let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
-        wait_for_etcd(view.clone(), &settings.name, &settings, &keeper).await?;
+        // A lead that may go on without etcd must not end by waiting for it.
+        let patience = failsafe.kept().filter(|_| keeper.authority() != Authority::None);
+        let patience = patience.map_or(Duration::MAX, |_| GOES_ON_AFTER);
+        wait_for_etcd(view.clone(), &settings.name, &settings, &keeper, patience).await?;
         keeper.turned(&self::rules(&settings, &dynamic));
-        keeper.first_beat(Duration::from_secs(2)).await;
+        if view.borrow().snapshot.is_some() {
+            keeper.first_beat(Duration::from_secs(2)).await;
+        }
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
@@ -476,12 +487,8 @@ impl Agent {
             }),
             (_, _) => None,
         };
-        self.hands.slots.look_after(Round::of(
-            seen,
-            &self.dynamic,
-            self.config_revision,
-            view.snapshot.clone(),
-        ));
+        let round = Round::of(seen, &self.dynamic, self.config_revision, view.snapshot.clone());
+        self.hands.slots.look_after(round.map(|round| round.with(&self.hands.failsafe)));
         self.publisher.say(Word {
             member,
             loop_wait: seen.rules.loop_wait,
@@ -646,18 +653,25 @@ fn connect_etcd(settings: &Settings) -> Result<Etcd, Error> {
     Ok(Etcd::new(config, Keys::new(&settings.namespace, &settings.scope))?)
 }
 
-/// Waits until the cluster was read once, and makes sure that nobody else runs under our name.
+/// Waits until the cluster was read once, or for so long, and makes sure that nobody else runs under our name.
 async fn wait_for_etcd(
     mut view: watch::Receiver<View>,
     me: &NodeName,
     settings: &Settings,
     keeper: &Keeper,
+    patience: Duration,
 ) -> Result<(), Error> {
     loop {
         let read = view.wait_for(|view| view.snapshot.is_some());
-        match tokio::time::timeout(Duration::from_secs(5), read).await {
+        match tokio::time::timeout(patience.min(Duration::from_secs(5)), read).await {
             Ok(Ok(_)) => break,
             Ok(Err(_)) => return Err(Error::Etcd(etcd::Error::Unreachable { tried: Vec::new() })),
+            Err(_) if patience == GOES_ON_AFTER => {
+                tracing::warn!(
+                    "etcd does not answer: the lead that this agent held before it was started again goes on while all others agree (failsafe mode)"
+                );
+                return Ok(());
+            }
             Err(_) => {}
         }
         if let etcd::Contact::Never { why, .. } = &view.borrow().contact {

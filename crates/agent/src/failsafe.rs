@@ -28,6 +28,8 @@ pub(crate) struct Failsafe {
 struct Inner {
     wake: Wake,
     began: Moment,
+    /// `/failsafe` as an earlier life of this agent kept it in the term that we took up.
+    kept: Option<BTreeMap<NodeName, String>>,
     state: Cell<State>,
 }
 
@@ -38,6 +40,8 @@ struct State {
     promise: Option<FailsafePromise>,
     /// The positions of the slots of the leader that we promised to.
     slots: BTreeMap<String, Lsn>,
+    /// How far those who agreed with us were.
+    reached: BTreeMap<NodeName, Lsn>,
     round: Option<FailsafeRound>,
     /// Until when the lead goes on by the word of the others.
     extended: Option<Moment>,
@@ -54,9 +58,14 @@ pub(crate) struct Call {
 }
 
 impl Failsafe {
-    pub(crate) fn new(wake: Wake) -> Failsafe {
+    pub(crate) fn new(wake: Wake, kept: Option<BTreeMap<NodeName, String>>) -> Failsafe {
         let (began, state) = (clock::now(), Cell::new(State::default()));
-        Failsafe { inner: Arc::new(Inner { wake, began, state }) }
+        Failsafe { inner: Arc::new(Inner { wake, began, kept, state }) }
+    }
+
+    /// Whom an earlier life of this agent listed in the term that we took up, and where they are.
+    pub(crate) fn kept(&self) -> Option<&BTreeMap<NodeName, String>> {
+        self.inner.kept.as_ref()
     }
 
     /// As the decisions see it.
@@ -64,17 +73,25 @@ impl Failsafe {
         self.inner.state.with(|state| ha::Failsafe {
             began: self.inner.began,
             listed: state.listed.keys().cloned().collect(),
+            kept: self.inner.kept.as_ref().map(|kept| kept.keys().cloned().collect()),
             round: state.round.clone(),
             promise: state.promise.clone(),
         })
     }
 
     /// The member that leads without etcd by our word, and where its slots were when it asked last.
-    #[expect(dead_code, reason = "for the slots of a standby while etcd is away")]
     pub(crate) fn promised(&self) -> Option<(NodeName, BTreeMap<String, Lsn>)> {
         self.inner.state.with(|state| {
             let promise = state.promise.as_ref().filter(|promise| clock::now() < promise.until)?;
             Some((promise.to.clone(), state.slots.clone()))
+        })
+    }
+
+    /// How far the members are that gave us their word, while the lead goes on by it.
+    pub(crate) fn reached(&self) -> BTreeMap<NodeName, Lsn> {
+        self.inner.state.with(|state| {
+            let leads = state.extended.is_some_and(|until| clock::now() < until);
+            if leads { state.reached.clone() } else { BTreeMap::new() }
         })
     }
 
@@ -137,6 +154,13 @@ impl Failsafe {
         });
     }
 
+    /// All that may stand in `/failsafe`, when the last that was seen there is this.
+    pub(crate) fn possible(&self, seen: Option<&BTreeMap<NodeName, String>>) -> BTreeMap<NodeName, String> {
+        let mut all = seen.cloned().unwrap_or_default();
+        self.inner.state.with(|state| all.extend(state.listed.clone()));
+        all
+    }
+
     /// What stands in `/failsafe` is certain and seen.
     pub(crate) fn listed(&self) {
         self.inner.state.with(|state| state.listed.clear());
@@ -165,9 +189,14 @@ impl Failsafe {
                 async move {
                     let url = url.unwrap_or_default();
                     match client.call(Method::POST, &url, "/failsafe", Some(&question), ANSWER_WITHIN).await {
-                        Ok(reply) if reply.status == 200 => failsafe.note(asked, |round| {
-                            round.accepted.insert(name);
-                        }),
+                        Ok(reply) if reply.status == 200 => {
+                            let lsn =
+                                reply.headers.get("lsn").and_then(|lsn| lsn.to_str().ok()?.parse().ok());
+                            failsafe.reaches(&name, lsn.map(Lsn));
+                            failsafe.note(asked, |round| {
+                                round.accepted.insert(name);
+                            });
+                        }
                         Ok(reply) => tracing::warn!(
                             member = %name, status = reply.status, answer = reply.body,
                             "has not agreed that this member leads on without etcd"
@@ -182,6 +211,12 @@ impl Failsafe {
             futures_util::future::join_all(questions).await;
             failsafe.note(asked, |round| round.over = true);
         });
+    }
+
+    fn reaches(&self, name: &NodeName, lsn: Option<Lsn>) {
+        if let Some(lsn) = lsn {
+            self.inner.state.with(|state| state.reached.insert(name.clone(), lsn));
+        }
     }
 
     fn note(&self, asked: Moment, change: impl FnOnce(&mut FailsafeRound)) {
@@ -217,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_lead_is_taken_or_promised_but_never_both() {
-        let failsafe = Failsafe::new(Wake::default());
+        let failsafe = Failsafe::new(Wake::default(), None);
         let ttl = Duration::from_secs(5);
         let taking = failsafe.take().ok().unwrap();
         assert!(!failsafe.accept(call(5), ttl, || false), "the outcome is not known");

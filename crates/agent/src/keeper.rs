@@ -67,6 +67,8 @@ impl Keeper {
             id: Some(resumed.lease),
             ttl_seconds: resumed.ttl_seconds,
             asked_ttl: resumed.ttl_seconds,
+            // The guard goes by it: it was proven by whoever moved it there.
+            deadline: resumed.deadline,
             term: resumed.term,
             ..Lease::default()
         });

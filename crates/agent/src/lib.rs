@@ -18,6 +18,7 @@ mod config_cache;
 mod configure;
 mod error;
 mod failsafe;
+mod failsafe_cache;
 pub mod guard;
 mod jobs;
 mod journal;

@@ -107,7 +107,9 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
         initialize: match snapshot.initialize {
             _ if spoiled("/initialize") => Initialize::Spoiled,
             None => Initialize::Absent,
-            Some(etcd::Initialize::Bootstrapping) => Initialize::InProgress,
+            Some(etcd::Initialize::Bootstrapping) => Initialize::InProgress {
+                ours: snapshot.initialize_lease.is_some() && snapshot.initialize_lease == lease.id,
+            },
             Some(etcd::Initialize::System(id)) => Initialize::Done(id),
         },
         leader: leader(snapshot, me, lease),

@@ -4,6 +4,7 @@
 //! `loop_wait`; what only the leader may write carries the term and is refused by etcd once the term has passed.
 
 use crate::failsafe::Failsafe;
+use crate::failsafe_cache;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::slots::Slots;
@@ -67,6 +68,8 @@ struct Said {
     status: Option<(String, Term)>,
     /// What `/failsafe` holds for certain, written in this term.
     failsafe: Option<(BTreeMap<NodeName, String>, Term)>,
+    /// The copy of it in the data directory.
+    kept: Option<(BTreeMap<NodeName, String>, Term)>,
     chores_at: Option<Moment>,
 }
 
@@ -118,6 +121,7 @@ impl Publisher {
             } else {
                 said.status = None;
                 said.failsafe = None;
+                said.kept = None;
                 said.chores_at = None;
             }
         }
@@ -218,14 +222,43 @@ impl Publisher {
         if said.failsafe.as_ref() == Some(&(members.clone(), leading.term)) {
             if snapshot.failsafe.as_ref() == Some(&members) {
                 self.inner.failsafe.listed();
+                self.keep(members, leading.term, said).await;
             }
             return Ok(());
         }
+        // What somebody else wrote before our term must have been seen.
+        if snapshot.revision < leading.term.0 {
+            return Ok(());
+        }
         self.inner.failsafe.lists(&members);
+        if !self.keep(self.inner.failsafe.possible(snapshot.failsafe.as_ref()), leading.term, said).await {
+            return Ok(());
+        }
         said.failsafe = None;
         self.inner.etcd.put_failsafe(&members, leading.term, by).await?;
         said.failsafe = Some((members, leading.term));
         Ok(())
+    }
+
+    /// Keeps a copy for an agent that is started again while etcd is away. `false`: an old one is in the way.
+    async fn keep(&self, members: BTreeMap<NodeName, String>, term: Term, said: &mut Said) -> bool {
+        let wanted = Some((members.clone(), term));
+        if said.kept == wanted {
+            return true;
+        }
+        let data_dir = self.inner.local.data_dir().to_owned();
+        let kept = tokio::task::spawn_blocking(move || failsafe_cache::keep(&data_dir, term, &members)).await;
+        match kept {
+            Ok(Ok(())) => {
+                said.kept = wanted;
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "failed to replace the old copy of /failsafe: the key is not written until that works");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     fn status(&self, leading: &Leading, snapshot: &Snapshot) -> Status {

@@ -11,6 +11,7 @@ mod copies;
 
 pub(crate) use copies::place_copies;
 
+use crate::failsafe::Failsafe;
 use crate::local::Local;
 use crate::orders::Orders;
 use crate::wake::{Cell, Wake};
@@ -42,6 +43,10 @@ pub(crate) struct Round {
     dynamic: Arc<Dynamic>,
     config_revision: i64,
     snapshot: Arc<Snapshot>,
+    /// Where the slots of a leader without etcd are, as it said when it asked for our word.
+    told: BTreeMap<String, Lsn>,
+    /// How far the members are that gave their word to us.
+    reached: BTreeMap<NodeName, Lsn>,
 }
 
 impl Round {
@@ -70,7 +75,27 @@ impl Round {
             dynamic: dynamic.clone(),
             config_revision,
             snapshot,
+            told: BTreeMap::new(),
+            reached: BTreeMap::new(),
         })
+    }
+
+    /// What leader and members told each other while etcd is away takes the place of what they would have read there.
+    pub(crate) fn with(mut self, failsafe: &Failsafe) -> Round {
+        match failsafe.promised() {
+            Some((_, slots)) if !self.leads => self.told = slots,
+            Some(_) | None => {}
+        }
+        self.reached = failsafe.reached();
+        self
+    }
+
+    /// Where the leader's slots are.
+    fn promised(&self) -> BTreeMap<String, Lsn> {
+        if self.told.is_empty() {
+            return self.snapshot.status.as_ref().map(|status| status.slots.clone()).unwrap_or_default();
+        }
+        self.told.clone()
     }
 
     /// What a change of makes a round due at once.
@@ -78,13 +103,12 @@ impl Round {
         let members = self.snapshot.members.iter();
         let tenant =
             |(name, member): (&NodeName, &etcd::Member)| (name.clone(), Tenant::of(&member.tags, None));
-        let slots = self.snapshot.status.as_ref().map(|status| status.slots.clone()).unwrap_or_default();
         Shape {
             leads: self.leads,
             leader: self.leader.clone(),
             config_revision: self.config_revision,
             members: members.map(tenant).collect(),
-            promised: if self.leads { BTreeMap::new() } else { slots },
+            promised: if self.leads { BTreeMap::new() } else { self.promised() },
         }
     }
 }
@@ -251,12 +275,15 @@ impl Slots {
                 grace: round.loop_wait,
             },
             members: tenants
-                .map(|(name, member)| (name.clone(), Tenant::of(&member.tags, member.xlog_location)))
+                .map(|(name, member)| {
+                    let told = round.reached.get(name).copied();
+                    (name.clone(), Tenant::of(&member.tags, member.xlog_location.max(told)))
+                })
                 .collect(),
             permanent: dynamic.slots.clone(),
             ignored: dynamic.ignore_slots.clone(),
             there,
-            promised: status.slots,
+            promised: round.promised(),
             retained: status.retain_slots,
         }
     }

@@ -38,6 +38,8 @@ pub struct Snapshot {
     /// The revision that this is the state at, or the last one that changed it.
     pub revision: i64,
     pub initialize: Option<Initialize>,
+    /// The lease of the one who creates the cluster.
+    pub initialize_lease: Option<LeaseId>,
     pub config: Option<ConfigKey>,
     pub leader: Option<Leader>,
     pub members: BTreeMap<NodeName, Member>,
@@ -107,7 +109,7 @@ impl Snapshot {
         self.spoiled.retain(|spoiled| spoiled.key != text);
         let Some(key) = keys.parse(&text) else { return };
         match key {
-            Key::Initialize => self.initialize = None,
+            Key::Initialize => (self.initialize, self.initialize_lease) = (None, None),
             Key::Config => self.config = None,
             Key::Leader => self.leader = None,
             Key::Member(name) => drop(self.members.remove(&name)),
@@ -145,7 +147,10 @@ impl Snapshot {
     fn set(&mut self, key: &Key, kv: &KeyValue, value: &str) -> Result<(), String> {
         let mod_revision = kv.mod_revision();
         match key {
-            Key::Initialize => self.initialize = Some(Initialize::parse(value)?),
+            Key::Initialize => {
+                self.initialize = Some(Initialize::parse(value)?);
+                self.initialize_lease = lease(kv);
+            }
             Key::Config => self.config = Some(ConfigKey::parse(value, mod_revision)?),
             Key::Leader => return self.set_leader(kv, value),
             Key::Member(name) => {
@@ -205,7 +210,10 @@ impl Snapshot {
 
     fn keep(&mut self, key: &Key, previous: &Snapshot) {
         match key {
-            Key::Initialize => self.initialize = previous.initialize,
+            Key::Initialize => {
+                self.initialize = previous.initialize;
+                self.initialize_lease = previous.initialize_lease;
+            }
             Key::Config => self.config.clone_from(&previous.config),
             Key::Leader => self.leader = self.leader.take().or_else(|| previous.leader.clone()),
             Key::Member(name) => {

@@ -232,6 +232,7 @@ impl Turn<'_> {
     fn remember_job(&mut self, finished: &Finished) {
         let leader = self.seen.other_leader().cloned().map(Upstream::Member);
         let initialize = self.seen.cluster().map(|cluster| cluster.initialize);
+        let in_progress = matches!(initialize, Some(Initialize::InProgress { .. }));
         let memory = &mut self.memory;
         match (&finished.work, finished.ok) {
             (Work::Bootstrap, true) => {
@@ -241,7 +242,7 @@ impl Turn<'_> {
             (Work::Bootstrap, false) => memory.bootstrap_failed = true,
             (Work::Clone(from), true) => {
                 let remote = *from == Upstream::Remote;
-                memory.created = remote && initialize == Some(Initialize::InProgress);
+                memory.created = remote && in_progress;
                 memory.clone = Default::default();
                 memory.rewind = Default::default();
                 memory.must_rewind = false;
@@ -249,7 +250,7 @@ impl Turn<'_> {
             }
             (Work::Clone(from), false) => {
                 let remote = *from == Upstream::Remote;
-                memory.bootstrap_failed |= remote && initialize == Some(Initialize::InProgress);
+                memory.bootstrap_failed |= remote && in_progress;
                 memory.clone = memory.clone.failed(self.now);
             }
             (Work::Rewind { from, .. }, true) => {

@@ -11,6 +11,8 @@ pub struct Failsafe {
     pub began: Moment,
     /// Whom a write of ours to `/failsafe` may have listed, although the view does not show it yet.
     pub listed: BTreeSet<NodeName>,
+    /// `/failsafe` as an earlier life of this agent kept it, in the term that it left and we took up. It counts until etcd was read.
+    pub kept: Option<BTreeSet<NodeName>>,
     /// Our last question to all others.
     pub round: Option<FailsafeRound>,
     /// Whom we told that it may lead on, and until when we do not race.

@@ -93,8 +93,10 @@ pub struct Cluster {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Initialize {
     Absent,
-    /// Somebody creates the cluster.
-    InProgress,
+    /// Somebody creates the cluster. `ours`: the claim hangs on the lease of this agent.
+    InProgress {
+        ours: bool,
+    },
     Done(SystemId),
     /// The value cannot be understood; we neither lead nor create on it.
     Spoiled,

@@ -230,7 +230,9 @@ impl Etcd {
             self.keys.leader = None;
             gone = true;
         }
-        if self.keys.initialize == Initialize::InProgress && self.keys.initialize_lease == lease {
+        if matches!(self.keys.initialize, Initialize::InProgress { .. })
+            && self.keys.initialize_lease == lease
+        {
             self.keys.initialize = Initialize::Absent;
             gone = true;
         }
@@ -267,18 +269,18 @@ impl Etcd {
     fn compare_and_apply(&mut self, from: NodeNo, write: &Write) -> bool {
         let next = self.keys.revision + 1;
         let keys = &self.keys;
-        let unfinished = matches!(keys.initialize, Initialize::Absent | Initialize::InProgress);
+        let unfinished = matches!(keys.initialize, Initialize::Absent | Initialize::InProgress { .. });
         match write {
             Write::CreateInitialize { lease }
                 if keys.initialize == Initialize::Absent && self.lives(*lease) =>
             {
-                self.keys.initialize = Initialize::InProgress;
+                self.keys.initialize = Initialize::InProgress { ours: false };
                 self.keys.initialize_lease = *lease;
             }
             Write::ConfirmInitialize(id) if unfinished || keys.initialize == Initialize::Done(*id) => {
                 self.keys.initialize = Initialize::Done(*id);
             }
-            Write::RemoveInitialize if keys.initialize == Initialize::InProgress => {
+            Write::RemoveInitialize if matches!(keys.initialize, Initialize::InProgress { .. }) => {
                 self.keys.initialize = Initialize::Absent;
             }
             Write::Claim { term, timeline } if self.is_term(*term) => {

@@ -55,7 +55,9 @@ impl World {
             Proc::Standby { promoting, .. } => *promoting = true,
             Proc::Stopped | Proc::Starting { .. } | Proc::Primary | Proc::Stopping { .. } => return false,
         }
-        let at = self.now + self.rng.skewed(15_000, self.config.promotion);
+        let takes = self.rng.skewed(15_000, self.config.promotion);
+        let at = self.now + takes;
+        self.nodes[node].postgres.receives_until = self.now + self.rng.between(0, takes);
         self.steps_at(node, at);
         true
     }
@@ -202,8 +204,13 @@ impl World {
     /// A standby takes what its upstream has. `ended` is a primary that sends its last bytes before it ends.
     fn feed(&mut self, node: NodeNo, ended: Option<NodeNo>) {
         let (upstream, was) = match &self.nodes[node].postgres.proc {
-            // PostgreSQL ends its WAL receiver as soon as it is told to promote, and starts no other.
-            Proc::Standby { promoting: true, .. } => return,
+            // Seen with PostgreSQL 15: told to promote, it goes on to receive, and to confirm, until it has replayed what it has.
+            // Only then it ends its WAL receiver; what came until then is part of the new timeline's past.
+            Proc::Standby { promoting: true, streaming, .. }
+                if !streaming || self.now >= self.nodes[node].postgres.receives_until =>
+            {
+                return;
+            }
             Proc::Standby { upstream, streaming, .. } => (*upstream, *streaming),
             Proc::Stopped | Proc::Starting { .. } | Proc::Primary | Proc::Stopping { .. } => return,
         };

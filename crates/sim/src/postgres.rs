@@ -103,6 +103,8 @@ pub struct Postgres {
     pub lags_until: Time,
     /// The timeline number that the next promotion takes.
     pub claimed: Timeline,
+    /// A standby that is being promoted receives until then, if it did so before.
+    pub receives_until: Time,
     /// A standby without an upstream here is pointed at the remote cluster.
     pub remote: bool,
     /// How often it was started, by way of a life number.
@@ -133,6 +135,7 @@ impl Postgres {
             checkpointed: 0,
             lags_until: 0,
             claimed: Timeline(1),
+            receives_until: 0,
             remote: false,
             starts: 0,
             names: Names::default(),

@@ -20,7 +20,8 @@ use crate::rng::Rng;
 use crate::router::Router;
 use crate::trace::Trace;
 use ha::Authority;
-use types::{Moment, NodeName, Tags};
+use std::collections::BTreeSet;
+use types::{Moment, NodeName, Tags, Term};
 
 /// A node by its number.
 pub type NodeNo = usize;
@@ -42,6 +43,8 @@ pub struct Node {
     pub postgres: Postgres,
     pub guard: Guard,
     pub legacy: Option<Legacy>,
+    /// The copy of `/failsafe` on its disk, and its term.
+    pub kept: Option<(Term, BTreeSet<NodeName>)>,
     pub agent: Agent,
     pub tags: Tags,
     /// Its agent is started again with this token; an older one is void.
@@ -106,6 +109,7 @@ impl World {
                     postgres: Postgres::none(),
                     guard: Guard::default(),
                     legacy: None,
+                    kept: None,
                     agent: Agent::new(name.clone(), tags.clone(), config.rules.clone()),
                     tags,
                     supervisor: 0,

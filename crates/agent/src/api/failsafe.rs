@@ -13,7 +13,10 @@ use types::{Lsn, NodeName};
 /// The members of `/failsafe` and their addresses.
 pub(super) fn topology(shared: &Shared) -> Reply {
     let snapshot = shared.view.borrow().snapshot.clone();
-    let members = snapshot.and_then(|snapshot| snapshot.failsafe.clone());
+    let members = match snapshot {
+        Some(snapshot) => snapshot.failsafe.clone(),
+        None => shared.failsafe.kept().cloned(),
+    };
     match members {
         Some(members) => {
             let entry = |(name, url): (NodeName, String)| (name.0, Value::from(url));

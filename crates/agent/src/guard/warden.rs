@@ -27,6 +27,8 @@ pub struct Resumed {
     pub lease: LeaseId,
     pub ttl_seconds: u32,
     pub term: Option<Term>,
+    /// The end of its authority, while the guard holds that.
+    pub deadline: Option<Moment>,
 }
 
 /// The agent's hold on the guard.
@@ -61,7 +63,10 @@ impl Warden {
         let lease = LeaseId(board.lease.load(Ordering::Acquire));
         let term = Term(board.term.load(Ordering::Acquire));
         let ttl_seconds = board.ttl.load(Ordering::Acquire);
-        (lease.0 != 0).then_some(Resumed { lease, ttl_seconds, term: (term.0 != 0).then_some(term) })
+        let armed = board.armed.load(Ordering::Acquire) == 1;
+        let deadline = armed.then(|| Moment(board.deadline.load(Ordering::Acquire)));
+        let term = (term.0 != 0).then_some(term);
+        (lease.0 != 0).then_some(Resumed { lease, ttl_seconds, term, deadline })
     }
 
     /// Makes sure that a guard lives.

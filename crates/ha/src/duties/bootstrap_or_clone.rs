@@ -12,6 +12,7 @@ use types::{Moment, NodeName};
 pub enum Why {
     CreatesCluster,
     CreatesStandbyCluster,
+    BeginsAnew,
     BootstrapFailed,
     WaitsForBootstrap,
     InitializeSpoiled,
@@ -30,6 +31,7 @@ impl fmt::Display for Why {
         match self {
             Why::CreatesCluster => f.write_str("there is no cluster yet and no data here: this member creates the cluster"),
             Why::CreatesStandbyCluster => f.write_str("there is no cluster yet and no data here: this member copies the remote cluster, and becomes the leader of a standby cluster"),
+            Why::BeginsAnew => f.write_str("the claim to create the cluster is this member's own, and what it was for has not begun: the answer to it was lost"),
             Why::BootstrapFailed => f.write_str("the cluster could not be created: what there is of it is kept aside as .failed, the claim is given back, and the agent ends; its log says why"),
             Why::WaitsForBootstrap => f.write_str("another member is creating the cluster"),
             Why::InitializeSpoiled => f.write_str("the key /initialize holds something that is no system identifier: put the right one there, or delete it if there is no cluster yet"),
@@ -47,7 +49,8 @@ impl fmt::Display for Why {
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.memory.bootstrap_failed {
-        let claimed = turn.seen.cluster().is_some_and(|cluster| cluster.initialize == Initialize::InProgress);
+        let in_progress = |cluster: &Cluster| matches!(cluster.initialize, Initialize::InProgress { .. });
+        let claimed = turn.seen.cluster().is_some_and(in_progress);
         let remove = claimed.then_some(Action::RemoveInitialize).into_iter().collect();
         let answer = Answer::because(Why::BootstrapFailed).act_all(remove);
         return Some(answer.act(Action::Exit(ExitWhy::BootstrapFailed)));
@@ -72,20 +75,27 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 
 fn create(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
     match cluster.initialize {
-        Initialize::InProgress => Answer::because(Why::WaitsForBootstrap),
+        Initialize::InProgress { ours: true } => {
+            Answer::because(Why::BeginsAnew).act(Action::Begin(creation(turn)))
+        }
+        Initialize::InProgress { ours: false } => Answer::because(Why::WaitsForBootstrap),
         Initialize::Spoiled => Answer::because(Why::InitializeSpoiled),
         Initialize::Done(_) => without_leader(turn, Why::WaitsForLeaderToClone),
         Initialize::Absent if cluster.leader != LeaderKey::Free => Answer::because(Why::LeaderKeySpoiled),
         Initialize::Absent if !turn.seen.rules.may_bootstrap || turn.seen.tags.nofailover() => {
             without_leader(turn, Why::MayNotBootstrap)
         }
-        Initialize::Absent if turn.seen.rules.standby_cluster => Answer::because(Why::CreatesStandbyCluster)
-            .act(Action::CreateInitialize)
-            .act(Action::Begin(Work::Clone(Upstream::Remote))),
-        Initialize::Absent => Answer::because(Why::CreatesCluster)
-            .act(Action::CreateInitialize)
-            .act(Action::Begin(Work::Bootstrap)),
+        Initialize::Absent => {
+            let standby_cluster = turn.seen.rules.standby_cluster;
+            let why = if standby_cluster { Why::CreatesStandbyCluster } else { Why::CreatesCluster };
+            Answer::because(why).act(Action::CreateInitialize).act(Action::Begin(creation(turn)))
+        }
     }
+}
+
+/// How the first data directory of the cluster is made.
+fn creation(turn: &Turn<'_>) -> Work {
+    if turn.seen.rules.standby_cluster { Work::Clone(Upstream::Remote) } else { Work::Bootstrap }
 }
 
 /// A backup helps when there is nobody to copy from, if a method can do without.

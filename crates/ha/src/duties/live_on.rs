@@ -8,11 +8,14 @@
 //! Whoever agrees does not take the lead for a ttl after it was asked, which is after we asked; and nobody else may take it, because
 //! only members of `/failsafe` race. So there is no second leader before our deadline. Asked before everything else: neither a job nor
 //! an order may be in the way of it.
+//!
+//! An agent that was started again while etcd is away knows its term and deadline from the guard, and `/failsafe` from what it kept in
+//! that term. It goes on with a primary that runs; it starts nothing that it has not seen running.
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::failsafe::FailsafeRound;
-use crate::observation::Authority;
+use crate::observation::{Authority, Etcd, Postgres, Running};
 use crate::rules::Rules;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -78,13 +81,10 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     ask(turn, (term, deadline), others)
 }
 
-/// The lead that could go on: held, and of a PostgreSQL that is a primary or was one.
+/// The lead that could go on.
 fn leading(turn: &Turn<'_>) -> Option<(Term, Moment)> {
     let rules = &turn.seen.rules;
-    let was_primary = turn.is_stopped_primary() || turn.seen.may_be_primary();
-    // The leader of a standby cluster writes nothing that would have to go on.
-    let idle = !was_primary || rules.standby_cluster;
-    if !rules.failsafe || rules.pause || idle || turn.memory.step_aside.is_some() {
+    if !rules.failsafe || rules.pause || !serves(turn) || turn.memory.step_aside.is_some() {
         return None;
     }
     match turn.seen.authority {
@@ -93,9 +93,24 @@ fn leading(turn: &Turn<'_>) -> Option<(Term, Moment)> {
     }
 }
 
+/// Whether there is a PostgreSQL here to lead on with: a primary, or one that was; in a standby cluster a standby that runs.
+fn serves(turn: &Turn<'_>) -> bool {
+    let running = matches!(turn.seen.postgres, Postgres::Running(Running::Standby { .. }));
+    if turn.seen.rules.standby_cluster {
+        return running;
+    }
+    match &turn.seen.etcd {
+        Etcd::Never { .. } => turn.seen.may_be_primary(),
+        Etcd::Seen { .. } => turn.is_stopped_primary() || turn.seen.may_be_primary(),
+    }
+}
+
 /// All who must agree; `None` when nobody may lead on here, because we are not listed ourselves.
 fn others(turn: &Turn<'_>) -> Option<BTreeSet<NodeName>> {
-    let listed = turn.seen.cluster()?.failsafe.as_ref()?;
+    let listed = match &turn.seen.etcd {
+        Etcd::Never { .. } => turn.seen.failsafe.kept.as_ref()?,
+        Etcd::Seen { cluster, .. } => cluster.failsafe.as_ref()?,
+    };
     let me = &turn.seen.me;
     let all = listed.union(&turn.seen.failsafe.listed);
     listed.contains(me).then(|| all.filter(|name| *name != me).cloned().collect())

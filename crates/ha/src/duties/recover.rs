@@ -132,12 +132,12 @@ fn claim(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Option<An
             Some(Answer::because(Why::CreatorTakesLead).act(Action::AcquireLeader))
         }
         Initialize::Done(_) => None,
-        Initialize::InProgress if turn.memory.created => {
+        Initialize::InProgress { .. } if turn.memory.created => {
             let take = (cluster.leader == LeaderKey::Free).then_some(Action::AcquireLeader);
             let answer = Answer::because(Why::CreatorTakesLead).act(Action::ConfirmInitialize(system_id));
             Some(answer.act_all(take.into_iter().collect()))
         }
-        Initialize::InProgress => Some(Answer::because(Why::WaitsForBootstrap)),
+        Initialize::InProgress { .. } => Some(Answer::because(Why::WaitsForBootstrap)),
         Initialize::Spoiled => Some(Answer::because(Why::InitializeSpoiled)),
         Initialize::Absent if turn.leads().is_some() => Some(
             Answer::because(Why::AdoptsDirectory { system_id }).act(Action::ConfirmInitialize(system_id)),

@@ -84,6 +84,6 @@ fn identifiers(turn: &Turn<'_>) -> Option<(SystemId, SystemId)> {
     };
     match turn.seen.cluster()?.initialize {
         Initialize::Done(cluster) => Some((ours, cluster)),
-        Initialize::Absent | Initialize::InProgress | Initialize::Spoiled => None,
+        Initialize::Absent | Initialize::InProgress { .. } | Initialize::Spoiled => None,
     }
 }

@@ -37,9 +37,19 @@ impl fmt::Display for Why {
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     match &turn.seen.etcd {
-        Etcd::Never { since } => Some(Answer::because(Why::WaitingForEtcd { since: *since })),
+        Etcd::Never { since } => Some(never(turn, *since)),
         Etcd::Seen { contact: Contact::Live, .. } => None,
         Etcd::Seen { contact: Contact::Lost { since }, .. } => Some(without(turn, *since)),
+    }
+}
+
+/// Only a lead that an earlier life of this agent held goes on, and only with what runs.
+fn never(turn: &Turn<'_>, since: Moment) -> Answer {
+    let serves = turn.seen.may_be_primary() || turn.seen.rules.standby_cluster;
+    match (turn.leads().filter(|_| serves), turn.lives_by_failsafe(), turn.stop_at()) {
+        (Some(_), Some(until), _) => Answer::because(Why::LeadsByFailsafe { until }),
+        (Some(term), None, Some(until)) => Answer::because(Why::LeadsOnItsLease { term, until }),
+        (Some(_) | None, _, _) => Answer::because(Why::WaitingForEtcd { since }),
     }
 }
 

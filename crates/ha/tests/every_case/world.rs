@@ -202,7 +202,8 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         LeaderKey::Held { name: name("b"), term: Term(12), ours: false },
         LeaderKey::Spoiled { term: TERM },
     ]);
-    let all = [Initialize::Done(OURS), Initialize::Absent, Initialize::InProgress, Initialize::Spoiled];
+    let claim = |ours| Initialize::InProgress { ours };
+    let all = [Initialize::Done(OURS), Initialize::Absent, claim(false), claim(true), Initialize::Spoiled];
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
         Slice::Rejoin | Slice::Remote => chooser.pick(&all[..2]),
@@ -421,7 +422,9 @@ fn failsafe(chooser: &mut Chooser, slice: Slice) -> Failsafe {
     let (old, new) = (ago(100_000), ago(1000));
     let (promise, began) =
         chooser.pick_if(slice == Slice::Failsafe, &[(None, old), (None, new), (Some(promise), old)]);
-    Failsafe { began, listed: BTreeSet::new(), round, promise }
+    // What counts until etcd was read.
+    let kept = Some(BTreeSet::from([name("a"), name("b")]));
+    Failsafe { began, listed: BTreeSet::new(), kept, round, promise }
 }
 
 fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {

@@ -6,7 +6,7 @@
 //!   data empty | incomplete | unusable | foreign | primary TL clean|crashed | standby TL REACHED
 //!   etcd live | lost | never                 leader free | spoiled TERM | NAME TERM [other-lease]
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
-//!   initialize absent | in-progress | done | spoiled
+//!   initialize absent | in-progress | ours | done | spoiled
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN [nofailover] [priority N]
 //!   failover none | [from NAME] [to NAME]    pause on | off    standby-cluster on | off    no-leader on | off
@@ -15,7 +15,7 @@
 //!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind running|done|failed
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
-//!   promised NAME MILLIS                     booted
+//!   promised NAME MILLIS                     booted                        kept NAME…
 //!   turn                                     decide, and say what
 //! ```
 
@@ -169,7 +169,8 @@ impl Stage {
             ("initialize", [word]) => {
                 self.cluster.initialize = match *word {
                     "absent" => Initialize::Absent,
-                    "in-progress" => Initialize::InProgress,
+                    "in-progress" => Initialize::InProgress { ours: false },
+                    "ours" => Initialize::InProgress { ours: true },
                     "spoiled" => Initialize::Spoiled,
                     _ => Initialize::Done(OURS),
                 };
@@ -250,6 +251,7 @@ impl Stage {
         match (verb, words) {
             ("failsafe", ["on"]) => self.seen.rules.failsafe = true,
             ("failsafe", ["off"]) => self.seen.rules.failsafe = false,
+            ("kept", names) => self.seen.failsafe.kept = Some(names.iter().map(|who| name(who)).collect()),
             ("failsafe", names) => self.cluster.failsafe = Some(names.iter().map(|who| name(who)).collect()),
             ("agreed", names) => {
                 let accepted = names.iter().filter(|who| **who != "nobody").map(|who| name(who)).collect();

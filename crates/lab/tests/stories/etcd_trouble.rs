@@ -120,6 +120,17 @@ async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
     let question = json!({ "name": replica, "conn_url": "postgres://x", "api_url": "http://x/patroni" });
     let refused = story.send(&primary, "POST", "/failsafe", &question).await;
     assert_eq!((refused.status, refused.body.as_str()), (500, "Running as a leader"));
+    // Agents that are started again meanwhile know whom to ask, and what they are asked.
+    story.expect("goes on while all others agree");
+    let postmaster = story.at(&primary).postmaster().unwrap().pid;
+    for member in [&primary, &replica] {
+        let node = story.lab.node(member).unwrap();
+        node.kill_agent();
+        node.start_agent().unwrap();
+        load.work.await_progress(800, SPAN).await.unwrap();
+        assert_eq!(story.get(&primary, "/primary").await.status, 200, "after the restart of {member}");
+    }
+    assert_eq!(story.at(&primary).postmaster().unwrap().pid, postmaster, "PostgreSQL ran on");
     story.lab.etcd.iter_mut().for_each(|member| member.start().unwrap());
     story.healthy().await;
     load.work.await_progress(500, SPAN).await.unwrap();

@@ -20,6 +20,8 @@ mod host;
 mod idle_connections;
 mod migration;
 mod mixed;
+mod mixed_failsafe;
+mod mixed_synchronous;
 mod monitoring;
 mod pause;
 mod reinit;

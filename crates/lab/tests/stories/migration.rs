@@ -95,18 +95,7 @@ async fn migration_to_baton_and_back_loses_nothing() {
         spec.dynamic = json!({ "ttl": 20, "loop_wait": 1, "retry_timeout": 3 });
     })
     .await;
-    story.lab.start_haproxy().unwrap();
-    let service = story.lab.through_haproxy();
-    // At its start HAProxy takes every server for a good one; it takes turns among those that it thinks good.
-    lab::wait::until(SPAN, "HAProxy to lead to the primary and nowhere else", async || {
-        for _ in 0..2 * story.lab.nodes.len() {
-            let answer = service.ask("SELECT pg_is_in_recovery()", Duration::from_secs(2)).await.ok()?;
-            (answer == "f").then_some(())?;
-        }
-        Some(())
-    })
-    .await
-    .unwrap();
+    let service = story.haproxy().await;
     Primaries::prepare(&service).await.unwrap();
     let work = Workload::start(&service, Plan::default()).await.unwrap();
     let own = story.lab.nodes.iter().map(|node| (node.name.clone(), story.lab.own_socket(node)));

@@ -2,9 +2,10 @@
 
 use crate::story::{SPAN, Story};
 use lab::AgentKind::{Baton, Patroni};
-use lab::{Spec, processes};
+use lab::{Spec, Target, processes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What a Patroni says at WARNING in a healthy life and when another member is away.
 pub(crate) const PATRONI_SAYS: [&str; 5] = [
@@ -32,6 +33,23 @@ impl Story {
         story.lab.start_agents().unwrap();
         story.healthy().await;
         story
+    }
+
+    /// Starts HAProxy; returns the way to the primary through it.
+    pub(crate) async fn haproxy(&mut self) -> Target {
+        self.lab.start_haproxy().unwrap();
+        let service = self.lab.through_haproxy();
+        // At its start HAProxy takes every server for a good one; it takes turns among those that it thinks good.
+        lab::wait::until(SPAN, "HAProxy to lead to the primary and nowhere else", async || {
+            for _ in 0..2 * self.lab.nodes.len() {
+                let answer = service.ask("SELECT pg_is_in_recovery()", Duration::from_secs(2)).await.ok()?;
+                (answer == "f").then_some(())?;
+            }
+            Some(())
+        })
+        .await
+        .unwrap();
+        service
     }
 
     /// Waits until `name` is the primary and all others follow it.

@@ -1,6 +1,8 @@
 //! Synchronous replication: whoever takes over has every acknowledged commit, and a standby that goes holds nobody up for long.
 
 use crate::story::{SPAN, Story};
+use lab::processes;
+use rustix::process::Signal;
 use serde_json::json;
 
 impl Story {
@@ -127,6 +129,98 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     story.await_roles("replica", 2).await;
     load.work.await_progress(50, SPAN).await.unwrap();
     let report = load.end().await;
+    assert_eq!(report.missing().await.unwrap(), Vec::new());
+    story.end().await;
+}
+
+impl Story {
+    /// Waits until this is the only synchronous standby, for commits and for elections.
+    async fn await_synchronous(&self, primary: &str, standby: &str) {
+        self.await_names(primary, standby).await;
+        lab::wait::until(SPAN, &format!("/sync to name {standby}"), async || {
+            (self.key("sync").await["sync_standby"] == standby).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Replaces a part of a node's file, and has it read again.
+    async fn edit_file(&mut self, name: &str, old: &str, new: &str) {
+        let node = self.lab.node(name).unwrap();
+        let file = std::fs::read_to_string(node.config()).unwrap();
+        assert!(file.contains(old), "{file}");
+        node.write_config(&file.replace(old, new)).unwrap();
+        assert_eq!(self.send(name, "POST", "/reload", &json!({})).await.status, 202);
+    }
+
+    /// The agent of a synchronous standby is told to end: it is off the list before its PostgreSQL ends.
+    async fn leaves_in_order(&mut self, name: &str) {
+        processes::signal(self.at(name).agent_pid().unwrap(), Signal::TERM);
+        lab::wait::until(SPAN, &format!("{name} to end"), async || {
+            let runs = self.at(name).postmaster().is_some();
+            let listed = self.key("sync").await["sync_standby"] == name;
+            assert!(runs || !listed, "{name} has ended and is still counted on");
+            let gone = !self.lab.keys().read().await.ok()?.contains_key(&format!("members/{name}"));
+            (gone && !runs).then_some(())
+        })
+        .await
+        .unwrap();
+        assert!(self.lab.node(name).unwrap().stop_agent(SPAN).await, "{name} does not end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_synchronous_standby_is_the_wanted_one_and_leaves_before_it_ends() {
+    let mut story = Story::begin_led_by_the_first("sync-leave", |spec| {
+        spec.dynamic = json!({ "synchronous_mode": true });
+        spec.tags = json!({ "sync_priority": 2 });
+    })
+    .await;
+    story.lab.start_router().unwrap();
+    let load = story.load().await;
+    story.await_synchronous("n1", "n3").await;
+
+    // Tags decide, also when they change.
+    story.edit_file("n3", "sync_priority: 2", "nosync: true").await;
+    story.await_synchronous("n1", "n2").await;
+    story.edit_file("n3", "nosync: true", "sync_priority: 2").await;
+    story.await_synchronous("n1", "n3").await;
+
+    // One that is stopped asks to be let go first.
+    story.leaves_in_order("n3").await;
+    story.await_synchronous("n1", "n2").await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    story.lab.start_agents().unwrap();
+    story.healthy().await;
+    story.await_synchronous("n1", "n3").await;
+
+    // One that falls behind is not waited for.
+    story.configure(&json!({ "maximum_lag_on_syncnode": 1_048_576 })).await;
+    let all = story.at("n3").processes();
+    let receivers: Vec<i32> = all
+        .iter()
+        .filter(|process| process.command.contains("walreceiver"))
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(receivers.len(), 1, "{all:?}");
+    receivers.iter().for_each(|pid| processes::signal(*pid, Signal::STOP));
+    story
+        .write("SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'lab', repeat('x', 4000000))")
+        .await;
+    story.await_synchronous("n1", "n2").await;
+    load.work.await_progress(50, SPAN).await.unwrap();
+    receivers.iter().for_each(|pid| processes::signal(*pid, Signal::CONT));
+    story.await_synchronous("n1", "n3").await;
+
+    // One that dies holds nobody up for long.
+    story.expect("crash");
+    let died = clock::now();
+    story.lab.node("n3").unwrap().kill_postmaster().unwrap();
+    load.work.await_progress(200, SPAN).await.unwrap();
+    story.healthy().await;
+    let report = load.end().await;
+    let pause = report.longest_pause(died, died.after(SPAN));
+    println!("no commit for {} ms after the synchronous standby had died", pause.as_millis());
     assert_eq!(report.missing().await.unwrap(), Vec::new());
     story.end().await;
 }

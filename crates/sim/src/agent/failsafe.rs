@@ -121,12 +121,20 @@ impl World {
         if !agent.seen.rules.failsafe || agent.lost || !names.contains(&agent.seen.me) {
             return;
         }
-        let agent = &mut self.nodes[node].agent;
+        // What somebody else wrote before our term must have been seen.
+        if view.revision < term.0 {
+            return;
+        }
+        let before = view.failsafe.clone().unwrap_or_default();
+        let host = &mut self.nodes[node];
+        let agent = &mut host.agent;
         if settled {
             agent.seen.failsafe.listed.clear();
+            host.kept = Some((term, names));
         } else if due {
             agent.failsafe_written = Some((self.now, base));
             agent.seen.failsafe.listed.extend(names.iter().cloned());
+            host.kept = Some((term, agent.seen.failsafe.listed.union(&before).cloned().collect()));
             let write = Write::Failsafe { term, names, base };
             self.ask_etcd(node, Pending::Failsafe, Request::Write(write), SECOND);
         }

@@ -218,8 +218,14 @@ impl World {
         agent.seen.failsafe.began = now;
         agent.seen.etcd = Etcd::Never { since: now };
         let ttl = agent.seen.rules.ttl;
-        let held = |legacy: &crate::world::Legacy| legacy.authority != Authority::None;
-        if let Some(legacy) = host.legacy.filter(|legacy| held(legacy) && now < legacy.sent.after(ttl)) {
+        let held = |legacy: &crate::world::Legacy| match legacy.authority {
+            Authority::Held { deadline, .. } => now < legacy.sent.after(ttl).max(deadline),
+            Authority::None => false,
+        };
+        if let Some(legacy) = host.legacy.filter(held) {
+            if let (Authority::Held { term, .. }, Some((of, kept))) = (legacy.authority, &host.kept) {
+                agent.seen.failsafe.kept = (term == *of).then(|| kept.clone());
+            }
             agent.lease = Some(legacy.lease);
             agent.renewed = legacy.sent;
             agent.seen.authority = legacy.authority;

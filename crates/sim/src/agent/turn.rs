@@ -137,7 +137,12 @@ impl World {
         let members = keys.members.iter().map(|(no, (member, _))| (self.names[*no].clone(), member.clone()));
         Cluster {
             revision: keys.revision,
-            initialize: keys.initialize,
+            initialize: match keys.initialize {
+                Initialize::InProgress { .. } => {
+                    Initialize::InProgress { ours: Some(keys.initialize_lease) == lease }
+                }
+                initialize => initialize,
+            },
             leader,
             members: members.collect(),
             optime: keys.optime,
