@@ -204,16 +204,19 @@ pub(super) fn failsafe_is_active(shared: &Shared) -> bool {
     shared.failsafe.is_active(deadline)
 }
 
-/// Who holds the leader key, as last seen.
+/// Who holds the leader key, as last seen; before it was seen, an agent that was started again as the leader knows that it did.
 pub(super) fn leader(shared: &Shared) -> Option<NodeName> {
-    let view = shared.view.borrow();
-    view.snapshot.as_ref()?.leader.as_ref().map(|leader| leader.name.clone())
+    let snapshot = shared.view.borrow().snapshot.clone();
+    match snapshot {
+        Some(snapshot) => snapshot.leader.as_ref().map(|leader| leader.name.clone()),
+        None => shared.failsafe.kept().map(|_| shared.settings().name.clone()),
+    }
 }
 
 /// Whether this member announced that its PostgreSQL accepts writes in the present term.
 pub(super) fn is_writable(shared: &Shared) -> bool {
-    let view = shared.view.borrow();
-    let Some(snapshot) = &view.snapshot else { return false };
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let Some(snapshot) = snapshot else { return is_leader(shared) };
     let (Some(leader), Some(writable)) = (&snapshot.leader, &snapshot.writable) else { return false };
     leader.term == writable.term && writable.name == shared.settings().name
 }

@@ -3,11 +3,13 @@
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
+use crate::duties::synchronize;
 use crate::observation::{Contact, Data, Etcd, Order, Postgres, Running};
 use crate::rules::SyncMode;
+use crate::sync_quorum::fits;
 use crate::upstream::{self, Upstream};
 use std::fmt;
-use types::{Moment, Term};
+use types::{Moment, StandbyNames, Term};
 
 /// What goes on without etcd.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -88,7 +90,8 @@ fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
     match turn.leads() {
         Some(term) if turn.is_stopped_primary() && may_restart(turn) => {
             turn.memory.start = turn.memory.start.failed(turn.now);
-            let names = turn.memory.sync.asked.clone().map(|(names, _)| Action::SetSynchronous(Some(names)));
+            let managed = turn.seen.rules.synchronous.mode != SyncMode::Off;
+            let names = names(turn).filter(|_| managed).map(|names| Action::SetSynchronous(Some(names)));
             let answer = Answer::because(Why::RestartsPrimaryByFailsafe { term });
             let answer = answer.act_all(names.into_iter().collect());
             answer.act(Action::ArmGuard(term)).act(Action::StartPrimary)
@@ -102,13 +105,25 @@ fn may_restart(turn: &Turn<'_>) -> bool {
     let memory = &turn.memory;
     let rules = &turn.seen.rules;
     let ordered = memory.ordered.as_ref().is_none_or(|ordered| ordered.order == Order::Restart);
-    // Which standbys commits must wait for is known only to who chose them.
-    let names_known = rules.synchronous.mode == SyncMode::Off || memory.sync.asked.is_some();
+    let names_known = rules.synchronous.mode == SyncMode::Off || names(turn).is_some();
     memory.start.due(turn.now)
         && ordered
         && memory.step_aside.is_none()
         && !rules.standby_cluster
         && names_known
+}
+
+/// Which standbys commits must wait for: known only to who chose them. What was asked for last may not have been carried out,
+/// because the write to `/sync` before it was not answered: the names must fit what stood there and what may stand there since.
+fn names(turn: &Turn<'_>) -> Option<StandbyNames> {
+    let change = &turn.memory.sync;
+    let (asked, _) = change.asked.as_ref()?;
+    let ours = turn.seen.cluster()?.sync.as_ref().filter(|key| key.is_led_by(&turn.seen.me));
+    let said = ours.map(|key| key.promise.clone()).unwrap_or_default();
+    let may_say = change.sent.as_ref().map(|sent| &sent.promise);
+    let sure = |names: &StandbyNames| fits(&said, names) && may_say.is_none_or(|sent| fits(sent, names));
+    let kept = synchronize::names_for(said.clone(), &turn.seen.rules.synchronous);
+    [asked.clone(), kept].into_iter().find(sure)
 }
 
 /// A cluster that was just created here is not started before it is known to have become the cluster.

@@ -13,7 +13,7 @@ use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::memory::{SyncChange, SyncSent};
 use crate::observation::{Cluster, Contact, Etcd, Replication, Standby, SyncKey, same};
-use crate::rules::SyncMode;
+use crate::rules::{SyncMode, Synchronous};
 use crate::sync_quorum::{Goal, Promise, Step, fits, next};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -142,11 +142,15 @@ pub(crate) fn before_primary(turn: &mut Turn<'_>, cluster: &Cluster, term: Term,
     if !there {
         actions.push(put(turn, cluster, term, kept.clone()));
     }
-    let any = rules.mode == SyncMode::Quorum || kept.quorum > 0;
-    let count = kept.voters.len().saturating_sub(kept.quorum);
-    let goal = Goal { names: kept.voters, count, any, strict: rules.strict };
-    actions.push(set(turn, goal.names()));
+    actions.push(set(turn, names_for(kept, &rules)));
     actions
+}
+
+/// The names that keep this promise.
+pub(crate) fn names_for(promise: Promise, rules: &Synchronous) -> StandbyNames {
+    let any = rules.mode == SyncMode::Quorum || promise.quorum > 0;
+    let count = promise.voters.len().saturating_sub(promise.quorum);
+    Goal { names: promise.voters, count, any, strict: rules.strict }.names()
 }
 
 fn switch_off(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answer> {

@@ -120,6 +120,17 @@ async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
     let question = json!({ "name": replica, "conn_url": "postgres://x", "api_url": "http://x/patroni" });
     let refused = story.send(&primary, "POST", "/failsafe", &question).await;
     assert_eq!((refused.status, refused.body.as_str()), (500, "Running as a leader"));
+    // What the leader says of its slots moves those of its standbys.
+    let others = story.lab.nodes.iter().map(|node| node.name.clone());
+    let third = others.into_iter().find(|name| *name != primary && *name != replica).unwrap();
+    let position = format!("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '{third}'");
+    let stood = story.ask(&replica, &position).await;
+    lab::wait::until(SPAN, "the slot of a standby to move without etcd", async || {
+        let moved = story.ask(&replica, &format!("SELECT ({position}) > '{stood}'")).await;
+        (moved == "t").then_some(())
+    })
+    .await
+    .unwrap();
     // Agents that are started again meanwhile know whom to ask, and what they are asked.
     story.expect("goes on while all others agree");
     let postmaster = story.at(&primary).postmaster().unwrap().pid;

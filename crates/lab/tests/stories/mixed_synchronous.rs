@@ -68,7 +68,9 @@ async fn patroni_and_baton_hand_the_synchronous_modes_to_each_other() {
         spec.dynamic["synchronous_mode"] = json!(true);
     })
     .await;
-    for text in ["Exception when working with leader", "the lease is gone", "undone and kept"] {
+    for text in
+        ["Exception when working with leader", "the lease is gone", "undone and kept", "watchprefix failed"]
+    {
         story.expect(text);
     }
     let service = story.haproxy().await;
