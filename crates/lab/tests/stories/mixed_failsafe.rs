@@ -56,6 +56,7 @@ async fn patroni_and_baton_keep_each_other_leading_without_etcd() {
         "Request to server",
         "Failed to get list of machines",
         "Exceeded retry deadline",
+        "get_cluster",
         "Etcd",
         "etcd",
         "watchprefix",
