@@ -1,5 +1,6 @@
 //! Carrying out the actions of a decision, in their order, until the first that fails.
 
+use crate::addresses::Addresses;
 use crate::configure::{self, As};
 use crate::failsafe::Failsafe;
 use crate::guard::Warden;
@@ -34,6 +35,12 @@ pub(crate) struct Hands {
     pub peers: Peers,
     pub slots: Slots,
     pub failsafe: Failsafe,
+    pub addresses: Addresses,
+}
+
+/// Whether clients must no longer be led here when this is done.
+fn ends_writing(action: &Action) -> bool {
+    matches!(action, Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_))
 }
 
 /// What the actions of one turn are carried out with.
@@ -73,6 +80,9 @@ impl Hands {
     pub(crate) async fn act(&self, action: &Action, turn: &Turn) -> anyhow::Result<Outcome> {
         let me = &self.settings.name;
         let by = turn.by;
+        if ends_writing(action) {
+            self.addresses.give_up().await;
+        }
         match action {
             Action::CreateInitialize => {
                 // On our lease: should this agent die on the way, the claim ends and another member begins anew.
@@ -112,6 +122,7 @@ impl Hands {
                     lease: Some(lease),
                 };
                 self.etcd.put_writable(&writable, lease, *term, by).await?;
+                self.addresses.announced(*term);
             }
             Action::AnnounceHandover(term) => {
                 let handover = Handover { term: *term, name: me.clone(), mod_revision: 0 };

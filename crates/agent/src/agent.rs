@@ -9,6 +9,7 @@
 //! it, and an action on etcd ends with its deadline.
 
 use crate::act::{Faster, Hands, NotYet, Outcome, Turn};
+use crate::addresses::Addresses;
 use crate::api::{self, Shared};
 use crate::callbacks::{self, Event};
 use crate::config_cache::{self, ConfigCache};
@@ -114,6 +115,7 @@ impl Agent {
         let kept =
             keeper.lease().term.and_then(|term| failsafe_cache::read(local.data_dir(), term, &settings.name));
         let failsafe = Failsafe::new(wake.clone(), kept);
+        let addresses = Addresses::start(&settings, keeper.clone())?;
         let orders = Orders::new(wake.clone());
         let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
         let publisher = Publisher::new(
@@ -140,6 +142,7 @@ impl Agent {
             signals: signals.clone(),
             log: surroundings.log.clone(),
             failsafe: failsafe.clone(),
+            addresses: addresses.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
@@ -167,8 +170,18 @@ impl Agent {
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         signals.install()?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
-        let hands =
-            Hands { etcd, settings: settings.clone(), keeper, warden, local, jobs, peers, slots, failsafe };
+        let hands = Hands {
+            etcd,
+            settings: settings.clone(),
+            keeper,
+            warden,
+            local,
+            jobs,
+            peers,
+            slots,
+            failsafe,
+            addresses,
+        };
         let callbacks = callbacks::Runner::new(&settings.scope);
         Ok(Agent {
             settings,
@@ -262,6 +275,9 @@ impl Agent {
                     break;
                 }
             }
+        }
+        if let Some(snapshot) = &view.snapshot {
+            self.hands.addresses.learn(snapshot, &self.settings.name);
         }
         self.publish(&seen, &view);
         self.call_back(&seen);
@@ -556,6 +572,7 @@ impl Agent {
             tracing::info!("the agent ends and leaves PostgreSQL, its lease and its guard as they are");
             return Ok(());
         };
+        self.hands.addresses.give_up().await;
         let running = self.hands.local.life().postmaster.is_some();
         if !running {
             let by = clock::now().after(Duration::from_secs(2));

@@ -25,6 +25,8 @@ pub enum Error {
         "Can't start; there is already a node named '{name}' running, at {api_url}: give this one another name, or stop that one"
     )]
     NameTaken { name: String, api_url: String },
+    #[error("use the virtual addresses: failed to {0}")]
+    VirtualAddress(String),
     #[error("use etcd: {0}")]
     Etcd(#[from] etcd::Error),
     #[error("start the guard: {0}")]

@@ -11,6 +11,7 @@
 //! ```
 
 mod act;
+mod addresses;
 mod agent;
 mod api;
 mod callbacks;

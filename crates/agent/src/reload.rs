@@ -59,6 +59,7 @@ pub(crate) fn merged(old: &Settings, new: Settings) -> (Settings, Vec<&'static s
     fixed("postgresql.data_dir", old.postgresql.data_dir != new.postgresql.data_dir);
     fixed("postgresql.bin_dir", old.postgresql.bin_dir != new.postgresql.bin_dir);
     fixed("postgresql.bin_name", old.postgresql.bin_name != new.postgresql.bin_name);
+    fixed("vip", old.vip != new.vip);
     let mut merged = new;
     merged.scope.clone_from(&old.scope);
     merged.namespace.clone_from(&old.namespace);
@@ -71,6 +72,7 @@ pub(crate) fn merged(old: &Settings, new: Settings) -> (Settings, Vec<&'static s
     merged.postgresql.data_dir.clone_from(&old.postgresql.data_dir);
     merged.postgresql.bin_dir.clone_from(&old.postgresql.bin_dir);
     merged.postgresql.bin_name.clone_from(&old.postgresql.bin_name);
+    merged.vip.clone_from(&old.vip);
     (merged, later)
 }
 

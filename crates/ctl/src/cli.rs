@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Route(RouteArgs),
     /// Print the services of a router as a configuration of HAProxy
     HaproxyConfig(RouterArgs),
+    /// Hold virtual addresses while this host's member is the primary, beside an agent that holds none itself
+    Vip(VipArgs),
     /// Hold the deadline of the lead over PostgreSQL; the agent starts this itself
     #[command(hide = true)]
     Guard(GuardArgs),
@@ -171,6 +173,13 @@ pub(crate) struct RouteMember {
     /// Its cluster, when the router has several; else that of `scope`
     #[arg(long)]
     pub cluster: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VipArgs {
+    /// The YAML file, or a directory of them
+    #[arg(env = "BATON_CONFIG")]
+    pub file: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::rounds::Turn;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use std::sync::Arc;
+use std::time::Duration;
 use types::{LeaseId, Moment, NodeName, Term};
 
 /// A new lease.
@@ -103,6 +104,27 @@ impl Etcd {
                     rounds.again(&turn);
                 }
                 Ok(Beat::TermChanged) => rounds.again(&turn),
+                Err(failure) => rounds.failed(&turn, failure)?,
+            }
+        }
+        Err(rounds.unreachable())
+    }
+
+    /// How long somebody's lease lives on: the moment it lives until at least, if it lives.
+    pub async fn lives_until(&self, lease: LeaseId, by: Moment) -> Result<Option<Moment>, Error> {
+        let mut rounds = self.endpoints().rounds(by);
+        while let Some(turn) = rounds.next().await {
+            let attempt = self.endpoints().attempt(&turn, |connection| async move {
+                let sent = clock::now();
+                let answer = connection.client.lease_client().time_to_live(lease.0, None).await?;
+                self.endpoints().confirm(answer.header(), &turn)?;
+                // Whole seconds, rounded down; -1 for a lease that has ended.
+                let rest = u64::try_from(answer.ttl()).ok();
+                Ok(rest.map(|rest| sent.after(Duration::from_secs(rest))))
+            });
+            match attempt.await {
+                Ok(until) => return Ok(until),
+                Err(failure) if failure.kind == Kind::LeaseGone => return Ok(None),
                 Err(failure) => rounds.failed(&turn, failure)?,
             }
         }

@@ -67,6 +67,36 @@ impl Gateway {
         self.call("/v3/kv/put", &body).await.map(drop)
     }
 
+    /// A new lease.
+    pub async fn grant(&self, seconds: u32) -> Result<i64> {
+        let answer = self.call("/v3/lease/grant", &json!({ "TTL": seconds })).await?;
+        let id = answer.get("ID").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        id.ok_or_else(|| anyhow!("etcd granted no lease: {answer}"))
+    }
+
+    /// Renews a lease once.
+    pub async fn keep_alive(&self, lease: i64) -> Result<()> {
+        self.call("/v3/lease/keepalive", &json!({ "ID": lease.to_string() })).await.map(drop)
+    }
+
+    /// Writes one key that ends with a lease.
+    pub async fn put_leased(&self, name: &str, value: &str, lease: i64) -> Result<()> {
+        let key = format!("{}{name}", self.prefix);
+        let body = json!({
+            "key": encode(key.as_bytes()),
+            "value": encode(value.as_bytes()),
+            "lease": lease.to_string(),
+        });
+        self.call("/v3/kv/put", &body).await.map(drop)
+    }
+
+    /// The seconds that a lease still lives; negative when it has ended.
+    pub async fn remaining(&self, lease: i64) -> Result<i64> {
+        let answer = self.call("/v3/lease/timetolive", &json!({ "ID": lease.to_string() })).await?;
+        let rest = answer.get("TTL").map_or(Some(0), |rest| rest.as_str()?.parse().ok());
+        rest.ok_or_else(|| anyhow!("etcd knows no lease {lease}: {answer}"))
+    }
+
     /// The time to live that a lease was granted, in seconds.
     pub async fn granted(&self, lease: i64) -> Result<i64> {
         let answer = self.call("/v3/lease/timetolive", &json!({ "ID": lease.to_string() })).await?;

@@ -7,6 +7,7 @@
 //!          ├ node, etcd_member     the hosts; daemon and processes start, find and end what runs there
 //!          ├ agent_kind, haproxy   real Patroni in the place of an agent, and what stands before it
 //!          ├ client                a paced workload: pauses, failed statements, lost rows
+//!          ├ netns                 hosts with networks of their own
 //!          ├ golden                what Patroni answers and writes, against what Baton does
 //!          ├ primaries             who really takes writes, asked behind the router's back
 //!          └ keys → view           what etcd says, read without Baton's own client
@@ -25,6 +26,7 @@ pub mod golden;
 mod haproxy;
 mod keys;
 mod lab;
+pub mod netns;
 mod node;
 mod place;
 mod primaries;

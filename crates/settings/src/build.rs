@@ -11,9 +11,10 @@ use crate::router;
 use crate::secret::Credentials;
 use crate::settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    Watchdog, WatchdogDriver, WatchdogMode,
+    VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
 };
 use crate::values::Values;
+use crate::vip;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::{NodeName, TagValue, Tags};
@@ -33,6 +34,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
     let etcd = required_etcd(raw, findings);
     let tags = tags(raw.root, findings);
     let router = raw.root.get("router").map(|_| router::build(raw, findings));
+    let vip = vip::build(raw, findings);
     let name = values.text("name")?;
     if name.is_empty() || name.contains('/') {
         findings.error(
@@ -54,6 +56,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
         log: log(raw, findings),
         watchdog: watchdog(values),
         router,
+        vip,
     })
 }
 
@@ -73,6 +76,26 @@ pub(crate) fn router(raw: &Raw<'_>, findings: &mut Findings) -> Option<RouterSet
         router,
         log: log(raw, findings),
         ctl: ctl_section(values),
+    })
+}
+
+/// The settings of a holder of addresses by itself.
+pub(crate) fn vip(raw: &Raw<'_>, findings: &mut Findings) -> Option<VipSettings> {
+    let values = raw.local;
+    let etcd = required_etcd(raw, findings);
+    let (scope, name) = (scope(values, findings), values.text("name").filter(|name| !name.is_empty()));
+    for (key, there) in [("scope", scope.is_some()), ("name", name.is_some())] {
+        if !there {
+            missing(key, raw, findings);
+        }
+    }
+    Some(VipSettings {
+        scope: scope?,
+        namespace: namespace(values),
+        name: NodeName(name?),
+        etcd: etcd?,
+        vip: vip::build(raw, findings),
+        log: log(raw, findings),
     })
 }
 

@@ -35,6 +35,7 @@ mod slots;
 mod standby_cluster;
 mod table;
 mod values;
+mod vip;
 mod yaml;
 
 pub use callbacks::Callbacks;
@@ -44,7 +45,7 @@ pub use env::{CONFIGURATION, Env, ProcessEnv, environment};
 pub use etcd::{BadEndpoint, Etcd, endpoint};
 pub use guc::{controlled_default, is_controlled};
 pub use kind::Kind;
-pub use load::{Loaded, load, load_ctl, load_environment, load_router};
+pub use load::{Loaded, load, load_ctl, load_environment, load_router, load_vip};
 pub use log_format::{DEFAULT_LOG_FORMAT, LogField, LogFormat, LogPiece};
 pub use merge::{born_with_baton, patch};
 pub use methods::{BootstrapMethod, ReplicaMethod};
@@ -56,8 +57,9 @@ pub use router::{Cluster as RouterCluster, Fallback, Router, Service, ServiceBal
 pub use secret::{Credentials, MASK, Secret};
 pub use settings::{
     Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    Watchdog, WatchdogDriver, WatchdogMode,
+    VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use standby_cluster::StandbyCluster;
 pub use table::{Row, Scope, Support, rows};
+pub use vip::VirtualAddress;
 pub use yaml::to_json;

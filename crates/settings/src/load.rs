@@ -9,7 +9,7 @@ use crate::env::{self, Env};
 use crate::node::{Content, Node};
 use crate::origin::{self, Origin};
 use crate::problem::{Findings, Place, Problem, Problems};
-use crate::settings::{CtlSettings, RouterSettings, Settings};
+use crate::settings::{CtlSettings, RouterSettings, Settings, VipSettings};
 use crate::table;
 use crate::values::Values;
 use crate::yaml;
@@ -61,6 +61,14 @@ pub fn load_router(path: &Path, env: &dyn Env) -> Result<RouterSettings, Problem
     let mut read = Reading::new(Some(path), env);
     read.forgive(&["scope", "namespace", "etcd", "etcd3", "router", "ctl", "log"]);
     let settings = build::router(&build::Raw { root: &read.root, local: &read.local }, &mut read.findings);
+    finish(settings, read.findings)
+}
+
+/// The settings of a holder of addresses that runs by itself; only what it needs has to be there.
+pub fn load_vip(path: &Path, env: &dyn Env) -> Result<VipSettings, Problems> {
+    let mut read = Reading::new(Some(path), env);
+    read.forgive(&["scope", "namespace", "name", "etcd", "etcd3", "vip", "log"]);
+    let settings = build::vip(&build::Raw { root: &read.root, local: &read.local }, &mut read.findings);
     finish(settings, read.findings)
 }
 

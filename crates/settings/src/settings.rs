@@ -6,6 +6,7 @@ use crate::methods::BootstrapMethod;
 use crate::postgresql::Postgresql;
 use crate::router::Router;
 use crate::secret::{Credentials, Secret};
+use crate::vip::VirtualAddress;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub watchdog: Watchdog,
     /// Present when the file has a `router:` section: the agent then runs a router as well.
     pub router: Option<Router>,
+    /// The virtual addresses that this member may hold.
+    pub vip: Vec<VirtualAddress>,
 }
 
 impl Settings {
@@ -44,6 +47,18 @@ impl Settings {
     pub fn api_url(&self) -> String {
         format!("{}://{}/patroni", self.restapi.protocol(), self.restapi.connect_address)
     }
+}
+
+/// What `baton vip` needs.
+#[derive(Clone, Debug)]
+pub struct VipSettings {
+    pub scope: String,
+    pub namespace: String,
+    /// The member whose lead counts.
+    pub name: NodeName,
+    pub etcd: Etcd,
+    pub vip: Vec<VirtualAddress>,
+    pub log: Log,
 }
 
 /// What `baton router` needs.

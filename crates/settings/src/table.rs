@@ -12,6 +12,7 @@ mod etcd;
 mod postgresql;
 mod restapi;
 mod router;
+mod vip;
 
 use crate::kind::Kind;
 
@@ -127,13 +128,14 @@ impl Row {
 
 /// The settings of a node's file.
 pub(crate) fn local() -> impl Iterator<Item = &'static Row> {
-    let groups: [&'static [Row]; 7] = [
+    let groups: [&'static [Row]; 8] = [
         cluster::ROWS,
         restapi::ROWS,
         etcd::ROWS,
         bootstrap::ROWS,
         postgresql::ROWS,
         router::ROWS,
+        vip::ROWS,
         elsewhere::ROWS,
     ];
     groups.into_iter().flatten()

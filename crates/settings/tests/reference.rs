@@ -10,7 +10,7 @@ use std::fmt::Write;
 const BLESS: &str = "BATON_BLESS";
 
 /// Settings of a node's file whose change waits for the next start of the agent; `reload.rs` of the agent holds on to them.
-const AT_THE_NEXT_START: [&str; 9] = [
+const AT_THE_NEXT_START: [&str; 10] = [
     "scope",
     "namespace",
     "name",
@@ -20,6 +20,7 @@ const AT_THE_NEXT_START: [&str; 9] = [
     "restapi.request_queue_size",
     "postgresql.data_dir",
     "postgresql.bin_dir",
+    "vip",
 ];
 
 fn is_at_or_below(key: &str, section: &str) -> bool {

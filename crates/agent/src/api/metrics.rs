@@ -47,6 +47,40 @@ fn version(text: &str) -> String {
     text.split('.').map(|part| format!("{part:0>2}")).collect()
 }
 
+/// Each value of all virtual addresses together, as the format wants it.
+fn addresses(page: &mut Page, shared: &Shared) {
+    let held = shared.addresses.held();
+    if held.is_empty() {
+        return;
+    }
+    type Value = fn(&vip::Held) -> u64;
+    const ROWS: [(&str, &str, &str, Value); 6] = [
+        ("baton_vip_held", "gauge", "Value is 1 if this member holds the virtual address.", |held| {
+            u64::from(held.since.is_some())
+        }),
+        ("baton_vip_taken_total", "counter", "How often this member took it.", |held| held.counts.taken),
+        ("baton_vip_given_up_total", "counter", "How often it gave it up.", |held| held.counts.given_up),
+        ("baton_vip_repaired_total", "counter", "How often somebody had removed it.", |held| {
+            held.counts.repaired
+        }),
+        ("baton_vip_conflicts_total", "counter", "How often another host said that it has it.", |held| {
+            held.counts.conflicts
+        }),
+        ("baton_vip_announcements_total", "counter", "How often it was announced.", |held| {
+            held.counts.announced
+        }),
+    ];
+    for (name, kind, help, value) in ROWS {
+        let _ = writeln!(page.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for held in &held {
+            let vip::Wanted { ip, interface, role, .. } = &held.wanted;
+            let labels =
+                format!("{},address=\"{ip}\",interface=\"{interface}\",role=\"{role}\"", page.labels);
+            let _ = writeln!(page.text, "{name}{{{labels}}} {}", value(held));
+        }
+    }
+}
+
 fn postgres(page: &mut Page, shared: &Shared) {
     let seen = shared.local.seen();
     let (state, role) = status::state_and_role(shared, &seen);
@@ -199,6 +233,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     let labels = std::mem::replace(&mut page.labels, own);
     page.gauge("baton_duty_info", "The duty that gave the last decision, as a label.", 1);
     page.labels = labels;
+    addresses(page, shared);
     if let Some(lost) = shared.jobs.lost() {
         page.gauge(
             "baton_undone_bytes",

@@ -25,6 +25,7 @@ mod tls;
 pub(crate) use listen::bind;
 pub(crate) use tls::acceptor;
 
+use crate::addresses::Addresses;
 use crate::error::Error;
 use crate::failsafe::Failsafe;
 use crate::jobs::Jobs;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub signals: Signals,
     pub log: Arc<dyn Log>,
     pub failsafe: Failsafe,
+    pub addresses: Addresses,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

@@ -27,6 +27,7 @@ pub(crate) mod standby_cluster;
 pub(crate) mod switchover;
 pub(crate) mod topology;
 pub(crate) mod version;
+pub(crate) mod vip;
 pub(crate) mod why;
 
 use crate::ask::{self, Terminal};
@@ -47,6 +48,7 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::Router(args) => router::run(args),
         Command::Route(args) => attended(route::run(args)),
         Command::HaproxyConfig(args) => attended(haproxy_config::run(args)),
+        Command::Vip(args) => vip::run(args),
         Command::Check(args) => check::run(args),
         Command::GenerateConfig(args) => attended(generate_config::run(args)),
         Command::Demo(args) => wait(demo::run(args)),

@@ -1,0 +1,64 @@
+//! `vip:`, Baton's own section.
+
+use crate::build::Raw;
+use crate::node::{Content, Node};
+use crate::problem::Findings;
+use crate::values::Values;
+use std::net::IpAddr;
+
+const MAX_ADDRESSES: usize = 64;
+
+/// A virtual address as written; `vip::Wanted` says what it must be like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VirtualAddress {
+    pub ip: IpAddr,
+    pub prefix_len: Option<u8>,
+    pub interface: String,
+    pub role: String,
+}
+
+/// The section as meant; without one, no addresses.
+pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Vec<VirtualAddress> {
+    let written = raw.root.get("vip").and_then(|section| section.get("addresses"));
+    let Some(Node { content: Content::List(items), place }) = written else { return Vec::new() };
+    if items.len() > MAX_ADDRESSES {
+        findings.error(
+            place,
+            "vip.addresses",
+            format!("at most {MAX_ADDRESSES} addresses can be held by a member"),
+        );
+    }
+    let mut addresses: Vec<VirtualAddress> = Vec::new();
+    for (at, item) in items.iter().enumerate().take(MAX_ADDRESSES) {
+        let key = format!("vip.addresses.{at}");
+        let Some(address) = address(&key, item, raw.local, findings) else { continue };
+        if addresses.iter().any(|other| other.ip == address.ip) {
+            findings.error(&item.place, &key, format!("{} is there twice: keep one of them", address.ip));
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> Option<VirtualAddress> {
+    let text = |name: &str| values.text(&format!("{key}.{name}"));
+    let (written, interface) = (text("address"), text("interface"));
+    for (name, there) in [("address", written.is_some()), ("interface", interface.is_some())] {
+        if !there && item.get(name).is_none() {
+            findings.error(&item.place, key, format!("{key} has no {name:?}: add it"));
+        }
+    }
+    let written = written?;
+    let (ip, prefix_len) = match written.split_once('/') {
+        Some((ip, length)) => (ip, Some(length)),
+        None => (written.as_str(), None),
+    };
+    let parsed = (ip.trim().parse(), prefix_len.map(|length| length.trim().parse()).transpose());
+    let (Ok(ip), Ok(prefix_len)) = parsed else {
+        let what = format!("{written:?} is no address: write it like 10.0.0.5 or 10.0.0.5/24 or fd00::5");
+        findings.error(&item.place, &format!("{key}.address"), what);
+        return None;
+    };
+    let role = text("role").unwrap_or_else(|| "primary".to_owned());
+    Some(VirtualAddress { ip, prefix_len, interface: interface?, role })
+}

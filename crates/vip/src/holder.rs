@@ -1,0 +1,369 @@
+//! Holds what it has the right to: one task for each address.
+//!
+//! ```text
+//!   rights ─poke──┐                          ┌─► netlink: install, extend, remove
+//!   netlink news ─┼─► look ─► hold::decide ──┤
+//!   tick ─────────┘                          └─► announce (ARP, NA), state for whoever asks, log
+//!   claims of others on the wire ─► conflict
+//! ```
+//! The task is asked for nothing: it looks at the rights, so that a right that is given up counts from the next look on, and whoever
+//! gives it up waits until the address is gone.
+
+use crate::address::{Role, Wanted};
+use crate::announce::Plan;
+use crate::frames;
+use crate::hold::{Interface, Right, Seen, Step, Why, decide};
+use crate::links::{self, Link, Links};
+use crate::packets::Wire;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use types::Moment;
+
+/// Who may hold what. Asked often, so it must answer from memory.
+pub trait Rights: Send + Sync + 'static {
+    /// The right to hold addresses of this role now.
+    fn right(&self, role: Role) -> Option<Right>;
+}
+
+/// One address, for status, metrics and the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub wanted: Wanted,
+    /// Since when it is on this host, if it is.
+    pub since: Option<Moment>,
+    pub why: Why,
+    /// The last one that said on the wire that it has the address as well.
+    pub conflict: Option<Conflict>,
+    pub counts: Counts,
+}
+
+/// Somebody else has the address, it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub mac: frames::Mac,
+    pub at: Moment,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub taken: u64,
+    pub given_up: u64,
+    /// Removed by somebody else, and installed again.
+    pub repaired: u64,
+    pub conflicts: u64,
+    pub announced: u64,
+}
+
+/// Rights change without news when they end; this often is looked at the least.
+const TICK: Duration = Duration::from_millis(250);
+/// Longer than a look takes on a host that is not in trouble.
+const SUDDEN: Duration = Duration::from_millis(200);
+/// A conflict is answered at most this often, so that two hosts that both insist do not flood the network.
+const INSIST: Duration = Duration::from_secs(1);
+/// A conflict is logged again after this long.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// All addresses of this member.
+pub struct Holder {
+    poke: Arc<Notify>,
+    states: Vec<watch::Receiver<Held>>,
+    end: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Holder {
+    /// Starts to hold.
+    pub fn start(wanted: Vec<Wanted>, rights: Arc<dyn Rights>) -> Result<Holder, links::Error> {
+        let (poke, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let (mut states, mut tasks) = (Vec::new(), Vec::new());
+        for wanted in wanted {
+            let held =
+                Held { wanted, since: None, why: Why::NoRight, conflict: None, counts: Counts::default() };
+            let (state, seen) = watch::channel(held.clone());
+            let keeper = Keeper {
+                held,
+                rights: rights.clone(),
+                links: Links::open()?,
+                wire: None,
+                until: None,
+                plan: None,
+                reminded: None,
+                complained: None,
+                state,
+            };
+            states.push(seen);
+            tasks.push(tokio::spawn(keeper.run(poke.clone(), end.clone())));
+        }
+        Ok(Holder { poke, states, end, tasks })
+    }
+
+    /// The rights have changed.
+    pub fn poke(&self) {
+        self.poke.notify_waiters();
+    }
+
+    /// The addresses as they are.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        self.states.iter().map(|state| state.borrow().clone()).collect()
+    }
+
+    /// Waits until no address of this role is on this host; false when one still is after `within`.
+    pub async fn gone(&self, role: Role, within: Duration) -> bool {
+        self.poke();
+        let gone = async {
+            for state in self.states.iter().filter(|state| state.borrow().wanted.role == role) {
+                let _ = state.clone().wait_for(|held| held.since.is_none()).await;
+            }
+        };
+        tokio::time::timeout(within, gone).await.is_ok()
+    }
+
+    /// Removes all addresses and ends. Those that cannot be removed go with their lifetime.
+    pub async fn end(self) {
+        self.end.cancel();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+
+    /// Ends and leaves the addresses to their lifetimes, for a successor that comes at once.
+    pub fn leave(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Whether a look is enough for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Enough,
+    Again,
+}
+
+struct Keeper {
+    held: Held,
+    rights: Arc<dyn Rights>,
+    links: Links,
+    /// Open while the address is held.
+    wire: Option<Wire>,
+    /// When the kernel removes the address, as far as it was told.
+    until: Option<Moment>,
+    plan: Option<Plan>,
+    reminded: Option<Moment>,
+    /// The last complaint, so that it is made once.
+    complained: Option<String>,
+    state: watch::Sender<Held>,
+}
+
+impl Keeper {
+    async fn run(mut self, poke: Arc<Notify>, end: CancellationToken) {
+        while !end.is_cancelled() {
+            // Registered before the look, so that a poke during the look is not missed.
+            let poked = poke.notified();
+            tokio::pin!(poked);
+            poked.as_mut().enable();
+            if self.look().await == Look::Again {
+                continue;
+            }
+            self.announce();
+            let rest = self.plan.map_or(TICK, |plan| clock::now().until(plan.next()).min(TICK));
+            tokio::select! {
+                () = poked => {}
+                () = self.links.changed() => {}
+                () = tokio::time::sleep(rest) => {}
+                () = end.cancelled() => {}
+                claim = next_claim(self.wire.as_ref()) => self.hear(claim),
+            }
+        }
+        if let Some(link) = self.links.link(&self.held.wanted.interface).await {
+            self.remove(link, Why::NoRight).await;
+        }
+    }
+
+    async fn look(&mut self) -> Look {
+        let link = self.links.link(&self.held.wanted.interface).await;
+        let present = match link {
+            Some(link) => self.links.has(link, &self.held.wanted).await,
+            None => false,
+        };
+        let interface = match link {
+            None => Interface::Missing,
+            Some(Link { up: false, .. }) => Interface::Down,
+            Some(Link { up: true, .. }) => Interface::Up,
+        };
+        let seen = Seen { present, until: self.until, interface };
+        let right = self.rights.right(self.held.wanted.role);
+        let now = clock::now();
+        match (decide(right, seen, now), link) {
+            (Step::Install { seconds, why, .. }, Some(link)) => {
+                self.install(link, seconds, why, now).await;
+                // Frozen on the way to the kernel, we gave the address a lifetime that began too late: look at once whether the right
+                // to it is still there.
+                if clock::now().since(now) > SUDDEN {
+                    return Look::Again;
+                }
+            }
+            (Step::Remove { why }, Some(link)) => self.remove(link, why).await,
+            (Step::Install { why, .. } | Step::Remove { why }, None) => self.away(why),
+            (Step::Rest { why: why @ Why::NoInterface, .. }, _) => {
+                let wanted = self.held.wanted.clone();
+                self.complain(&format!(
+                    "hold {wanted}: {why}; create it, or correct the name in vip.addresses"
+                ));
+                self.away(why);
+            }
+            (Step::Rest { why, .. }, _) if present => self.say(why),
+            (Step::Rest { why, .. }, _) => self.away(why),
+        }
+        if let Some(link) = link
+            && self.held.since.is_some()
+            && self.wire.as_ref().is_none_or(|wire| wire.link() != link)
+        {
+            self.open_wire(link);
+        }
+        Look::Enough
+    }
+
+    async fn install(&mut self, link: Link, seconds: u32, why: Why, now: Moment) {
+        let end = now.after(Duration::from_secs(u64::from(seconds)));
+        if let Err(error) = self.links.install(link, &self.held.wanted, seconds).await {
+            self.complain(&error);
+            return;
+        }
+        self.complained = None;
+        self.until = Some(end);
+        if self.held.since.is_none() {
+            let address = self.held.wanted.to_string();
+            tracing::info!(address, seconds, "took the address: {why}");
+            self.held.since = Some(clock::now());
+            self.held.counts.taken += 1;
+        } else if why == Why::WasRemoved {
+            tracing::warn!(
+                address = self.held.wanted.to_string(),
+                "the address had been removed by somebody, and was installed again"
+            );
+            self.held.counts.repaired += 1;
+            self.plan = Some(Plan::from(clock::now()));
+        }
+        self.say(Why::Holds);
+    }
+
+    async fn remove(&mut self, link: Link, why: Why) {
+        match self.links.remove(link, &self.held.wanted).await {
+            Ok(()) => self.away(why),
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// The address is not on this host.
+    fn away(&mut self, why: Why) {
+        if self.held.since.take().is_some() {
+            tracing::info!(address = self.held.wanted.to_string(), "gave the address up: {why}");
+            self.held.counts.given_up += 1;
+        }
+        self.until = None;
+        self.wire = None;
+        self.plan = None;
+        self.say(why);
+    }
+
+    fn say(&mut self, why: Why) {
+        self.held.why = why;
+        self.state.send_if_modified(|state| {
+            let changed = *state != self.held;
+            if changed {
+                state.clone_from(&self.held);
+            }
+            changed
+        });
+    }
+
+    fn complain(&mut self, error: &dyn std::fmt::Display) {
+        let text = error.to_string();
+        if self.complained.as_ref() != Some(&text) {
+            tracing::error!("failed to {text}");
+            self.complained = Some(text);
+        }
+    }
+
+    fn open_wire(&mut self, link: Link) {
+        if link.mac.is_none() {
+            return;
+        }
+        match Wire::open(link) {
+            Ok(wire) => {
+                self.wire = Some(wire);
+                self.plan = Some(Plan::from(clock::now()));
+            }
+            Err(error) => self.complain(&format!(
+                "open a packet socket to announce {}: {error}; the process needs CAP_NET_RAW, and until it has it neighbours find the \
+                 address only when their caches run out",
+                self.held.wanted
+            )),
+        }
+    }
+
+    fn announce(&mut self) {
+        let (Some(wire), Some(plan)) = (&self.wire, &mut self.plan) else { return };
+        let now = clock::now();
+        if plan.next() > now {
+            return;
+        }
+        plan.done(now);
+        let Some(mac) = wire.link().mac else { return };
+        for frame in frames::announcement(self.held.wanted.ip, mac) {
+            if let Err(error) = wire.send(&frame) {
+                tracing::debug!(address = self.held.wanted.to_string(), %error, "failed to announce the address");
+                return;
+            }
+        }
+        self.held.counts.announced += 1;
+    }
+
+    fn hear(&mut self, claim: std::io::Result<frames::Claim>) {
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(error) => {
+                tracing::debug!(%error, "failed to listen on the wire");
+                self.wire = None;
+                return;
+            }
+        };
+        let own = self.wire.as_ref().and_then(|wire| wire.link().mac);
+        if claim.ip != self.held.wanted.ip || Some(claim.mac) == own {
+            return;
+        }
+        let now = clock::now();
+        let before = self.held.conflict.replace(Conflict { mac: claim.mac, at: now });
+        self.held.counts.conflicts += 1;
+        // Ours by right: say so at once, that those who heard the other one come back.
+        if before.is_none_or(|before| now.since(before.at) > INSIST) {
+            self.plan = Some(Plan::from(now));
+        }
+        if self.reminded.is_none_or(|before| now.since(before) > REMIND) {
+            self.reminded = Some(now);
+            tracing::error!(
+                address = self.held.wanted.to_string(),
+                "another host with the link address {} says that it has this address too; find it and take the address from it",
+                colons(claim.mac)
+            );
+        }
+    }
+}
+
+async fn next_claim(wire: Option<&Wire>) -> std::io::Result<frames::Claim> {
+    match wire {
+        Some(wire) => wire.claim().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// As people write it.
+#[must_use]
+pub fn colons(mac: frames::Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,27 @@
+//! Virtual addresses: each is held only as long as the right to it lasts.
+//!
+//! ```text
+//!   agent: term, deadline, writable ──┐ Rights
+//!   or etcd: the leader key, its lease┘   │
+//!                                         ▼
+//!                     holder ──► hold (pure) ──► links (netlink): address with a lifetime that ends before the right
+//!                        │
+//!                        └────► announce (pure) ──► frames ──► packets: ARP and neighbour advertisements
+//! ```
+//! What enforces the end is the kernel: an agent that is killed, frozen or starved renews nothing, and the address goes.
+
+mod address;
+mod announce;
+mod frames;
+mod hold;
+mod holder;
+mod links;
+mod packets;
+mod trigger;
+
+pub use address::{Role, Unusable, Wanted};
+pub use frames::Mac;
+pub use hold::{Right, Why};
+pub use holder::{Conflict, Counts, Held, Holder, Rights, colons};
+pub use links::Error;
+pub use trigger::Trigger;
