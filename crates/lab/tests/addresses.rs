@@ -1,6 +1,6 @@
 //! Virtual addresses on real parts: real etcd, the real binary with no more rights than it needs, hosts in network namespaces.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use lab::netns::{Host, Network};
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
@@ -66,6 +66,7 @@ impl Watch {
                             holding.iter().filter(|host| host[family].load(Ordering::SeqCst)).count();
                         twice.fetch_add(usize::from(holders > 1), Ordering::SeqCst);
                     }
+                    #[expect(clippy::disallowed_methods, reason = "the pace of the looking; nothing is ordered by it")]
                     std::thread::sleep(Duration::from_millis(2));
                 }
             });

@@ -117,12 +117,12 @@ fn permitted<B>(
     shared: &Shared,
     peer: SocketAddr,
     request: &Request<B>,
-) -> Result<(), Response<Full<Bytes>>> {
+) -> Result<(), Box<Response<Full<Bytes>>>> {
     let config = shared.config();
     let Some(login) = &config.login else {
         let here = peer.ip().to_canonical().is_loopback();
         let why = "orders are taken from this host alone: configure router.authentication, or ask from here";
-        return if here { Ok(()) } else { Err(plain(StatusCode::FORBIDDEN, why)) };
+        return if here { Ok(()) } else { Err(Box::new(plain(StatusCode::FORBIDDEN, why))) };
     };
     let given = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
     if given.is_some_and(|given| same(given, login.header().as_bytes())) {
@@ -131,7 +131,7 @@ fn permitted<B>(
     let mut refusal = plain(StatusCode::UNAUTHORIZED, "the login of router.authentication is needed");
     let realm = header::HeaderValue::from_static("Basic realm=\"baton router\"");
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
-    Err(refusal)
+    Err(Box::new(refusal))
 }
 
 /// Compares in a time that does not tell where the difference is.

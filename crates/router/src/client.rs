@@ -335,7 +335,7 @@ impl Client {
 
     async fn readable_session(&mut self, mut backend: Backend, answer: Vec<u8>) {
         let mut talk = Conversation::new();
-        talk.from_server(&answer);
+        talk.server_says(&answer);
         if let Some(key) = talk.take_key() {
             backend.session.has_key(key);
         }

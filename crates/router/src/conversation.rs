@@ -41,7 +41,7 @@ impl Conversation {
     }
 
     /// The next bytes from the server.
-    pub(crate) fn from_server(&mut self, bytes: &[u8]) {
+    pub(crate) fn server_says(&mut self, bytes: &[u8]) {
         let Conversation { server, owed, state, key, .. } = self;
         let wanted = |kind: u8, length: usize| match kind {
             b'K' => length <= CANCEL_KEY_BYTES,
@@ -59,7 +59,7 @@ impl Conversation {
     }
 
     /// The next bytes from the client.
-    pub(crate) fn from_client(&mut self, bytes: &[u8]) {
+    pub(crate) fn client_says(&mut self, bytes: &[u8]) {
         let Conversation { client, owed, unfinished, asked, .. } = self;
         client.feed(
             bytes,
@@ -120,9 +120,9 @@ mod tests {
             // Byte by byte: nothing may depend on how the stream is cut.
             for byte in &bytes {
                 if step.starts_with('>') {
-                    talk.from_client(&[*byte]);
+                    talk.client_says(&[*byte]);
                 } else {
-                    talk.from_server(&[*byte]);
+                    talk.server_says(&[*byte]);
                 }
             }
             idle.push(talk.is_idle());
@@ -191,20 +191,20 @@ mod tests {
     fn keys_of_protocol_3_2_are_taken_whole() {
         for length in [8, 36, 260] {
             let mut talk = Conversation::new();
-            talk.from_server(&message(b'K', &vec![9; length]));
+            talk.server_says(&message(b'K', &vec![9; length]));
             assert_eq!(talk.take_key().unwrap().0.len(), length);
         }
         let mut talk = Conversation::new();
-        talk.from_server(&message(b'K', &[9; 261]));
+        talk.server_says(&message(b'K', &[9; 261]));
         assert!(talk.take_key().is_none() && talk.at_boundary(), "no key is longer");
     }
 
     #[test]
     fn half_a_message_is_not_idle() {
         let mut talk = Conversation::new();
-        talk.from_server(&message(b'Z', b"I"));
+        talk.server_says(&message(b'Z', b"I"));
         assert!(talk.is_idle());
-        talk.from_client(b"Q\0\0");
+        talk.client_says(b"Q\0\0");
         assert!(!talk.is_idle());
     }
 
@@ -213,7 +213,7 @@ mod tests {
         fn any_bytes_are_survived(parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..20)) {
             let mut talk = Conversation::new();
             for (up, part) in &parts {
-                if *up { talk.from_client(part) } else { talk.from_server(part) }
+                if *up { talk.client_says(part) } else { talk.server_says(part) }
                 let _ = (talk.is_idle(), talk.at_boundary(), talk.take_key());
             }
         }
