@@ -69,6 +69,10 @@ pub(crate) enum Outcome {
     Done,
     /// The agent's end.
     Exit(ExitWhy),
+    /// The planned restart becomes an order, or is forgotten.
+    PlannedRestart {
+        begin: bool,
+    },
     /// The order at the head of the queue is done, or refused.
     OrderFinished {
         done: bool,
@@ -155,6 +159,8 @@ impl Hands {
             Action::Promote(term) => self.promote(*term, turn).await?,
             Action::Begin(work) => self.begin(work, turn),
             Action::CancelJob => self.jobs.cancel(),
+            Action::BeginPlannedRestart => return Ok(Outcome::PlannedRestart { begin: true }),
+            Action::DropPlannedRestart => return Ok(Outcome::PlannedRestart { begin: false }),
             Action::FinishOrder { done } => return Ok(Outcome::OrderFinished { done: *done }),
             Action::Exit(why) => return Ok(Outcome::Exit(*why)),
         }

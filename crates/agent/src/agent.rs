@@ -25,6 +25,7 @@ use crate::local::Local;
 use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
+use crate::planned::Planned;
 use crate::peers::{self, Peers};
 use crate::publish::{self, Leading, Publisher, Word};
 use crate::reload::{self, Reader};
@@ -65,6 +66,7 @@ struct Agent {
     publisher: Publisher,
     journal: Arc<Cell<Journal>>,
     orders: Orders,
+    planned: Planned,
     signals: Signals,
     reader: Reader,
     log: Arc<dyn Log>,
@@ -117,6 +119,7 @@ impl Agent {
         let failsafe = Failsafe::new(wake.clone(), kept);
         let addresses = Addresses::start(&settings, keeper.clone())?;
         let orders = Orders::new(wake.clone());
+        let planned = Planned::new(wake.clone());
         let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
         let publisher = Publisher::new(
             etcd.clone(),
@@ -139,6 +142,7 @@ impl Agent {
             jobs: jobs.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
+            planned: planned.clone(),
             signals: signals.clone(),
             log: surroundings.log.clone(),
             failsafe: failsafe.clone(),
@@ -160,6 +164,7 @@ impl Agent {
         let patience = failsafe.kept().filter(|_| keeper.authority() != Authority::None);
         let patience = patience.map_or(Duration::MAX, |_| GOES_ON_AFTER);
         wait_for_etcd(view.clone(), &settings.name, &settings, &keeper, patience).await?;
+        planned.take_up(left_behind(&view.borrow(), &settings.name));
         keeper.turned(&self::rules(&settings, &dynamic));
         if view.borrow().snapshot.is_some() {
             keeper.first_beat(Duration::from_secs(2)).await;
@@ -190,6 +195,7 @@ impl Agent {
             publisher,
             journal,
             orders,
+            planned,
             signals,
             reader,
             log: surroundings.log,
@@ -265,6 +271,13 @@ impl Agent {
             match self.hands.act(action, &turn).await {
                 Ok(Outcome::Done) => {}
                 Ok(Outcome::Exit(why)) => return Err(why),
+                Ok(Outcome::PlannedRestart { begin }) => {
+                    let plan = self.planned.take().filter(|_| begin);
+                    if let Some(plan) = plan {
+                        // An order that waits already does the same.
+                        let _ = self.orders.give(ha::Order::Restart { within: plan.within() });
+                    }
+                }
                 Ok(Outcome::OrderFinished { done }) => {
                     let (_, text) = self.journal.with(|journal| journal.now()).unwrap_or_default();
                     self.orders.finish(seen.order.as_ref(), done, &text);
@@ -279,6 +292,10 @@ impl Agent {
         if let Some(snapshot) = &view.snapshot {
             self.hands.addresses.learn(snapshot, &self.settings.name);
         }
+        let memory = &self.memory;
+        let begun = memory.ordered.is_some() || memory.step_aside.is_some() || memory.returning;
+        let idle = !begun && seen.job == ha::Job::Idle;
+        self.hands.local.expect_start_by_hand(seen.rules.pause && idle);
         self.publish(&seen, &view);
         self.call_back(&seen);
         self.reconfigure(&seen, &view);
@@ -322,8 +339,15 @@ impl Agent {
             peers: self.hands.peers.answers(),
             leader_history: self.hands.peers.history(),
             order: self.orders.head(),
+            planned: self.planned(),
             failsafe: self.hands.failsafe.observe(),
         }
+    }
+
+    fn planned(&self) -> Option<ha::PlannedRestart> {
+        let facts = self.hands.local.seen().facts;
+        let started = facts.as_ref().map(|(facts, _)| facts.postmaster_start_time.as_str());
+        self.planned.observe(started, &api::present(&self.shared))
     }
 
     fn rules(&self) -> Rules {
@@ -534,6 +558,7 @@ impl Agent {
             member.tags = member.tags.without_sync();
         }
         member.pause = self.dynamic.pause;
+        member.scheduled_restart = self.planned.published();
         if let Postgres::Running(running) = &seen.postgres {
             let facts = self.hands.local.seen().facts.map(|(facts, _)| facts);
             member.pending_restart_reason = self.hands.local.pending();
@@ -704,6 +729,11 @@ async fn wait_for_etcd(
         return Err(Error::NameTaken { name: me.to_string(), api_url });
     }
     Ok(())
+}
+
+/// The restart that the own member key says is planned.
+fn left_behind<'a>(view: &'a View, me: &NodeName) -> Option<&'a serde_json::Map<String, Value>> {
+    view.snapshot.as_ref()?.members.get(me)?.scheduled_restart.as_ref()
 }
 
 async fn wake_on_view(mut view: watch::Receiver<View>, wake: Wake, _watcher: etcd::Watcher) {

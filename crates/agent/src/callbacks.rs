@@ -73,7 +73,7 @@ impl Changes {
                 return None;
             }
         };
-        if matches!(seen.order, Some(Order::Restart)) {
+        if matches!(seen.order, Some(Order::Restart { .. })) {
             self.restarts = true;
         }
         let (before, ran) = (self.role, self.running);

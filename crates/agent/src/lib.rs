@@ -5,6 +5,7 @@
 //!   publish    what this member says in etcd                 jobs      bootstrap, clone, rewind, checkpoint
 //!   upstream   whom a standby follows, with address
 //!   peers      what the others say                           guard     kills a primary whose deadline has passed
+//!   planned    a restart that has its time (conditions: and its conditions)
 //!   slots      replication slots of this PostgreSQL
 //!   failsafe   leading on without etcd, by their word
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
@@ -15,6 +16,7 @@ mod addresses;
 mod agent;
 mod api;
 mod callbacks;
+mod conditions;
 mod config_cache;
 mod configure;
 mod error;
@@ -29,6 +31,7 @@ mod notify;
 mod observe;
 mod orders;
 mod peers;
+mod planned;
 mod publish;
 mod reload;
 mod senders;

@@ -33,6 +33,8 @@ const HOT: Duration = Duration::from_millis(20);
 /// A change that was asked for is expected within this time.
 const HOT_FOR: Duration = Duration::from_secs(60);
 const HOT_FOR_NAMES: Duration = Duration::from_secs(2);
+/// An answer of this age is as good as a new one: many who ask at once cost one question.
+const FRESH: Duration = Duration::from_millis(20);
 const PROBE_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What the prober found last.
@@ -98,6 +100,8 @@ struct Inner {
     newborn: Cell<bool>,
     seen: watch::Sender<Seen>,
     poke: Wake,
+    /// A person may start PostgreSQL by hand: it is looked for.
+    by_hand: Cell<bool>,
     hot_until: Cell<Moment>,
     names: SyncNames,
     senders: Senders,
@@ -131,6 +135,7 @@ impl Local {
                 senders: Senders::new(poke.clone()),
                 names: SyncNames::default(),
                 poke,
+                by_hand: Cell::new(false),
                 hot_until: Cell::new(Moment::default()),
             }),
         }
@@ -234,9 +239,12 @@ impl Local {
             .is_some()
     }
 
-    /// What it says of itself, asked after now; the last answer when that takes longer than `within`.
+    /// What it says of itself, asked a moment ago at most; the last answer when that takes longer than `within`.
     pub(crate) async fn fresh(&self, within: Duration) -> Seen {
-        let asked = clock::now();
+        let asked = clock::now().before(FRESH);
+        if self.inner.seen.borrow().asked >= asked {
+            return self.seen();
+        }
         let mut seen = self.inner.seen.subscribe();
         self.inner.poke.wake();
         let newer = seen.wait_for(|seen| seen.asked >= asked);
@@ -287,6 +295,24 @@ impl Local {
         }
     }
 
+    /// Whether a person may start PostgreSQL by hand at the moment, and nobody here does.
+    pub(crate) fn expect_start_by_hand(&self, expect: bool) {
+        self.inner.by_hand.with(|kept| *kept = expect);
+    }
+
+    /// Takes up a PostgreSQL that was started by hand.
+    async fn look_for_start_by_hand(&self) {
+        let data_dir = self.inner.data_dir.clone();
+        let found = tokio::task::spawn_blocking(move || Postmaster::adopt(&data_dir)).await;
+        if let Ok(Ok(Some(postmaster))) = found
+            && self.inner.by_hand.get()
+        {
+            tracing::info!(pid = postmaster.pid, "took up a PostgreSQL that was started by hand");
+            self.inner.life.with(|life| life.upstream = None);
+            self.took_up(postmaster);
+        }
+    }
+
     /// Starts PostgreSQL; the configuration is written already.
     pub(crate) async fn start(
         &self,
@@ -301,6 +327,9 @@ impl Local {
     }
 
     fn took_up(&self, postmaster: Postmaster) {
+        if self.life().postmaster.is_some_and(|known| known.pid == postmaster.pid) {
+            return;
+        }
         let postmaster = Arc::new(postmaster);
         self.inner.seen.send_replace(Seen::default());
         self.inner.life.with(|life| {
@@ -434,6 +463,9 @@ impl Local {
                 self.probe(&mut prober).await;
             } else {
                 self.inner.seen.send_modify(|seen| seen.asked = clock::now());
+                if self.inner.by_hand.get() {
+                    self.look_for_start_by_hand().await;
+                }
             }
             let hot = clock::now() < self.inner.hot_until.get();
             let steady = if self.inner.names.managed() { STEADY_SYNCHRONOUS } else { STEADY };

@@ -2,9 +2,10 @@
 
 use crate::keeper::Lease;
 use crate::local::{Answer, Local};
-use etcd::{Contact, Snapshot, View};
+use crate::planned;
+use etcd::{Contact, Schedule, Snapshot, View};
 use ha::{
-    Cluster, Control, Data, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Replication,
+    Cluster, Control, Data, Due, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Replication,
     Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable, sync_quorum::Promise,
 };
 use postgres::data_dir::DataDir;
@@ -118,7 +119,7 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
         failover: snapshot.failover.as_ref().map(|failover| Failover {
             leader: failover.leader.clone(),
             candidate: failover.member.clone(),
-            waits: failover.scheduled_at.as_deref().is_some_and(waits),
+            due: due(failover.scheduled_at.as_deref()),
             revision: failover.mod_revision,
         }),
         sync: snapshot.sync.as_ref().map(|sync| SyncKey {
@@ -173,11 +174,12 @@ fn member(found: &etcd::Member) -> Member {
     }
 }
 
-/// Whether the time of a scheduled switchover has not come. One that cannot be read never comes.
-fn waits(scheduled_at: &str) -> bool {
-    match scheduled_at.parse::<jiff::Timestamp>() {
-        Ok(at) => jiff::Timestamp::try_from(clock::wall()).is_ok_and(|now| now < at),
-        Err(_) => true,
+/// When a switchover is to take place.
+fn due(scheduled_at: Option<&str>) -> Due {
+    match scheduled_at.map(Schedule::read) {
+        None => Due::Now,
+        Some(Ok(schedule)) => Due::At(planned::moment(&schedule)),
+        Some(Err(_)) => Due::Unreadable,
     }
 }
 

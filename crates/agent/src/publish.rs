@@ -314,7 +314,9 @@ pub(crate) fn slot_positions(local: &Local, me: &NodeName) -> BTreeMap<String, L
     slots
 }
 
-/// The rows of `/history` for the timeline on which this member leads; `None` on the first one and when there is nothing new.
+/// The rows of `/history` for the timeline on which this member leads; `None` when there is nothing new. On the first timeline
+/// what another cluster left there goes. The moment of the last change is that of the file in which PostgreSQL wrote it down: it may
+/// have been promoted by hand, long before it led.
 pub(crate) async fn history(
     snapshot: &Snapshot,
     me: &NodeName,
@@ -323,14 +325,18 @@ pub(crate) async fn history(
     most: usize,
 ) -> Option<Vec<HistoryRow>> {
     let known = snapshot.history.last().map(|row| row.timeline.0);
-    if timeline.0 <= 1 || known == Some(timeline.0 - 1) {
+    if timeline.0 <= 1 {
+        return known.map(|_| Vec::new());
+    }
+    if known == Some(timeline.0 - 1) {
         return None;
     }
     let path = local.data_dir().join(format!("pg_wal/{:08X}.history", timeline.0));
     let text = tokio::fs::read_to_string(&path).await.ok()?;
     let history = types::History::parse(timeline, &text).ok()?;
-    let now = jiff::Timestamp::try_from(clock::wall()).ok()?;
-    let now = now.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string();
+    let written = tokio::fs::metadata(&path).await.and_then(|file| file.modified()).ok()?;
+    let written = jiff::Timestamp::try_from(written).ok()?;
+    let written = written.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string();
     let row =
         |line: types::HistoryLine| match snapshot.history.iter().find(|row| row.timeline == line.timeline) {
             Some(row) => row.clone(),
@@ -344,7 +350,7 @@ pub(crate) async fn history(
         };
     let mut rows: Vec<HistoryRow> = history.lines.into_iter().map(row).collect();
     if let Some(last) = rows.last_mut() {
-        last.timestamp.get_or_insert(now);
+        last.timestamp.get_or_insert(written);
         last.new_leader.get_or_insert(me.0.clone());
     }
     let excess = rows.len().saturating_sub(most.max(1));

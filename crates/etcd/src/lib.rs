@@ -36,7 +36,8 @@ pub use health::{
 pub use keys::{Key, Keys};
 pub use lease::{Granted, Renewed};
 pub use records::{
-    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, OrText, PendingChange, Router,
+    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, NoSchedule, OrText, PendingChange,
+    Router, Schedule,
     Status, Sync, Writable,
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};

@@ -61,6 +61,10 @@ pub enum Action {
     Begin(Work),
     /// End the running job.
     CancelJob,
+    /// Make an order of the planned restart.
+    BeginPlannedRestart,
+    /// Forget the planned restart.
+    DropPlannedRestart,
     /// The order at the head of the queue is done or refused.
     FinishOrder { done: bool },
     /// End the agent.
@@ -110,6 +114,8 @@ impl fmt::Display for Action {
             Action::Promote(term) => write!(f, "promote PostgreSQL in term {term}"),
             Action::Begin(work) => write!(f, "begin to {work}"),
             Action::CancelJob => f.write_str("cancel the running job"),
+            Action::BeginPlannedRestart => f.write_str("begin the scheduled restart"),
+            Action::DropPlannedRestart => f.write_str("forget the scheduled restart"),
             Action::FinishOrder { done: true } => f.write_str("report the order as done"),
             Action::FinishOrder { done: false } => f.write_str("report the order as refused"),
             Action::Exit(_) => f.write_str("end the agent"),

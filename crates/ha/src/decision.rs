@@ -14,6 +14,7 @@ use crate::observation::{
     Authority, Contact, Data, Etcd, Finished, Guard, Initialize, Job, LeaderKey, Observation, Order,
     Postgres, Running,
 };
+use crate::plans::Due;
 use crate::reason::Reason;
 use crate::upstream::Upstream;
 use std::time::Duration;
@@ -114,6 +115,26 @@ impl Turn<'_> {
             }
     }
 
+    /// How long a primary may take to come up before the lead is given away; an ordered restart can set its own limit.
+    pub(crate) fn start_limit(&self) -> Duration {
+        let within = match self.memory.ordered.as_ref().map(|ordered| &ordered.order) {
+            Some(Order::Restart { within }) => *within,
+            Some(Order::Reinitialize { .. } | Order::LoadSlots | Order::Shutdown) | None => None,
+        };
+        within.unwrap_or(self.seen.rules.primary_start_timeout)
+    }
+
+    /// When the next thing that was planned is due here.
+    fn planned_at(&self) -> Option<Moment> {
+        let switchover = self.seen.cluster().and_then(|cluster| cluster.failover.as_ref());
+        let switchover = match switchover.filter(|_| self.leads().is_some()).map(|wish| wish.due) {
+            Some(Due::At(at)) => Some(at),
+            Some(Due::Now | Due::Unreadable) | None => None,
+        };
+        let restart = self.seen.planned.as_ref().map(|plan| plan.at);
+        switchover.into_iter().chain(restart).filter(|at| self.now < *at).min()
+    }
+
     /// Until when all others agreed that we lead on without etcd, as long as that is not over in a moment.
     pub(crate) fn lives_by_failsafe(&self) -> Option<Moment> {
         let until = self.memory.failsafe_until?;
@@ -168,6 +189,7 @@ impl Turn<'_> {
 
     fn remember_postgres(&mut self) {
         let leads = self.leads();
+        let free = self.seen.cluster().is_some_and(|cluster| cluster.leader == LeaderKey::Free);
         let memory = &mut self.memory;
         match &self.seen.postgres {
             Postgres::Stopped => {
@@ -178,6 +200,7 @@ impl Turn<'_> {
                 memory.start = Default::default();
                 match running {
                     Running::Primary { .. } => {
+                        memory.returning = false;
                         memory.down_since = None;
                         memory.promoting = None;
                         memory.expected_stop = memory.stopping.is_some() || memory.ordered.is_some();
@@ -185,6 +208,7 @@ impl Turn<'_> {
                         memory.tail_archived = false;
                     }
                     Running::Standby { streaming, .. } => {
+                        memory.returning &= free;
                         memory.created &= leads.is_none() || !self.seen.rules.standby_cluster;
                         if *streaming {
                             memory.dry_since = None;
@@ -224,7 +248,7 @@ impl Turn<'_> {
             }
             let shutdown = self.seen.order == Some(Order::Shutdown);
             if !leads && !shutdown {
-                memory.step_aside = None;
+                memory.returning |= memory.step_aside.take().is_some();
             }
         }
     }
@@ -283,6 +307,9 @@ impl Turn<'_> {
         if let (true, Some(stop_at)) = (self.seen.may_be_primary() && !self.seen.rules.pause, self.stop_at())
         {
             wake_at = wake_at.min(stop_at);
+        }
+        if let Some(planned_at) = self.planned_at() {
+            wake_at = wake_at.min(planned_at);
         }
         if let Some(ask_at) = duties::live_on::ask_at(&self).filter(|ask_at| self.now < *ask_at) {
             wake_at = wake_at.min(ask_at);

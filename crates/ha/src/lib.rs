@@ -32,6 +32,7 @@ mod failsafe;
 mod memory;
 mod observation;
 mod peers;
+mod plans;
 mod reason;
 mod rules;
 pub mod slots;
@@ -49,6 +50,7 @@ pub use observation::{
     Writable,
 };
 pub use peers::{PeerAnswer, PeerFacts, Peers};
+pub use plans::{Due, PlannedRestart, Unmet};
 pub use reason::{Reason, Refusal};
 pub use rules::{Rules, SyncMode, Synchronous};
 pub use upstream::Upstream;

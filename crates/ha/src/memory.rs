@@ -24,6 +24,8 @@ pub struct Memory {
     pub stop_sent: Option<Moment>,
     /// The lead is being handed over.
     pub step_aside: Option<StepAside>,
+    /// PostgreSQL was stopped to hand the lead over and has not come back: in pause, too, that belongs to what was asked for.
+    pub returning: bool,
     /// A person's order that is being carried out.
     pub ordered: Option<Ordered>,
     /// The last term in which we led.

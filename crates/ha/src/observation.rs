@@ -3,10 +3,12 @@
 use crate::action::Work;
 use crate::failsafe::Failsafe;
 use crate::peers::Peers;
+use crate::plans::{Due, PlannedRestart};
 use crate::rules::Rules;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use types::{History, Lsn, Moment, NodeName, StandbyNames, SystemId, Tags, Term, Timeline};
 
 /// Everything a turn starts from.
@@ -40,6 +42,8 @@ pub struct Observation {
     pub leader_history: LeaderHistory,
     /// The order at the head of the queue.
     pub order: Option<Order>,
+    /// A restart for which a time was set.
+    pub planned: Option<PlannedRestart>,
     /// What the members said to each other about leading on without etcd.
     pub failsafe: Failsafe,
 }
@@ -151,8 +155,7 @@ pub struct SyncKey {
 pub struct Failover {
     pub leader: Option<NodeName>,
     pub candidate: Option<NodeName>,
-    /// Whether the time it is scheduled for has not come yet.
-    pub waits: bool,
+    pub due: Due,
     pub revision: i64,
 }
 
@@ -323,8 +326,8 @@ pub(crate) fn same(one: &NodeName, other: &NodeName) -> bool {
 /// What a person asked this agent to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Order {
-    /// Restart PostgreSQL, keeping the lead.
-    Restart,
+    /// Restart PostgreSQL, keeping the lead; a primary that takes longer than `within` to come up gives it away.
+    Restart { within: Option<Duration> },
     /// Clone the data directory anew, whatever the tags say from the leader if so asked.
     Reinitialize { from_leader: bool },
     /// Restart a standby that got copies of its primary's logical slots: PostgreSQL reads them when it starts.

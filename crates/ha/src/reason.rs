@@ -1,7 +1,7 @@
 //! Why something was decided. Every branch of every duty has a value of its own, kept beside the duty with its prose.
 
 use crate::duties::{
-    bootstrap_or_clone, carry_out_order, follow, keep_deadline, lead, lead_standby_cluster, live_on, race,
+    bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster, live_on, race,
     recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
@@ -65,6 +65,8 @@ reasons! {
     BootstrapOrClone => bootstrap_or_clone, "bootstrap or clone";
     /// The lead is handed over.
     StepAside => step_aside, "step aside";
+    /// A restart was planned.
+    KeepSchedule => keep_schedule, "keep schedule";
     /// PostgreSQL is stopped.
     Recover => recover, "recover";
     /// This member leads a cluster that follows a remote one.

@@ -83,6 +83,12 @@ impl Rules {
         self.ttl.saturating_sub(Rules::margin(self.ttl)) / 2
     }
 
+    /// How late something that was planned may begin.
+    #[must_use]
+    pub fn plan_tolerance(&self) -> Duration {
+        self.loop_wait * 3 / 2
+    }
+
     /// The rest between two renewals of the lease.
     #[must_use]
     pub fn renew_every(&self) -> Duration {

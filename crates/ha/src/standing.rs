@@ -67,10 +67,10 @@ pub(crate) fn synchronous<'a>(seen: &Observation, cluster: &'a Cluster) -> Optio
 }
 
 /// The same, unless a person ordered a failover to this member, whatever it may lack.
-fn binding<'a>(seen: &Observation, cluster: &'a Cluster) -> Option<&'a SyncKey> {
-    let failover = cluster.failover.as_ref();
-    let accepted = named_candidate(seen, failover) && failover.is_some_and(|wish| wish.leader.is_none());
-    synchronous(seen, cluster).filter(|_| !accepted)
+fn binding<'a>(turn: &Turn<'_>, cluster: &'a Cluster) -> Option<&'a SyncKey> {
+    let accepted = is_named(turn, cluster)
+        && cluster.failover.as_ref().is_some_and(|wish| wish.leader.is_none());
+    synchronous(turn.seen, cluster).filter(|_| !accepted)
 }
 
 /// In the mode `on` only those that `/sync` names may lead.
@@ -158,12 +158,12 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if let Some(refusal) = off_the_line(cluster, timeline, lsn) {
         return Some(refusal);
     }
-    let sync = binding(turn.seen, cluster);
+    let sync = binding(turn, cluster);
     if let Some(refusal) = sync.and_then(|key| unlisted(turn.seen, key)) {
         return Some(refusal);
     }
     // A person who names a member has seen how far behind it is.
-    let named = named_candidate(turn.seen, cluster.failover.as_ref());
+    let named = is_named(turn, cluster);
     // The timelines of a standby cluster are counted by the remote one.
     let strict = turn.seen.rules.check_timeline && !named && !turn.seen.rules.standby_cluster;
     if let Some(newest) = newest.filter(|newest| strict && timeline < *newest) {
@@ -180,9 +180,9 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
     let (timeline, lsn) = position(turn.seen)?;
     let patient =
         turn.memory.race.is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
-    let stepping_down = cluster.failover.as_ref().and_then(|failover| failover.leader.as_ref());
-    let named = named_candidate(turn.seen, cluster.failover.as_ref());
-    let sync = binding(turn.seen, cluster);
+    let stepping_down = pressing(turn, cluster).and_then(|wish| wish.leader.as_ref());
+    let named = is_named(turn, cluster);
+    let sync = binding(turn, cluster);
     for (name, member) in &cluster.members {
         if *name == turn.seen.me || Some(name) == stepping_down {
             continue;
@@ -216,9 +216,15 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
     sync.and_then(|key| too_few_votes(turn, cluster, key, (timeline, lsn)))
 }
 
-/// Whether a person named this member as the next leader.
-fn named_candidate(seen: &Observation, failover: Option<&Failover>) -> bool {
-    failover.is_some_and(|failover| !failover.waits && failover.candidate.as_ref() == Some(&seen.me))
+/// Whether a person named this member as the next leader, for now.
+fn is_named(turn: &Turn<'_>, cluster: &Cluster) -> bool {
+    pressing(turn, cluster).is_some_and(|wish| wish.candidate.as_ref() == Some(&turn.seen.me))
+}
+
+/// A switchover or failover that is to be carried out now, and not at another time.
+fn pressing<'a>(turn: &Turn<'_>, cluster: &'a Cluster) -> Option<&'a Failover> {
+    let tolerated = turn.seen.rules.plan_tolerance();
+    cluster.failover.as_ref().filter(|wish| wish.due.presses(turn.now, tolerated))
 }
 
 fn compare(
@@ -251,8 +257,13 @@ fn compare(
 }
 
 /// Another member that a person named as the next leader and that looks fit: this one gives way, for the time of a lease.
+///
+/// Who leads may have begun a planned switchover by a clock that is ahead of ours. So one that was named for another time is given
+/// way to as well, but only when that loses nothing.
 pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
-    let failover = cluster.failover.as_ref().filter(|failover| !failover.waits)?;
+    let failover = cluster.failover.as_ref()?;
+    let presses = pressing(turn, cluster).is_some();
+    let mine = position(turn.seen);
     let candidate = failover.candidate.as_ref().filter(|name| **name != turn.seen.me)?;
     let race = turn.memory.race?;
     let switchover = failover.leader.is_some();
@@ -264,7 +275,10 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
         return None;
     }
     let fit = match answer(turn, candidate)? {
-        PeerAnswer::Said(facts) => !facts.nofailover && !facts.unprotected && facts.timeline.is_some(),
+        PeerAnswer::Said(facts) => {
+            let behind = facts.timeline.map(|timeline| (timeline, facts.lsn)) < mine;
+            !facts.nofailover && !facts.unprotected && facts.timeline.is_some() && (presses || !behind)
+        }
         PeerAnswer::Silent => false,
     };
     fit.then(|| Refusal::GivesWayTo { candidate: candidate.clone() })

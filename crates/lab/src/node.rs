@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// One database host.
@@ -234,6 +235,28 @@ impl Node {
         for process in self.processes().iter().filter(|process| process.is_postgres()) {
             processes::signal(process.pid, Signal::STOP);
         }
+    }
+
+    /// Starts PostgreSQL as an administrator does by hand: with pg_ctl, and with the options of the last start.
+    pub fn start_postgres_by_hand(&self, postgres: &Path) -> Result<()> {
+        let options = fs::read_to_string(self.data_dir().join("postmaster.opts"))?;
+        // The program, then each option in double quotes; the directory is pg_ctl's own.
+        let options: Vec<&str> = options.trim().split('"').skip(1).step_by(2).collect();
+        let own = ["-D", &self.data_dir().display().to_string()].map(str::to_owned);
+        let options: Vec<String> = options
+            .into_iter()
+            .filter(|option| !own.iter().any(|own| own == option))
+            .map(|option| format!("'{option}'"))
+            .collect();
+        let mut command = Command::new(postgres.join("pg_ctl"));
+        command.arg("-D").arg(self.data_dir()).arg("-l").arg(self.dir.join("by-hand.log"));
+        command.args(["-w", "-o", &options.join(" "), "start"]).current_dir(&self.dir);
+        self.account.apply(&mut command);
+        let output = command.output().context("run pg_ctl")?;
+        if !output.status.success() {
+            anyhow::bail!("start PostgreSQL by hand: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(())
     }
 
     /// The processes of Baton on this host: the agent and its guard.

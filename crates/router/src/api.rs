@@ -94,7 +94,7 @@ async fn answer(
     if request.method() == Method::POST {
         return match permitted(shared, peer, request) {
             Ok(()) => order(shared, orders, path).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         };
     }
     if ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) {

@@ -360,7 +360,7 @@ impl Etcd {
     /// What a person writes: a wish for a switchover or failover.
     pub fn wish(&mut self, leader: Option<NodeName>, candidate: Option<NodeName>) {
         let revision = self.bump();
-        self.keys.failover = Some(Failover { leader, candidate, waits: false, revision });
+        self.keys.failover = Some(Failover { leader, candidate, due: ha::Due::Now, revision });
     }
 
     /// What a person writes: another synchronous mode.

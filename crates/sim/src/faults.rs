@@ -297,7 +297,7 @@ impl World {
                 note!(self, None, "the synchronous mode: {next:?}");
                 self.etcd.set_synchronous(next);
             }
-            Kind::OrderRestart => self.order_agent(node, Order::Restart),
+            Kind::OrderRestart => self.order_agent(node, Order::Restart { within: None }),
             Kind::OrderReinitialize => self.order_agent(node, Order::Reinitialize { from_leader: named }),
             Kind::OrderShutdown => {
                 self.order_agent(node, Order::Shutdown);

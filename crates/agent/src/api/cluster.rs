@@ -80,9 +80,7 @@ fn member(snapshot: &Snapshot, dynamic: &Dynamic, name: &NodeName, member: &Memb
         }
     }
     if let Some(planned) = &member.scheduled_restart {
-        let mut planned = planned.clone();
-        planned.remove("postmaster_start_time");
-        row.insert("scheduled_restart".to_owned(), Value::Object(planned));
+        row.insert("scheduled_restart".to_owned(), Value::Object(planned.clone()));
     }
     if !member.tags.0.is_empty() {
         let value = |value: &TagValue| match value {

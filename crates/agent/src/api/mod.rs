@@ -18,11 +18,13 @@ mod order;
 mod query;
 mod reply;
 mod route;
+mod schedule;
 mod status;
 mod switchover;
 mod tls;
 
 pub(crate) use listen::bind;
+pub(crate) use status::present;
 pub(crate) use tls::acceptor;
 
 use crate::addresses::Addresses;
@@ -33,6 +35,7 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::orders::Orders;
+use crate::planned::Planned;
 use crate::signals::Signals;
 use crate::surroundings::Log;
 use crate::wake::Cell;
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     pub jobs: Jobs,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
+    pub planned: Planned,
     pub signals: Signals,
     pub log: Arc<dyn Log>,
     pub failsafe: Failsafe,

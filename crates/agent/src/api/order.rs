@@ -3,10 +3,12 @@
 use super::Shared;
 use super::reply::{self, Reply};
 use super::status;
+use crate::conditions::Conditions;
+use crate::planned::Plan;
 use crate::signals::Signal;
 use ha::Order;
 use hyper::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,72 +20,53 @@ pub(super) fn reload(shared: &Shared) -> Reply {
     reply::text(StatusCode::ACCEPTED, "reload scheduled")
 }
 
-/// Restarts PostgreSQL if the conditions in the body hold, and answers when it is done.
+/// Restarts PostgreSQL if the conditions in the body hold, and answers when it is done; or plans that for a time.
 pub(super) async fn restart(body: Option<Value>, shared: &Arc<Shared>) -> Reply {
-    let mut within = RESTART_WITHIN;
-    if let Some(Value::Object(conditions)) = &body {
-        for (name, wanted) in conditions {
-            match condition(name, wanted, shared) {
-                Ok(Condition::Holds) => {}
-                Ok(Condition::Within(time)) => within = time,
-                Ok(Condition::Fails) => {
-                    let text = "restart conditions are not satisfied";
-                    return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
-                }
-                Err(why) => return reply::text(StatusCode::BAD_REQUEST, why),
-            }
-        }
+    let body = match body {
+        Some(Value::Object(body)) => body,
+        Some(_) | None => Map::new(),
+    };
+    let conditions = match Conditions::read(&body) {
+        Ok(conditions) => conditions,
+        Err(why) => return reply::text(StatusCode::BAD_REQUEST, why),
+    };
+    if let Some(when) = body.get("schedule") {
+        return plan(when, conditions, &body, shared);
     }
-    let ended = match shared.orders.give(Order::Restart) {
+    if conditions.unmet(&status::present(shared)).is_some() {
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "restart conditions are not satisfied");
+    }
+    let ended = match shared.orders.give(Order::Restart { within: conditions.within }) {
         Ok(ended) => ended,
         Err(order) => return in_progress(&order),
     };
-    match tokio::time::timeout(within, ended).await {
+    match tokio::time::timeout(conditions.within.unwrap_or(RESTART_WITHIN), ended).await {
         Ok(Ok(ended)) if ended.done => reply::text(StatusCode::OK, "restarted successfully"),
         Ok(Ok(_) | Err(_)) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "restart failed"),
         Err(_) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "postgres is still starting"),
     }
 }
 
-enum Condition {
-    Holds,
-    Fails,
-    Within(Duration),
-}
-
-fn condition(name: &str, wanted: &Value, shared: &Shared) -> Result<Condition, String> {
-    let seen = shared.local.seen();
-    let holds = |holds: bool| Ok(if holds { Condition::Holds } else { Condition::Fails });
-    match name {
-        "role" => match wanted.as_str() {
-            Some("primary" | "master") => holds(status::state_and_role(shared, &seen).1 == "primary"),
-            Some("replica") => holds(status::state_and_role(shared, &seen).1 == "replica"),
-            Some("standby_leader") => holds(status::state_and_role(shared, &seen).1 == "standby_leader"),
-            _ => Err("PostgreSQL role should be either primary, standby_leader, or replica".to_owned()),
-        },
-        "restart_pending" => holds(!shared.local.pending().is_empty()),
-        "postgres_version" => {
-            let text =
-                wanted.as_str().ok_or("PostgreSQL version should be in the first.major.minor format")?;
-            let wanted =
-                version(text).ok_or("PostgreSQL version should be in the first.major.minor format")?;
-            holds(seen.facts.is_some_and(|(facts, _)| facts.server_version < wanted))
-        }
-        "timeout" => {
-            let seconds = wanted.as_u64().or_else(|| wanted.as_str().and_then(|text| text.parse().ok()));
-            let seconds = seconds.filter(|seconds| *seconds > 0);
-            let seconds = seconds.ok_or("Timeout should be a positive number of seconds")?;
-            Ok(Condition::Within(Duration::from_secs(seconds)))
-        }
-        "schedule" => Err("scheduled restarts are not supported yet; leave schedule out".to_owned()),
-        other => Err(format!("Unknown filter for the scheduled restart: {other}")),
+fn plan(when: &Value, conditions: Conditions, body: &Map<String, Value>, shared: &Shared) -> Reply {
+    let schedule = match super::schedule::read(when, "restart", shared.dynamic.get().pause) {
+        Ok(schedule) => schedule,
+        Err(refusal) => return refusal,
+    };
+    let facts = shared.local.seen().facts;
+    let started = facts.map(|(facts, _)| facts.postmaster_start_time.clone());
+    if shared.planned.put(Plan::new(schedule, conditions, body, started)) {
+        reply::text(StatusCode::ACCEPTED, "Restart scheduled")
+    } else {
+        reply::text(StatusCode::CONFLICT, "Another restart is already scheduled")
     }
 }
 
-/// `15.2` as 150002.
-fn version(text: &str) -> Option<u32> {
-    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-    major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor.parse().ok()?)
+/// Takes a planned restart back.
+pub(super) fn flush_restart(shared: &Shared) -> Reply {
+    match shared.planned.take() {
+        Some(_) => reply::text(StatusCode::OK, "scheduled restart deleted"),
+        None => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+    }
 }
 
 /// Clones the data directory anew; answers at once.
@@ -131,7 +114,7 @@ fn name(work: &ha::Work) -> &'static str {
 
 fn in_progress(order: &Order) -> Reply {
     let name = match order {
-        Order::Restart | Order::LoadSlots => "restart",
+        Order::Restart { .. } | Order::LoadSlots => "restart",
         Order::Reinitialize { .. } => "reinitialize",
         Order::Shutdown => "shutdown",
     };

@@ -48,7 +48,7 @@ pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Reply {
 }
 
 pub(super) fn plain(body: String) -> Reply {
-    with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+    with(StatusCode::OK, "text/plain", body)
 }
 
 /// The status alone.

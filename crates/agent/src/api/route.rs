@@ -103,7 +103,7 @@ async fn change(request: Request<Incoming>, first: &str, caller: Caller, shared:
             Ok(body) => order::restart(body, shared).await,
             Err(refusal) => refusal,
         },
-        Change::FlushRestart => reply::text(StatusCode::NOT_FOUND, "no restarts are scheduled"),
+        Change::FlushRestart => order::flush_restart(shared),
         Change::Reinitialize => match body::optional(request).await {
             Ok(body) => order::reinitialize(body, shared),
             Err(refusal) => refusal,

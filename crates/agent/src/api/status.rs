@@ -1,6 +1,7 @@
 //! The body of `GET /patroni` and of every health check. Other members read it in a race for the lead.
 
 use super::{Shared, health};
+use crate::conditions::Present;
 use crate::local::{Answer, Seen};
 use crate::publish;
 use etcd::{Contact, PendingChange};
@@ -43,6 +44,16 @@ pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'s
         Answer::Running => ("running", role),
         Answer::None | Answer::NotYet => ("starting", role),
         Answer::Silent => ("unknown", role),
+    }
+}
+
+/// What the conditions of a restart are compared with.
+pub(crate) fn present(shared: &Shared) -> Present {
+    let seen = shared.local.seen();
+    Present {
+        role: state_and_role(shared, &seen).1,
+        version: seen.facts.as_ref().map(|(facts, _)| facts.server_version),
+        pending: !shared.local.pending().is_empty(),
     }
 }
 
@@ -102,6 +113,9 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         "patroni".to_owned(),
         json!({"version": crate::CONTRACT_VERSION, "scope": settings.scope, "name": settings.name.as_str()}),
     );
+    if let Some(planned) = shared.planned.shown() {
+        map.insert("scheduled_restart".to_owned(), Value::Object(planned));
+    }
     let mut baton = json!({"version": env!("CARGO_PKG_VERSION")});
     if dynamic.failsafe_mode && shared.failsafe.is_young(Duration::from_secs(dynamic.ttl.into())) {
         // What was promised before this start is not known: nobody may conclude that nothing was.

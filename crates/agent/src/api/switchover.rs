@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::reply::{self, Reply};
+use super::schedule;
 use etcd::{Failover, Snapshot};
 use hyper::StatusCode;
 use serde_json::Value;
@@ -29,7 +30,7 @@ impl Kind {
 struct Wish {
     leader: Option<NodeName>,
     candidate: Option<NodeName>,
-    scheduled_at: Option<String>,
+    scheduled_at: Option<Value>,
 }
 
 /// Writes the wish, if it can come true, and waits for what comes of it.
@@ -42,9 +43,12 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
     let wish = Wish {
         leader: name("leader"),
         candidate: name("candidate").or_else(|| name("member")),
-        scheduled_at: name("scheduled_at").map(|at| at.0),
+        scheduled_at: body.get("scheduled_at").filter(|at| !at.is_null()).cloned(),
     };
-    // A failover that names the leader is a switchover.
+    // A failover that names the leader is a switchover; it still has to name a candidate.
+    if kind == Kind::Failover && wish.candidate.is_none() {
+        return reply::text(StatusCode::BAD_REQUEST, "Failover could be performed only to a specific candidate");
+    }
     let kind = if kind == Kind::Failover && wish.leader.is_some() { Kind::Switchover } else { kind };
     let by = clock::now().after(Duration::from_secs(3));
     let snapshot = match shared.etcd.snapshot(by).await {
@@ -55,20 +59,29 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
     let pause = dynamic.pause;
     let on = dynamic.synchronous_mode != SynchronousMode::Off && kind == Kind::Switchover;
     let sync = snapshot.sync.as_ref().filter(|sync| on && sync.leader.is_some());
+    let scheduled = match wish.scheduled_at.as_ref().filter(|_| kind == Kind::Switchover) {
+        Some(at) if wish.leader.is_some() && wish.leader != wish.candidate => {
+            match schedule::read(at, "switchover", pause) {
+                Ok(schedule) => Some(schedule.iso()),
+                Err(refusal) => return refusal,
+            }
+        }
+        Some(_) | None => None,
+    };
     if let Some((status, text)) = refusal(kind, &wish, &snapshot, sync, pause) {
         return reply::text(status, text);
     }
     let failover = Failover {
         leader: wish.leader.clone(),
         member: wish.candidate.clone(),
-        scheduled_at: wish.scheduled_at.clone(),
+        scheduled_at: scheduled.clone(),
         mod_revision: 0,
     };
     if shared.etcd.put_failover(&failover, None, by).await.is_err() {
         let text = "failed to write failover key into DCS";
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    if wish.scheduled_at.is_some() {
+    if scheduled.is_some() {
         return reply::text(StatusCode::ACCEPTED, "Switchover scheduled");
     }
     let from = snapshot.leader.as_ref().map(|leader| leader.name.clone());
@@ -93,8 +106,8 @@ fn refusal(
         (Kind::Switchover, None, _) => {
             return bad("Switchover could be performed only from a specific leader");
         }
-        (Kind::Failover, _, None) => {
-            return bad("Failover could be performed only to a specific candidate");
+        (Kind::Failover, _, _) if wish.scheduled_at.is_some() => {
+            return bad("Failover can't be scheduled");
         }
         (Kind::Switchover, Some(leader), Some(candidate)) if leader == candidate => {
             return bad("Switchover target and source are the same");
@@ -103,27 +116,6 @@ fn refusal(
             return bad("Switchover is possible only to a specific candidate in a paused state");
         }
         (_, _, _) => {}
-    }
-    if let Some(at) = &wish.scheduled_at {
-        if kind == Kind::Failover {
-            return bad("Failover can't be scheduled");
-        }
-        if pause {
-            return bad("Can't schedule switchover in the paused state");
-        }
-        match at.parse::<jiff::Timestamp>() {
-            Err(_) => {
-                let text = "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601 with a time zone";
-                return Some((StatusCode::UNPROCESSABLE_ENTITY, text.to_owned()));
-            }
-            Ok(at) if jiff::Timestamp::try_from(clock::wall()).is_ok_and(|now| at <= now) => {
-                return Some((
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "Can't schedule switchover in the past".to_owned(),
-                ));
-            }
-            Ok(_) => {}
-        }
     }
     let leader = snapshot.leader.as_ref().map(|leader| &leader.name);
     if kind == Kind::Switchover && leader != wish.leader.as_ref() {

@@ -84,7 +84,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         return Some(answer);
     }
     match order {
-        Order::Restart => restart(turn, &Order::Restart, Why::RestartOrdered, Why::RestartDone),
+        order @ Order::Restart { .. } => restart(turn, &order, Why::RestartOrdered, Why::RestartDone),
         Order::LoadSlots => load_slots(turn),
         Order::Reinitialize { from_leader } => reinitialize(turn, from_leader),
         Order::Shutdown => shutdown(turn),
@@ -230,7 +230,7 @@ fn begun(turn: &mut Turn<'_>, order: &Order) -> Stage {
     };
     match &mut turn.memory.ordered {
         Some(ordered) if ordered.order == *order => {
-            let restarts = matches!(order, Order::Restart | Order::LoadSlots);
+            let restarts = matches!(order, Order::Restart { .. } | Order::LoadSlots);
             let cloned = restarts || turn.memory.clone.failures == 0;
             ordered.stopped |= turn.seen.postgres == Postgres::Stopped && restarts;
             match (ordered.stopped, running) {

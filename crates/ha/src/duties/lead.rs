@@ -30,6 +30,7 @@ pub enum Why {
     Announces { term: Term, timeline: Timeline },
     ConfirmsInitialize { system_id: SystemId },
     Leads { term: Term },
+    LeadsUntilSwitchover { term: Term, candidate: Option<NodeName> },
     Unresponsive { since: Moment },
     EndsUnresponsive { since: Moment },
 }
@@ -44,11 +45,13 @@ impl fmt::Display for Why {
             Why::WaitsForPromotion { term } => write!(f, "PostgreSQL is being promoted in term {term}"),
             Why::PromotionTookTooLong { term } => write!(f, "the promotion in term {term} did not end in primary_start_timeout: PostgreSQL is stopped, so that the lead can be given away safely"),
             Why::WaitsForStart { .. } => f.write_str("this member leads and PostgreSQL is starting"),
-            Why::StartTookTooLong { .. } => f.write_str("this member leads and PostgreSQL has not come up within primary_start_timeout: it is stopped, so that the lead can be given away safely"),
+            Why::StartTookTooLong { .. } => f.write_str("this member leads and PostgreSQL has not come up within primary_start_timeout (or the timeout of the restart): it is stopped, so that the lead can be given away safely"),
             Why::WaitsForStop => f.write_str("this member leads and PostgreSQL is stopping"),
             Why::Announces { term, timeline } => write!(f, "PostgreSQL accepts writes on timeline {timeline}: that is announced for term {term}"),
             Why::ConfirmsInitialize { system_id } => write!(f, "the key /initialize is missing: the system identifier {system_id} is written again"),
             Why::Leads { term } => write!(f, "this member leads in term {term}"),
+            Why::LeadsUntilSwitchover { term, candidate: Some(candidate) } => write!(f, "this member leads in term {term}; a switchover to {candidate} is scheduled"),
+            Why::LeadsUntilSwitchover { term, candidate: None } => write!(f, "this member leads in term {term}; a switchover is scheduled"),
             Why::Unresponsive { .. } => f.write_str("this member leads and PostgreSQL does not answer; it is given a little time"),
             Why::EndsUnresponsive { .. } => f.write_str("this member leads and PostgreSQL has not answered for too long: it is ended, so that a member that answers can lead"),
         }
@@ -71,7 +74,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 }
 
 fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
-    let limit = turn.seen.rules.primary_start_timeout;
+    let limit = turn.start_limit();
     let down_since = *turn.memory.down_since.get_or_insert(since);
     let another = super::another_could_lead(turn.seen, cluster);
     // Without another member to lead, ending a recovery that takes long only makes it begin anew.
@@ -88,7 +91,7 @@ fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer
         return Answer::because(Why::Unresponsive { since });
     }
     // Counted as down since it fell silent, so that what follows the stop is giving the lead away, not a restart.
-    let waited = turn.seen.rules.primary_start_timeout;
+    let waited = turn.start_limit();
     turn.memory.down_since = Some(turn.now.before(waited));
     turn.memory.start.failures = turn.memory.start.failures.max(1);
     let patience = turn.seen.rules.stop_budget();
@@ -157,7 +160,12 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, 
     let guarded = turn.seen.guard == Guard::Armed;
     if super::announced(turn, cluster, term, timeline, guarded) {
         let change = super::synchronize::answer(turn, cluster, term, lsn);
-        return change.unwrap_or_else(|| Answer::because(Why::Leads { term }));
+        return change.unwrap_or_else(|| {
+            Answer::because(match &cluster.failover {
+                Some(wish) => Why::LeadsUntilSwitchover { term, candidate: wish.candidate.clone() },
+                None => Why::Leads { term },
+            })
+        });
     }
     super::announce(turn, Answer::because(Why::Announces { term, timeline }), (term, timeline, lsn), guarded)
 }

@@ -4,6 +4,7 @@ pub mod bootstrap_or_clone;
 pub mod carry_out_order;
 pub mod follow;
 pub mod keep_deadline;
+pub mod keep_schedule;
 pub mod lead;
 pub mod lead_standby_cluster;
 pub mod live_on;
@@ -25,7 +26,7 @@ use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 13] = [
+const DUTIES: [Ask; 14] = [
     live_on::answer,
     keep_deadline::answer,
     wait_for_job::answer,
@@ -35,6 +36,7 @@ const DUTIES: [Ask; 13] = [
     survive_without_etcd::answer,
     bootstrap_or_clone::answer,
     step_aside::answer,
+    keep_schedule::answer,
     recover::answer,
     lead_standby_cluster::answer,
     lead::answer,

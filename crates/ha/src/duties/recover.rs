@@ -64,7 +64,7 @@ impl fmt::Display for Why {
             Why::RestartsCrashedPrimary { crashes } => write!(f, "PostgreSQL crashed while it led ({crashes} times lately): it is restarted here, which loses nothing"),
             Why::StartsPrimary => f.write_str("this member leads: PostgreSQL is started as the primary"),
             Why::GivesLeadAwayAfterCrashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes: the lead is given to another member"),
-            Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout): the lead is given to another member"),
+            Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout, or the timeout of the restart): the lead is given to another member"),
             Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
             Why::AuthorityEnds { term } => write!(f, "the lease of term {term} could not be renewed and its authority ends in a moment: PostgreSQL stays stopped until that is decided"),
             Why::StartsToBePromoted => f.write_str("this member leads and its PostgreSQL was a standby: it is started to be promoted"),
@@ -166,7 +166,7 @@ pub(crate) fn claim_running(turn: &mut Turn<'_>, cluster: &Cluster) -> Option<An
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -> Answer {
     let down_since = *turn.memory.down_since.get_or_insert(turn.now);
     let down = turn.now.since(down_since);
-    let limit = turn.seen.rules.primary_start_timeout;
+    let limit = turn.start_limit();
     let another = super::another_could_lead(turn.seen, cluster);
     if another && down >= limit && (turn.memory.start.failures > 0 || limit.is_zero()) {
         return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);

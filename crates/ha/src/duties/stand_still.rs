@@ -1,18 +1,33 @@
-//! In pause nothing is started, stopped, promoted or demoted by itself. The lead is kept while PostgreSQL is a primary, and
-//! what a person asks for by name (a switchover to a candidate, a restart) is still done.
+//! In pause nothing is started, stopped, promoted or demoted by itself. What a person asks for by name (a switchover to a candidate,
+//! a restart) is still done, and what a person does by hand is followed:
+//!
+//! ```text
+//!   a primary that leads ────────────────► keeps the lead, says that no guard ends it
+//!   a primary, and nobody leads ─────────► takes the lead, whoever promoted it
+//!   a primary, and another member leads ─► is left alone, and told of
+//!   leads, and is no primary any more ───► gives the key back (stopped, crashed, made a standby)
+//!   everything else ─────────────────────► stands still
+//! ```
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
-use crate::observation::{LeaderKey, Postgres, Running};
+use crate::observation::{Cluster, Initialize, LeaderKey, Postgres, Running};
+use crate::plans::Due;
 use std::fmt;
-use types::Term;
+use types::{Lsn, NodeName, SystemId, Term, Timeline};
 
 /// Why nothing, or almost nothing, is done in pause.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
     PausedLeading { term: Term },
+    PausedKeyNamesUs { term: Term },
+    PausedConfirmsInitialize { system_id: SystemId },
+    PausedRefusesSwitchover,
     PausedTakesFreeLead,
+    PausedSecondPrimary { leader: NodeName },
+    PausedForeignData,
     PausedReleasesLead,
+    PausedStoppedReleasesLead,
     PausedStandsStill,
 }
 
@@ -20,8 +35,14 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::PausedLeading { term } => write!(f, "the cluster is paused; this member keeps the lead of term {term}"),
+            Why::PausedKeyNamesUs { term } => write!(f, "the cluster is paused, and the leader key of term {term} names this member under an older lease: it is attached to this agent's lease"),
+            Why::PausedConfirmsInitialize { system_id } => write!(f, "the cluster is paused; the key /initialize is gone and is written again with {system_id}"),
+            Why::PausedRefusesSwitchover => f.write_str("the switchover in /failover is refused: in pause one must name its candidate"),
             Why::PausedTakesFreeLead => f.write_str("the cluster is paused, PostgreSQL runs as a primary and nobody leads: this member takes the lead"),
+            Why::PausedSecondPrimary { leader } => write!(f, "the cluster is paused, {leader} leads, and PostgreSQL runs as a primary here, too: one of the two must be stopped by hand; at the end of the pause it is this one"),
+            Why::PausedForeignData => f.write_str("the cluster is paused and the data here belong to another cluster: the leader key is given back"),
             Why::PausedReleasesLead => f.write_str("the cluster is paused and PostgreSQL is not a primary: the leader key is given back"),
+            Why::PausedStoppedReleasesLead => f.write_str("the cluster is paused and PostgreSQL does not run: the leader key is given back"),
             Why::PausedStandsStill => f.write_str("the cluster is paused: nothing is started, stopped, promoted or demoted"),
         }
     }
@@ -31,45 +52,70 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if !turn.seen.rules.pause || asked_for(turn) {
         return None;
     }
-    let cluster = turn.seen.cluster();
-    let free = cluster.is_some_and(|cluster| cluster.leader == LeaderKey::Free);
-    let primary = match &turn.seen.postgres {
-        Postgres::Running(Running::Primary { timeline, lsn }) => Some((*timeline, *lsn)),
-        Postgres::Running(Running::Standby { .. }) => None,
-        Postgres::Stopped
-        | Postgres::Starting { .. }
-        | Postgres::Stopping { .. }
-        | Postgres::Unresponsive { .. } => {
-            return Some(Answer::because(Why::PausedStandsStill));
+    let still = Answer::because(Why::PausedStandsStill);
+    let Some(cluster) = turn.seen.cluster().cloned() else { return Some(still) };
+    Some(match (turn.seen.postgres.clone(), turn.leads()) {
+        (Postgres::Running(Running::Primary { timeline, lsn }), Some(term)) => {
+            lead(turn, &cluster, (term, timeline, lsn))
         }
-    };
-    Some(match (turn.leads(), primary) {
-        (Some(term), Some((timeline, lsn))) => {
-            // Everybody must know that no guard would end this primary before the guard is disarmed.
-            let announced =
-                cluster.is_some_and(|cluster| super::announced(turn, cluster, term, timeline, false));
-            if announced
-                && let Some(cluster) = cluster.cloned()
-                && let Some(change) = super::synchronize::answer(turn, &cluster, term, lsn)
-            {
-                return Some(change);
-            }
-            let answer = Answer::because(Why::PausedLeading { term });
-            if announced { answer } else { super::announce(turn, answer, (term, timeline, lsn), false) }
+        (Postgres::Running(Running::Primary { .. }), None) => primary(turn, &cluster),
+        (Postgres::Running(Running::Standby { .. }), Some(term)) if turn.seen.rules.standby_cluster => {
+            Answer::because(Why::PausedLeading { term })
         }
-        (Some(term), None) if turn.seen.rules.standby_cluster => Answer::because(Why::PausedLeading { term }),
-        (Some(term), None) => Answer::because(Why::PausedReleasesLead).act(Action::ReleaseLeader(term)),
-        (None, Some(_)) if free && super::refuse_foreign_data::verdict(turn) == Some(true) => {
-            Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader)
+        (Postgres::Running(Running::Standby { .. }), Some(term)) => {
+            Answer::because(Why::PausedReleasesLead).act(Action::ReleaseLeader(term))
         }
-        (None, Some(_) | None) => Answer::because(Why::PausedStandsStill),
+        (Postgres::Stopped, Some(term)) => {
+            Answer::because(Why::PausedStoppedReleasesLead).act(Action::ReleaseLeader(term))
+        }
+        (Postgres::Running(Running::Standby { .. }) | Postgres::Stopped, None)
+        | (Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. }, _) => still,
     })
 }
 
-/// Whether a person asked for something that concerns us, or we are in the middle of it.
+/// A primary that leads.
+fn lead(turn: &mut Turn<'_>, cluster: &Cluster, (term, timeline, lsn): (Term, Timeline, Lsn)) -> Answer {
+    if super::refuse_foreign_data::verdict(turn) == Some(false) && !turn.memory.matched {
+        return Answer::because(Why::PausedForeignData).act(Action::ReleaseLeader(term));
+    }
+    if let (Initialize::Absent, Some(system_id)) = (cluster.initialize, turn.seen.system_id()) {
+        let answer = Answer::because(Why::PausedConfirmsInitialize { system_id });
+        return answer.act(Action::ConfirmInitialize(system_id));
+    }
+    if let Some(wish) = cluster.failover.as_ref().filter(|wish| wish.due == Due::Now) {
+        let answer = Answer::because(Why::PausedRefusesSwitchover);
+        return answer.act(Action::ClearFailover(wish.revision));
+    }
+    // Everybody must know that no guard would end this primary before the guard is disarmed.
+    let announced = super::announced(turn, cluster, term, timeline, false);
+    if announced && let Some(change) = super::synchronize::answer(turn, cluster, term, lsn) {
+        return change;
+    }
+    let answer = Answer::because(Why::PausedLeading { term });
+    if announced { answer } else { super::announce(turn, answer, (term, timeline, lsn), false) }
+}
+
+/// A primary that does not lead: it was promoted by hand, or its key has ended.
+fn primary(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
+    match &cluster.leader {
+        LeaderKey::Free if super::refuse_foreign_data::verdict(turn) == Some(true) => {
+            Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader)
+        }
+        LeaderKey::Held { name, term, .. } if *name == turn.seen.me => {
+            super::adopt(turn, Answer::because(Why::PausedKeyNamesUs { term: *term }), *term)
+        }
+        LeaderKey::Held { name, .. } => {
+            Answer::because(Why::PausedSecondPrimary { leader: name.clone() })
+        }
+        LeaderKey::Free | LeaderKey::Spoiled { .. } => Answer::because(Why::PausedStandsStill),
+    }
+}
+
+/// Whether a person asked for something that concerns us, or we are in the middle of it. What is planned for later waits.
 fn asked_for(turn: &Turn<'_>) -> bool {
     let memory = &turn.memory;
-    if memory.ordered.is_some() || memory.step_aside.is_some() || memory.promoting.is_some() {
+    if memory.ordered.is_some() || memory.step_aside.is_some() || memory.promoting.is_some() || memory.returning
+    {
         return true;
     }
     let Some(failover) = turn.seen.cluster().and_then(|cluster| cluster.failover.as_ref()) else {
@@ -77,5 +123,5 @@ fn asked_for(turn: &Turn<'_>) -> bool {
     };
     let leading = turn.leads().is_some();
     let ours = failover.candidate.as_ref() == Some(&turn.seen.me);
-    !failover.waits && failover.candidate.is_some() && (leading || ours)
+    failover.due == Due::Now && failover.candidate.is_some() && (leading || ours)
 }

@@ -12,6 +12,7 @@ use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::{StepAside, StepAsideWhy};
 use crate::observation::{Cluster, Failover, Postgres, Running};
+use crate::plans::Due;
 use crate::reason::Refusal;
 use crate::standing;
 use std::fmt;
@@ -23,6 +24,8 @@ use types::{Lsn, NodeName, Term};
 pub enum Why {
     NamesAnotherLeader { named: NodeName },
     NamesUs,
+    TimeUnreadable,
+    TooLate { late: Duration },
     AsksCandidates,
     Refused { refusals: Vec<(NodeName, Refusal)> },
     Checkpoints { candidate: Option<NodeName> },
@@ -44,6 +47,13 @@ impl fmt::Display for Why {
             Why::NamesUs => {
                 f.write_str("the switchover in /failover is to this member, which leads: it is done")
             }
+            Why::TimeUnreadable => f.write_str(
+                "the switchover in /failover is dropped: nobody can read the time for which it was scheduled",
+            ),
+            Why::TooLate { late } => write!(
+                f,
+                "the switchover in /failover is dropped: it was scheduled for {late:?} ago and could not be done then"
+            ),
             Why::AsksCandidates => {
                 f.write_str("a switchover was asked for: the candidates are asked for their state")
             }
@@ -97,13 +107,19 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         | Postgres::Unresponsive { .. } => return None,
     };
     let cluster = turn.seen.cluster()?.clone();
-    let failover = cluster.failover.clone().filter(|failover| !failover.waits)?;
+    let failover = cluster.failover.clone()?;
     let clear = Action::ClearFailover(failover.revision);
     if let Some(named) = failover.leader.clone().filter(|named| *named != turn.seen.me) {
         return Some(Answer::because(Why::NamesAnotherLeader { named }).act(clear));
     }
     if failover.candidate.as_ref() == Some(&turn.seen.me) {
         return Some(Answer::because(Why::NamesUs).act(clear));
+    }
+    if let Some(why) = untimely(turn, &failover) {
+        return Some(Answer::because(why).act(clear));
+    }
+    if turn.seen.rules.pause && failover.due != Due::Now || !failover.due.has_come(turn.now) {
+        return None;
     }
     if let Some(asking) = ask(turn, &cluster, &failover) {
         return Some(asking);
@@ -122,6 +138,19 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     };
     turn.memory.step_aside = Some(aside.clone());
     proceed(turn, &aside)
+}
+
+/// Why nothing can become of the time for which it was scheduled; one that was begun in time may take longer.
+fn untimely(turn: &Turn<'_>, failover: &Failover) -> Option<Why> {
+    if turn.seen.rules.pause {
+        return None;
+    }
+    if failover.due == Due::Unreadable {
+        return Some(Why::TimeUnreadable);
+    }
+    let late = failover.due.late(turn.now, turn.seen.rules.plan_tolerance())?;
+    let begun = turn.memory.asked_for.is_some_and(|(revision, _)| revision == failover.revision);
+    (!begun).then_some(Why::TooLate { late })
 }
 
 /// Asks the candidates once for this wish and waits for their answers.
@@ -252,6 +281,7 @@ fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
         Some(until) if turn.now < until => answer.wake_at(until),
         Some(_) | None => {
             turn.memory.step_aside = None;
+            turn.memory.returning = true;
             // The wish is not tried again and again: the person who had it hears that it came to nothing.
             let wish = turn.seen.cluster().and_then(|cluster| cluster.failover.as_ref());
             let clear = wish.map(|failover| Action::ClearFailover(failover.revision));

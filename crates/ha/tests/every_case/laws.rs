@@ -55,7 +55,10 @@ fn writes(seen: &Observation, decision: &Decision) -> Option<&'static str> {
 
 fn paused(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
     let wished = seen.cluster().is_some_and(|cluster| cluster.failover.is_some());
-    let begun = memory.step_aside.is_some() || memory.promoting.is_some() || memory.ordered.is_some();
+    let begun = memory.step_aside.is_some()
+        || memory.promoting.is_some()
+        || memory.ordered.is_some()
+        || memory.returning;
     let touches = |action: &Action| {
         matches!(
             action,

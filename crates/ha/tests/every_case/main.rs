@@ -60,6 +60,7 @@ fn branch(reason: &Reason) -> u64 {
         Reason::SurviveWithoutEtcd(why) => discriminant(why).hash(&mut hasher),
         Reason::BootstrapOrClone(why) => discriminant(why).hash(&mut hasher),
         Reason::StepAside(why) => discriminant(why).hash(&mut hasher),
+        Reason::KeepSchedule(why) => discriminant(why).hash(&mut hasher),
         Reason::Recover(why) => discriminant(why).hash(&mut hasher),
         Reason::LeadStandbyCluster(why) => discriminant(why).hash(&mut hasher),
         Reason::Lead(why) => discriminant(why).hash(&mut hasher),

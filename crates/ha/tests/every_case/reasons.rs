@@ -1,6 +1,6 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 15] = [
+const SOURCES: [(&str, &str); 16] = [
     ("live on", include_str!("../../src/duties/live_on.rs")),
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),
@@ -10,6 +10,7 @@ const SOURCES: [(&str, &str); 15] = [
     ("survive without etcd", include_str!("../../src/duties/survive_without_etcd.rs")),
     ("bootstrap or clone", include_str!("../../src/duties/bootstrap_or_clone.rs")),
     ("step aside", include_str!("../../src/duties/step_aside.rs")),
+    ("keep schedule", include_str!("../../src/duties/keep_schedule.rs")),
     ("recover", include_str!("../../src/duties/recover.rs")),
     ("lead standby cluster", include_str!("../../src/duties/lead_standby_cluster.rs")),
     ("lead", include_str!("../../src/duties/lead.rs")),

@@ -72,7 +72,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         failsafe: None,
         routers: Vec::new(),
     };
-    let order = chooser.pick(&[None, Some(Order::Restart)]);
+    let order = chooser.pick(&[None, Some(Order::Restart { within: None })]);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -88,6 +88,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         peers,
         leader_history: LeaderHistory::Unknown,
         order,
+        planned: None,
         failsafe: ha::Failsafe::default(),
     };
     (seen, memory)

@@ -2,10 +2,10 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
+    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
     Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
-    Ordered, PeerAnswer, PeerFacts, Peers, Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy,
-    StopMode, Synchronous, Upstream, Work, Writable,
+    Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy,
+    StopMode, Synchronous, Unmet, Upstream, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use types::{History, HistoryLine, Lsn, Moment, NodeName, SystemId, Tags, Term, T
 pub(crate) const NOW: Moment = Moment(1_000_000);
 pub(crate) const OURS: SystemId = SystemId(7_000_000_000_000_000_001);
 pub(crate) const TERM: Term = Term(10);
+const RESTART: Order = Order::Restart { within: None };
 const REINITIALIZE: Order = Order::Reinitialize { from_leader: false };
 
 /// Which dimensions are walked beside the ones that always are.
@@ -82,8 +83,9 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let peers = peers(chooser, slice);
     let order = chooser.pick_if(
         slice == Slice::Orders,
-        &[None, Some(Order::Restart), Some(REINITIALIZE), Some(Order::LoadSlots), Some(Order::Shutdown)],
+        &[None, Some(RESTART), Some(REINITIALIZE), Some(Order::LoadSlots), Some(Order::Shutdown)],
     );
+    let planned = chooser.pick_if(slice == Slice::Orders && order.is_none(), &planned());
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
     let rules = Rules {
@@ -108,6 +110,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         peers,
         leader_history,
         order,
+        planned,
         failsafe,
     };
     (seen, memory)
@@ -209,16 +212,19 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         Slice::Rejoin | Slice::Remote => chooser.pick(&all[..2]),
         Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe => all[0],
     };
-    let wish = |leader: Option<&str>, candidate: Option<&str>, waits| {
-        Some(Failover { leader: leader.map(name), candidate: candidate.map(name), waits, revision: 40 })
+    let wish = |leader: Option<&str>, candidate: Option<&str>, due| {
+        Some(Failover { leader: leader.map(name), candidate: candidate.map(name), due, revision: 40 })
     };
     let wishes = [
         None,
-        wish(Some("a"), Some("b"), false),
-        wish(Some("a"), None, false),
-        wish(None, Some("a"), false),
-        wish(Some("b"), None, false),
-        wish(Some("a"), Some("b"), true),
+        wish(Some("a"), Some("b"), Due::Now),
+        wish(Some("a"), None, Due::Now),
+        wish(None, Some("a"), Due::Now),
+        wish(Some("b"), None, Due::Now),
+        wish(Some("a"), Some("b"), Due::At(NOW.after(Duration::from_secs(60)))),
+        wish(Some("a"), Some("b"), Due::At(ago(500))),
+        wish(Some("a"), Some("b"), Due::At(ago(60_000))),
+        wish(Some("a"), None, Due::Unreadable),
     ];
     let failover = match slice {
         Slice::Wishes => chooser.pick(&wishes),
@@ -301,6 +307,19 @@ fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option
     }
 }
 
+/// A restart that is planned: none, overtaken, for later, due, too late, with a condition that does not hold.
+fn planned() -> [Option<PlannedRestart>; 6] {
+    let plan = |at, overtaken, unmet| Some(PlannedRestart { at, overtaken, unmet, within: None });
+    [
+        None,
+        plan(NOW.after(Duration::from_secs(9)), true, None),
+        plan(NOW.after(Duration::from_secs(9)), false, None),
+        plan(ago(200), false, None),
+        plan(ago(60_000), false, None),
+        plan(ago(200), false, Some(Unmet::NotPending)),
+    ]
+}
+
 fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
     let base = Memory::default();
     let race = |asked| Some(Race { since: ago(900), asked });
@@ -334,13 +353,14 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
                 ..base.clone()
             },
             Memory { asked_for: Some((40, ago(300))), ..base.clone() },
+            Memory { returning: true, ..base.clone() },
             Memory { asked_for: Some((40, ago(60_000))), ..base },
         ]),
         Slice::Orders => {
             let done = |order, stopped| Some(Ordered { order, stopped });
             all.extend([
-                Memory { ordered: done(Order::Restart, false), ..base.clone() },
-                Memory { ordered: done(Order::Restart, true), ..base.clone() },
+                Memory { ordered: done(RESTART, false), ..base.clone() },
+                Memory { ordered: done(RESTART, true), ..base.clone() },
                 Memory { ordered: done(Order::LoadSlots, false), ..base.clone() },
                 Memory { ordered: done(Order::LoadSlots, true), ..base.clone() },
                 Memory { ordered: done(REINITIALIZE, false), ..base.clone() },

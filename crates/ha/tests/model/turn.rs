@@ -136,6 +136,7 @@ impl State {
                 None => LeaderHistory::Unknown,
             },
             order: None,
+            planned: None,
             failsafe: ha::Failsafe::default(),
         }
     }

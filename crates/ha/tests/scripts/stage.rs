@@ -9,8 +9,10 @@
 //!   initialize absent | in-progress | ours | done | spoiled
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN [nofailover] [priority N]
-//!   failover none | [from NAME] [to NAME]    pause on | off    standby-cluster on | off    no-leader on | off
+//!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
+//!   pause on | off    standby-cluster on | off    no-leader on | off
 //!   tag NAME VALUE
+//!   planned none | in MILLIS | ago MILLIS [overtaken | replica-only]
 //!   order none | restart | reinitialize | shutdown
 //!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind running|done|failed
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
@@ -20,9 +22,9 @@
 //! ```
 
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
+    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
     Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
-    PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Synchronous, Upstream, Work, Writable,
+    PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, Synchronous, Unmet, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -119,6 +121,7 @@ impl Stage {
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
+            planned: None,
             failsafe: Failsafe::default(),
         };
         Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
@@ -217,11 +220,12 @@ impl Stage {
                 };
                 let (leader, candidate) = (after("from"), after("to"));
                 self.cluster.failover =
-                    Some(Failover { leader, candidate, waits: false, revision: self.cluster.revision });
+                    Some(Failover { leader, candidate, due: self.due(words), revision: self.cluster.revision });
             }
+            ("planned", words) => self.planned(words),
             ("order", [word]) => {
                 self.seen.order = match *word {
-                    "restart" => Some(Order::Restart),
+                    "restart" => Some(Order::Restart { within: None }),
                     "reinitialize" => Some(Order::Reinitialize { from_leader: false }),
                     "reinitialize-from-leader" => Some(Order::Reinitialize { from_leader: true }),
                     "load-slots" => Some(Order::LoadSlots),
@@ -245,6 +249,26 @@ impl Stage {
             ("ended", [tl, lsn]) => drop(self.cluster.history.insert(timeline(tl), Lsn(number(lsn)))),
             (verb, words) => self.set_failsafe(verb, words),
         }
+    }
+
+    fn due(&self, words: &[&str]) -> Due {
+        match words {
+            [.., "in", millis] => Due::At(self.now.after(Duration::from_millis(number(millis)))),
+            [.., "ago", millis] => Due::At(self.now.before(Duration::from_millis(number(millis)))),
+            [.., "unreadable"] => Due::Unreadable,
+            _ => Due::Now,
+        }
+    }
+
+    fn planned(&mut self, words: &[&str]) {
+        self.seen.planned = words.get(..2).and_then(|when| match self.due(when) {
+            Due::At(at) => Some(at),
+            Due::Now | Due::Unreadable => None,
+        }).map(|at| {
+            let unmet = Unmet::Role { wanted: "replica".to_owned(), is: "primary".to_owned() };
+            let unmet = words.contains(&"replica-only").then_some(unmet);
+            PlannedRestart { at, overtaken: words.contains(&"overtaken"), unmet, within: None }
+        });
     }
 
     fn set_failsafe(&mut self, verb: &str, words: &[&str]) {

@@ -1,6 +1,10 @@
 //! Paused: nothing is started, stopped, promoted or demoted by itself.
 
+use crate::mixed::three;
 use crate::story::{SPAN, Story};
+use lab::AgentKind::{Baton, Patroni};
+use lab::processes;
+use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
 
@@ -67,4 +71,93 @@ impl Story {
         }
         true
     }
+}
+
+/// Patroni led, was replaced in the pause, and then people worked by hand on what they had paused the cluster for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_do_by_hand_in_a_pause_is_followed() {
+    let mut story = Story::begin_led_by_the_first("by-hand", |spec| {
+        three(spec);
+        spec.etcd = 1;
+        spec.agents = vec![Patroni, Baton, Baton];
+    })
+    .await;
+    ["pause", "undone and kept", "not written a checkpoint", "is stopped"].map(|text| story.expect(text));
+    story.baton("n2", &["pause", "--wait"]).await;
+
+    // The agents are exchanged, both ways: PostgreSQL stays, and the lead stays with the primary.
+    let postmaster = story.at("n1").postmaster().unwrap().pid;
+    for kind in [Baton, Patroni, Baton] {
+        story.lab.node("n1").unwrap().replace_by(kind, SPAN).await.unwrap();
+        lab::wait::until(SPAN, &format!("{kind} to lead on n1"), async || {
+            let view = story.lab.view().await.ok()?;
+            let n1 = view.leading().filter(|member| member.name == "n1" && member.role == "primary")?;
+            let leads = rest_code(&story, "n1", "/primary").await == Some(200);
+            (n1.baton == (kind == Baton) && leads).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!(story.at("n1").postmaster().unwrap().pid, postmaster);
+
+    // The primary is stopped by hand, a standby is promoted by hand: it leads, and the history says so.
+    processes::signal(postmaster, Signal::INT);
+    lab::wait::until(SPAN, "the leader key to be free", async || {
+        story.lab.view().await.ok()?.leader.is_none().then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(story.ask("n2", "SELECT pg_promote()").await, "t");
+    lab::wait::until(SPAN, "n2 to lead", async || {
+        (story.lab.view().await.ok()?.primary() == Some("n2")).then_some(())
+    })
+    .await
+    .unwrap();
+    let history = story.key("history").await;
+    assert_eq!((&history[0][0], &history[0][4]), (&json!(1), &json!("n2")), "{history}");
+    assert_eq!(story.get("n3", "/history").await.json().unwrap(), history);
+
+    // A standby is stopped and started by hand; the agent takes it up.
+    let standby = story.at("n3").postmaster().unwrap().pid;
+    processes::signal(standby, Signal::INT);
+    is_in_state(&story, "n3", "stopped").await;
+    story.at("n3").start_postgres_by_hand(&story.spec.binaries.postgres).unwrap();
+    is_in_state(&story, "n3", "running").await;
+
+    // What is ordered by name is done: a restart of the primary, a new copy, a switchover.
+    let before = story.at("n2").postmaster().unwrap().pid;
+    let answer = story.send("n2", "POST", "/restart", &json!({})).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "restarted successfully"));
+    assert_ne!(story.at("n2").postmaster().unwrap().pid, before);
+    let answer = story.send("n3", "POST", "/reinitialize", &json!({ "from_leader": true })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    lab::wait::until(SPAN, "n3 to stream from n2", async || {
+        let view = story.lab.view().await.ok()?;
+        let n3 = view.member("n3")?;
+        (n3.replication.as_deref() == Some("streaming") && n3.timeline == Some(2)).then_some(())
+    })
+    .await
+    .unwrap();
+    let answer = story.send("n2", "POST", "/switchover", &json!({ "leader": "n2", "candidate": "n3" })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    is_in_state(&story, "n2", "running").await;
+    assert_eq!(story.ask("n2", "SELECT pg_is_in_recovery()").await, "t");
+    assert!(story.at("n1").postmaster().is_none(), "nothing was started by itself");
+
+    story.baton("n2", &["resume", "--wait"]).await;
+    story.led_by("n3").await;
+    story.end().await;
+}
+
+async fn rest_code(story: &Story, name: &str, path: &str) -> Option<u16> {
+    lab::rest::get(story.at(name).rest, path, SPAN).await.ok().map(|answer| answer.status)
+}
+
+async fn is_in_state(story: &Story, name: &str, state: &str) {
+    lab::wait::until(SPAN, &format!("{name} to be {state}"), async || {
+        let view = story.lab.view().await.ok()?;
+        (view.member(name)?.state == state).then_some(())
+    })
+    .await
+    .unwrap();
 }

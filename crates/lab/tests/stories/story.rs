@@ -39,10 +39,15 @@ pub(crate) fn directory(name: &str) -> PathBuf {
     dir
 }
 
+/// Waits until this story may run.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.unwrap()
+}
+
 impl Story {
     /// The turn of this story, and its directory; nothing runs yet.
     pub(crate) async fn prepare(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
-        let turn = TURNS.acquire().await.unwrap();
+        let turn = turn().await;
         let dir = directory(name);
         // Seen only when the story fails.
         println!("the lab and its logs: {}", dir.display());

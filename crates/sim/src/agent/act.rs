@@ -121,6 +121,7 @@ impl World {
                 self.job_is_cut(node);
                 Came::Done
             }
+            Action::BeginPlannedRestart | Action::DropPlannedRestart => Came::Done,
             Action::FinishOrder { .. } => {
                 self.nodes[node].agent.orders.pop_front();
                 Came::Done

@@ -103,6 +103,7 @@ impl Agent {
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
+            planned: None,
             failsafe: Failsafe::default(),
         };
         Agent {

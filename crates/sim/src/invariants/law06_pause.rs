@@ -14,7 +14,10 @@ impl World {
         }
         self.laws.looked(6);
         let wished = seen.cluster().is_some_and(|cluster| cluster.failover.is_some());
-        let begun = before.step_aside.is_some() || before.promoting.is_some() || before.ordered.is_some();
+        let begun = before.step_aside.is_some()
+            || before.promoting.is_some()
+            || before.ordered.is_some()
+            || before.returning;
         if seen.order.is_some() || wished || begun {
             return;
         }
