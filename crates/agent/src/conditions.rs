@@ -79,7 +79,9 @@ fn version(wanted: &Value) -> Result<(u32, String), String> {
     let parts: Result<Vec<u32>, _> = text.split('.').map(str::parse::<u32>).collect();
     let Ok(parts) = parts else { return Err(format!("Invalid PostgreSQL version: {text}")) };
     let number = match *parts.as_slice() {
-        [major, minor] if major >= 10 => major.checked_mul(10_000).and_then(|number| number.checked_add(minor)),
+        [major, minor] if major >= 10 => {
+            major.checked_mul(10_000).and_then(|number| number.checked_add(minor))
+        }
         [major, minor] => number(major, minor, 0),
         [major, minor, patch] => number(major, minor, patch),
         _ => None,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use types::{History, Lsn, NodeName, Tags, Timeline};
+use types::{History, Lsn, NodeName, PostgresState, Tags, Timeline};
 
 /// A peer that does not answer within this time counts as silent.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
@@ -125,7 +125,7 @@ impl Peers {
 /// The status does not matter, the body says it all.
 async fn ask_one(client: &Client, api_url: &str) -> PeerAnswer {
     match client.call(Method::GET, api_url, "", None, ANSWER_WITHIN).await {
-        Ok(reply) => reply.json().as_ref().and_then(facts).map_or(PeerAnswer::Silent, PeerAnswer::Said),
+        Ok(reply) => reply.json().as_ref().map_or(PeerAnswer::Silent, answer),
         Err(Trouble::Untrusted(why)) => {
             tracing::warn!(api_url, why, "failed to ask a member how it is");
             PeerAnswer::Silent
@@ -134,7 +134,25 @@ async fn ask_one(client: &Client, api_url: &str) -> PeerAnswer {
     }
 }
 
-/// What matters of the body of `GET /patroni`. A member without a position counts as silent.
+/// A member without a position counts as silent, unless it says that nothing runs there.
+fn answer(body: &Value) -> PeerAnswer {
+    let state = body.get("state").and_then(Value::as_str).and_then(PostgresState::parse);
+    match (facts(body), state) {
+        (Some(facts), _) => PeerAnswer::Said(facts),
+        (
+            None,
+            Some(
+                PostgresState::Stopped
+                | PostgresState::Crashed
+                | PostgresState::CreatingReplica
+                | PostgresState::StartFailed,
+            ),
+        ) => PeerAnswer::Down,
+        (None, _) => PeerAnswer::Silent,
+    }
+}
+
+/// What matters of the body of `GET /patroni`.
 fn facts(body: &Value) -> Option<PeerFacts> {
     let xlog = body.get("xlog").or_else(|| body.get("wal"))?;
     let position = |name: &str| xlog.get(name).and_then(Value::as_u64);

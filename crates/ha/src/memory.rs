@@ -50,6 +50,8 @@ pub struct Memory {
     pub must_rewind: bool,
     /// The switchover for which the candidates were asked: the revision of its key, and when.
     pub asked_for: Option<(i64, Moment)>,
+    /// When the candidates were asked last: those that were silent are asked again for a while.
+    pub asked_last: Option<Moment>,
     /// What was announced last, and when: it takes a moment until it is seen.
     pub announced: Option<Announced>,
     /// When the leader was last asked for its history.

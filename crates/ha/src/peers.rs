@@ -15,6 +15,8 @@ pub struct Peers {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PeerAnswer {
     Silent,
+    /// Its agent answers that its PostgreSQL does not run.
+    Down,
     Said(PeerFacts),
 }
 

@@ -76,11 +76,15 @@ pub enum Unmet {
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unmet::Role { wanted, is } => write!(f, "it was asked for in the role {wanted}, and this member is {is}"),
+            Unmet::Role { wanted, is } => {
+                write!(f, "it was asked for in the role {wanted}, and this member is {is}")
+            }
             Unmet::Version { below } => {
                 write!(f, "it was asked for below PostgreSQL {below}, and the one that runs is not older")
             }
-            Unmet::NotPending => f.write_str("it was asked for while a parameter waits for a restart, and none does"),
+            Unmet::NotPending => {
+                f.write_str("it was asked for while a parameter waits for a restart, and none does")
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Why something was decided. Every branch of every duty has a value of its own, kept beside the duty with its prose.
 
 use crate::duties::{
-    bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster, live_on, race,
-    recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize, wait_for_job,
+    bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster,
+    live_on, race, recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize,
+    wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};

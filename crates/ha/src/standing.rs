@@ -55,6 +55,7 @@ pub(crate) fn unguarded(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let last = cluster.last.as_ref().filter(|last| !last.guarded && last.name != turn.seen.me)?;
     let ended = match answer(turn, &last.name) {
         Some(PeerAnswer::Said(facts)) => !facts.primary,
+        Some(PeerAnswer::Down) => true,
         Some(PeerAnswer::Silent) | None => false,
     };
     (!ended).then(|| Refusal::UnguardedPrimary { peer: last.name.clone() })
@@ -68,8 +69,8 @@ pub(crate) fn synchronous<'a>(seen: &Observation, cluster: &'a Cluster) -> Optio
 
 /// The same, unless a person ordered a failover to this member, whatever it may lack.
 fn binding<'a>(turn: &Turn<'_>, cluster: &'a Cluster) -> Option<&'a SyncKey> {
-    let accepted = is_named(turn, cluster)
-        && cluster.failover.as_ref().is_some_and(|wish| wish.leader.is_none());
+    let accepted =
+        is_named(turn, cluster) && cluster.failover.as_ref().is_some_and(|wish| wish.leader.is_none());
     synchronous(turn.seen, cluster).filter(|_| !accepted)
 }
 
@@ -94,7 +95,7 @@ fn too_few_votes(
         Some(PeerAnswer::Said(facts)) => facts.timeline.is_some_and(|theirs| {
             off_the_line(cluster, theirs, facts.lsn).is_none() && (theirs, facts.lsn) <= mine
         }),
-        Some(PeerAnswer::Silent) | None => false,
+        Some(PeerAnswer::Silent | PeerAnswer::Down) | None => false,
     };
     let others = key.promise.voters.iter().filter(|voter| !same(voter, &turn.seen.me));
     let votes = others.filter(not_ahead).count() + usize::from(key.lists(&turn.seen.me));
@@ -130,7 +131,7 @@ pub(crate) fn failsafe(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let refusal = failsafe_doubt(turn, cluster)?;
     let idle = |name: &NodeName| match answer(turn, name) {
         Some(PeerAnswer::Said(facts)) => !facts.primary && !facts.failsafe_active,
-        Some(PeerAnswer::Silent) | None => false,
+        Some(PeerAnswer::Silent | PeerAnswer::Down) | None => false,
     };
     let listed = cluster.failsafe.iter().flatten().filter(|name| **name != turn.seen.me);
     let mut all = listed.chain(promise(turn).map(|promise| &promise.to));
@@ -193,7 +194,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
                 Some(PeerAnswer::Said(facts)) if facts.primary => {
                     return Some(Refusal::PeerIsPrimary { peer: name.clone() });
                 }
-                Some(PeerAnswer::Said(_) | PeerAnswer::Silent) | None => continue,
+                Some(PeerAnswer::Said(_) | PeerAnswer::Silent | PeerAnswer::Down) | None => continue,
             }
         }
         let refusal = match answer(turn, name) {
@@ -202,7 +203,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
                 let lost = lost.is_some() && !facts.primary;
                 if lost { None } else { compare(turn.seen, name, facts, (timeline, lsn), named) }
             }
-            Some(PeerAnswer::Silent) | None => member
+            Some(PeerAnswer::Silent | PeerAnswer::Down) | None => member
                 .lsn
                 .filter(|theirs| {
                     patient && (member.timeline, *theirs) > (Some(timeline), lsn) && !member.nofailover
@@ -279,7 +280,7 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
             let behind = facts.timeline.map(|timeline| (timeline, facts.lsn)) < mine;
             !facts.nofailover && !facts.unprotected && facts.timeline.is_some() && (presses || !behind)
         }
-        PeerAnswer::Silent => false,
+        PeerAnswer::Silent | PeerAnswer::Down => false,
     };
     fit.then(|| Refusal::GivesWayTo { candidate: candidate.clone() })
 }
@@ -303,6 +304,7 @@ pub(crate) fn successor_refusal(
     }
     let facts = match seen.peers.answers.get(name) {
         Some(PeerAnswer::Said(facts)) => facts,
+        Some(PeerAnswer::Down) => return Some(Refusal::NotRunning),
         Some(PeerAnswer::Silent) | None => return Some(Refusal::Silent),
     };
     if facts.primary {

@@ -21,7 +21,8 @@ pub(super) fn read(when: &Value, what: &str, pause: bool) -> Result<Schedule, Re
             reply::text(StatusCode::BAD_REQUEST, text)
         }
         NoSchedule::Unreadable => {
-            let text = "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601";
+            let text =
+                "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601";
             reply::text(StatusCode::UNPROCESSABLE_ENTITY, text)
         }
     })?;

@@ -47,7 +47,10 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
     };
     // A failover that names the leader is a switchover; it still has to name a candidate.
     if kind == Kind::Failover && wish.candidate.is_none() {
-        return reply::text(StatusCode::BAD_REQUEST, "Failover could be performed only to a specific candidate");
+        return reply::text(
+            StatusCode::BAD_REQUEST,
+            "Failover could be performed only to a specific candidate",
+        );
     }
     let kind = if kind == Kind::Failover && wish.leader.is_some() { Kind::Switchover } else { kind };
     let by = clock::now().after(Duration::from_secs(3));

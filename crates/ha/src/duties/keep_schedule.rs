@@ -25,9 +25,16 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::RestartIsDue => f.write_str("the time of the scheduled restart has come"),
-            Why::RestartOvertaken => f.write_str("the scheduled restart is dropped: PostgreSQL was started again since it was scheduled"),
-            Why::RestartTooLate { late } => write!(f, "the scheduled restart is dropped: its time passed {late:?} ago and it could not be done then"),
-            Why::RestartUnmet { unmet } => write!(f, "the scheduled restart is dropped, its conditions do not hold: {unmet}"),
+            Why::RestartOvertaken => f.write_str(
+                "the scheduled restart is dropped: PostgreSQL was started again since it was scheduled",
+            ),
+            Why::RestartTooLate { late } => write!(
+                f,
+                "the scheduled restart is dropped: its time passed {late:?} ago and it could not be done then"
+            ),
+            Why::RestartUnmet { unmet } => {
+                write!(f, "the scheduled restart is dropped, its conditions do not hold: {unmet}")
+            }
         }
     }
 }

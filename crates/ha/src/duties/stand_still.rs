@@ -11,7 +11,7 @@
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
-use crate::observation::{Cluster, Initialize, LeaderKey, Postgres, Running};
+use crate::observation::{Cluster, Contact, Etcd, Initialize, LeaderKey, Postgres, Running};
 use crate::plans::Due;
 use std::fmt;
 use types::{Lsn, NodeName, SystemId, Term, Timeline};
@@ -97,24 +97,30 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, (term, timeline, lsn): (Term, Ti
 
 /// A primary that does not lead: it was promoted by hand, or its key has ended.
 fn primary(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
+    let live = matches!(turn.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
     match &cluster.leader {
-        LeaderKey::Free if super::refuse_foreign_data::verdict(turn) == Some(true) => {
+        LeaderKey::Free if live && super::refuse_foreign_data::verdict(turn) == Some(true) => {
             Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader)
         }
-        LeaderKey::Held { name, term, .. } if *name == turn.seen.me => {
+        LeaderKey::Held { name, term, .. } if live && *name == turn.seen.me => {
             super::adopt(turn, Answer::because(Why::PausedKeyNamesUs { term: *term }), *term)
         }
-        LeaderKey::Held { name, .. } => {
+        LeaderKey::Held { name, .. } if *name != turn.seen.me => {
             Answer::because(Why::PausedSecondPrimary { leader: name.clone() })
         }
-        LeaderKey::Free | LeaderKey::Spoiled { .. } => Answer::because(Why::PausedStandsStill),
+        LeaderKey::Free | LeaderKey::Held { .. } | LeaderKey::Spoiled { .. } => {
+            Answer::because(Why::PausedStandsStill)
+        }
     }
 }
 
 /// Whether a person asked for something that concerns us, or we are in the middle of it. What is planned for later waits.
 fn asked_for(turn: &Turn<'_>) -> bool {
     let memory = &turn.memory;
-    if memory.ordered.is_some() || memory.step_aside.is_some() || memory.promoting.is_some() || memory.returning
+    if memory.ordered.is_some()
+        || memory.step_aside.is_some()
+        || memory.promoting.is_some()
+        || memory.returning
     {
         return true;
     }

@@ -12,6 +12,7 @@ use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::{StepAside, StepAsideWhy};
 use crate::observation::{Cluster, Failover, Postgres, Running};
+use crate::peers::PeerAnswer;
 use crate::plans::Due;
 use crate::reason::Refusal;
 use crate::standing;
@@ -153,23 +154,46 @@ fn untimely(turn: &Turn<'_>, failover: &Failover) -> Option<Why> {
     (!begun).then_some(Why::TooLate { late })
 }
 
-/// Asks the candidates once for this wish and waits for their answers.
+/// Asks the candidates for this wish and waits for their answers; those that are silent are asked again for a while.
 fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<Answer> {
     let patience = turn.seen.rules.peer_patience();
+    let names = standing::reachable(&turn.seen.me, cluster);
+    if names.is_empty() {
+        return None;
+    }
     let asked = turn.memory.asked_for.filter(|(revision, _)| *revision == failover.revision);
-    match asked {
-        Some((_, at)) if turn.seen.peers.asked >= Some(at) => None,
-        Some((_, at)) if turn.now.since(at) >= patience => None,
-        Some((_, at)) => Some(Answer::because(Why::AsksCandidates).wake_at(at.after(patience))),
-        None => {
-            let names = standing::reachable(&turn.seen.me, cluster);
-            if names.is_empty() {
-                return None;
-            }
-            turn.memory.asked_for = Some((failover.revision, turn.now));
-            let answer = Answer::because(Why::AsksCandidates).act(Action::AskPeers(names));
-            Some(answer.wake_at(turn.now.after(patience)))
-        }
+    let Some((_, at)) = asked else {
+        turn.memory.asked_for = Some((failover.revision, turn.now));
+        return Some(ask_now(turn, names, patience));
+    };
+    if turn.now.since(at) >= patience {
+        return None;
+    }
+    let last = turn.memory.asked_last.unwrap_or(at);
+    let waits = Answer::because(Why::AsksCandidates);
+    if turn.seen.peers.asked < Some(last) {
+        return Some(waits.wake_at(at.after(patience)));
+    }
+    if !is_silent(turn, failover) {
+        return None;
+    }
+    let again = last.after(turn.seen.rules.race_pause());
+    if turn.now < again { Some(waits.wake_at(again)) } else { Some(ask_now(turn, names, patience)) }
+}
+
+fn ask_now(turn: &mut Turn<'_>, names: Vec<NodeName>, patience: Duration) -> Answer {
+    turn.memory.asked_last = Some(turn.now);
+    let answer = Answer::because(Why::AsksCandidates).act(Action::AskPeers(names));
+    answer.wake_at(turn.now.after(patience))
+}
+
+/// Whether nothing was heard from anybody who could take over.
+fn is_silent(turn: &Turn<'_>, failover: &Failover) -> bool {
+    let silent = |answer: Option<&PeerAnswer>| matches!(answer, None | Some(PeerAnswer::Silent));
+    let answers = &turn.seen.peers.answers;
+    match &failover.candidate {
+        Some(candidate) => silent(answers.get(candidate)),
+        None => answers.values().all(|answer| silent(Some(answer))),
     }
 }
 

@@ -104,7 +104,8 @@ fn by_failsafe(turn: &mut Turn<'_>, until: Moment) -> Answer {
 fn may_restart(turn: &Turn<'_>) -> bool {
     let memory = &turn.memory;
     let rules = &turn.seen.rules;
-    let ordered = memory.ordered.as_ref().is_none_or(|ordered| matches!(ordered.order, Order::Restart { .. }));
+    let ordered =
+        memory.ordered.as_ref().is_none_or(|ordered| matches!(ordered.order, Order::Restart { .. }));
     let names_known = rules.synchronous.mode == SyncMode::Off || names(turn).is_some();
     memory.start.due(turn.now)
         && ordered

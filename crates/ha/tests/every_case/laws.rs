@@ -127,6 +127,7 @@ fn promises(seen: &Observation, decision: &Decision) -> Option<&'static str> {
     let promised = seen.failsafe.promise.as_ref().is_some_and(|promise| NOW < promise.until);
     let idle = match seen.peers.answers.get(&types::NodeName::from("b")) {
         Some(ha::PeerAnswer::Said(facts)) => !facts.primary,
+        Some(ha::PeerAnswer::Down) => true,
         Some(ha::PeerAnswer::Silent) | None => false,
     };
     let primary = matches!(seen.postgres, Postgres::Running(Running::Primary { .. }));

@@ -2,10 +2,10 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
-    Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
-    Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules, Running, StepAside, StepAsideWhy,
-    StopMode, Synchronous, Unmet, Upstream, Work, Writable,
+    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
+    FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
+    Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules,
+    Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -8,7 +8,7 @@
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
 //!   initialize absent | in-progress | ours | done | spoiled
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
-//!   said NAME TERM TL [unguarded]            peer NAME silent | primary|standby TL LSN [nofailover] [priority N]
+//!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [priority N]
 //!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
 //!   pause on | off    standby-cluster on | off    no-leader on | off
 //!   tag NAME VALUE
@@ -22,9 +22,10 @@
 //! ```
 
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise, FailsafeRound,
-    Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory, Observation, Order,
-    PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, Synchronous, Unmet, Upstream, Work, Writable,
+    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
+    FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
+    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, Synchronous,
+    Unmet, Upstream, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -219,8 +220,12 @@ impl Stage {
                     words.get(at + 1).map(|who| name(who))
                 };
                 let (leader, candidate) = (after("from"), after("to"));
-                self.cluster.failover =
-                    Some(Failover { leader, candidate, due: self.due(words), revision: self.cluster.revision });
+                self.cluster.failover = Some(Failover {
+                    leader,
+                    candidate,
+                    due: self.due(words),
+                    revision: self.cluster.revision,
+                });
             }
             ("planned", words) => self.planned(words),
             ("order", [word]) => {
@@ -261,14 +266,17 @@ impl Stage {
     }
 
     fn planned(&mut self, words: &[&str]) {
-        self.seen.planned = words.get(..2).and_then(|when| match self.due(when) {
-            Due::At(at) => Some(at),
-            Due::Now | Due::Unreadable => None,
-        }).map(|at| {
-            let unmet = Unmet::Role { wanted: "replica".to_owned(), is: "primary".to_owned() };
-            let unmet = words.contains(&"replica-only").then_some(unmet);
-            PlannedRestart { at, overtaken: words.contains(&"overtaken"), unmet, within: None }
-        });
+        self.seen.planned = words
+            .get(..2)
+            .and_then(|when| match self.due(when) {
+                Due::At(at) => Some(at),
+                Due::Now | Due::Unreadable => None,
+            })
+            .map(|at| {
+                let unmet = Unmet::Role { wanted: "replica".to_owned(), is: "primary".to_owned() };
+                let unmet = words.contains(&"replica-only").then_some(unmet);
+                PlannedRestart { at, overtaken: words.contains(&"overtaken"), unmet, within: None }
+            });
     }
 
     fn set_failsafe(&mut self, verb: &str, words: &[&str]) {
@@ -327,6 +335,7 @@ impl Stage {
     fn peer(&mut self, who: &str, words: &[&str]) {
         let answer = match words {
             ["silent"] => PeerAnswer::Silent,
+            ["down"] => PeerAnswer::Down,
             [role, tl, lsn, tags @ ..] => PeerAnswer::Said(PeerFacts {
                 primary: *role == "primary",
                 timeline: Some(timeline(tl)),

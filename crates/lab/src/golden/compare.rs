@@ -5,11 +5,19 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Where Baton differs on purpose: a part of the line, and why.
-const MEANT: [(&str, &str); 5] = [
+const MEANT: [(&str, &str); 7] = [
     (": baton: Patroni has nothing", "the member key says which Baton this is; Patroni ignores the field"),
     (": baton_", "metrics of Baton's own"),
     (": term: Patroni has nothing", "the term of the lead, which Patroni does not know"),
     ("metrics: body: : ", "a comment in the middle of the page, which lists the states by number"),
+    (
+        ": replayed_timestamp: Patroni has",
+        "null until a commit was replayed, which one run sees and another does not",
+    ),
+    (
+        "quorum: POST n1 /switchover {\"leader\":\"n1\",\"candidate\":\"n3\"}",
+        "a candidate that could lose commits is refused at once and with the reason; Patroni tries for a while first",
+    ),
     (": help: Patroni has", "the help of a metric is a sentence, not an interface"),
 ];
 

@@ -82,7 +82,9 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
         spec.agents = vec![Patroni, Baton, Baton];
     })
     .await;
-    ["pause", "undone and kept", "not written a checkpoint", "is stopped"].map(|text| story.expect(text));
+    for text in ["pause", "undone and kept", "not written a checkpoint", "is stopped"] {
+        story.expect(text);
+    }
     story.baton("n2", &["pause", "--wait"]).await;
 
     // The agents are exchanged, both ways: PostgreSQL stays, and the lead stays with the primary.
@@ -129,6 +131,11 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
     let answer = story.send("n2", "POST", "/restart", &json!({})).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "restarted successfully"));
     assert_ne!(story.at("n2").postmaster().unwrap().pid, before);
+    lab::wait::until(SPAN, "n2 to accept writes again", async || {
+        (story.lab.view().await.ok()?.primary() == Some("n2")).then_some(())
+    })
+    .await
+    .unwrap();
     let answer = story.send("n3", "POST", "/reinitialize", &json!({ "from_leader": true })).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     lab::wait::until(SPAN, "n3 to stream from n2", async || {

@@ -51,9 +51,8 @@ impl Story {
         body["schedule"] = json!(text);
         let answer = self.send(name, "POST", "/restart", &body).await;
         assert_eq!((answer.status, answer.body.as_str()), (202, "Restart scheduled"));
-        let published = lab::wait::until(SPAN, "the plan in the member key", async || {
-            self.planned_restart(name).await
-        });
+        let published =
+            lab::wait::until(SPAN, "the plan in the member key", async || self.planned_restart(name).await);
         (at, published.await.unwrap())
     }
 
@@ -98,8 +97,12 @@ async fn switchovers(story: &Story) {
                 let answer = story.send("n3", "DELETE", "/switchover", &json!({})).await;
                 assert_eq!((answer.status, answer.body.as_str()), (200, "scheduled switchover deleted"));
             }
-            "baton" => assert!(story.baton("n1", &flush).await.contains("Success: scheduled switchover deleted")),
-            _ => assert!(story.patronictl("n1", &flush).await.contains("Success: scheduled switchover deleted")),
+            "baton" => {
+                assert!(story.baton("n1", &flush).await.contains("Success: scheduled switchover deleted"))
+            }
+            _ => assert!(
+                story.patronictl("n1", &flush).await.contains("Success: scheduled switchover deleted")
+            ),
         }
         assert_eq!(story.send("n3", "DELETE", "/switchover", &json!({})).await.status, 404);
     }
