@@ -40,7 +40,7 @@ impl fmt::Display for Why {
             Why::PausedRefusesSwitchover => f.write_str("the switchover in /failover is refused: in pause one must name its candidate"),
             Why::PausedTakesFreeLead => f.write_str("the cluster is paused, PostgreSQL runs as a primary and nobody leads: this member takes the lead"),
             Why::PausedSecondPrimary { leader } => write!(f, "the cluster is paused, {leader} leads, and PostgreSQL runs as a primary here, too: one of the two must be stopped by hand; at the end of the pause it is this one"),
-            Why::PausedForeignData => f.write_str("the cluster is paused and the data here belong to another cluster: the leader key is given back"),
+            Why::PausedForeignData => f.write_str("the cluster is paused, and the data here are not those of which the key /initialize tells: stop PostgreSQL or correct the key before the pause ends"),
             Why::PausedReleasesLead => f.write_str("the cluster is paused and PostgreSQL is not a primary: the leader key is given back"),
             Why::PausedStoppedReleasesLead => f.write_str("the cluster is paused and PostgreSQL does not run: the leader key is given back"),
             Why::PausedStandsStill => f.write_str("the cluster is paused: nothing is started, stopped, promoted or demoted"),
@@ -76,7 +76,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
 /// A primary that leads.
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, (term, timeline, lsn): (Term, Timeline, Lsn)) -> Answer {
     if super::refuse_foreign_data::verdict(turn) == Some(false) && !turn.memory.matched {
-        return Answer::because(Why::PausedForeignData).act(Action::ReleaseLeader(term));
+        return Answer::because(Why::PausedForeignData);
     }
     if let (Initialize::Absent, Some(system_id)) = (cluster.initialize, turn.seen.system_id()) {
         let answer = Answer::because(Why::PausedConfirmsInitialize { system_id });
