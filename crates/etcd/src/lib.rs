@@ -37,8 +37,7 @@ pub use keys::{Key, Keys};
 pub use lease::{Granted, Renewed};
 pub use records::{
     ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, NoSchedule, OrText, PendingChange,
-    Router, Schedule,
-    Status, Sync, Writable,
+    Router, Schedule, Status, Sync, Writable,
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};
 pub use watch::{Contact, View, Watcher, watch};

@@ -263,6 +263,9 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         term: last.term,
         timeline: last.timeline,
     });
+    // What is planned is told by a leader that everybody knows to accept writes.
+    let told = writable.is_some() && last.as_ref().is_some_and(|last| last.guarded);
+    let failover = if told { chooser.pick(&[None, wishes[5].clone()]) } else { failover };
     let listed = |names: &[&str]| Some(names.iter().map(|no| name(no)).collect::<BTreeSet<_>>());
     let failsafe = chooser
         .pick_if(slice == Slice::Failsafe, &[listed(&["a", "b"]), listed(&["a"]), listed(&["b"]), None]);
