@@ -1,17 +1,20 @@
 //! Carrying out the actions of a decision, in their order, until the first that fails.
 
 use crate::addresses::Addresses;
+use crate::before_stop::BeforeStop;
 use crate::configure::{self, As};
 use crate::failsafe::Failsafe;
 use crate::guard::Warden;
 use crate::jobs::{Jobs, Tools};
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::observe;
 use crate::peers::Peers;
 use crate::publish;
 use crate::slots::{self, Slots};
 use crate::timelines;
 use crate::upstream::Sender;
+use crate::watchdog::Watchdog;
 use anyhow::{Context, bail};
 use etcd::{Etcd, Handover, Snapshot, Writable};
 use ha::sync_quorum::Promise;
@@ -30,6 +33,7 @@ pub(crate) struct Hands {
     pub settings: Arc<Settings>,
     pub keeper: Keeper,
     pub warden: Arc<Warden>,
+    pub watchdog: Watchdog,
     pub local: Local,
     pub jobs: Jobs,
     pub peers: Peers,
@@ -146,7 +150,13 @@ impl Hands {
                 self.failsafe.extended(*until);
             }
             Action::ReadLeaderHistory(of) => self.read_history(of, turn)?,
-            Action::ArmGuard(term) => self.arm(*term).await?,
+            Action::ArmGuard(term) => {
+                // In pause nothing depends on the watchdog, and it is off.
+                if !turn.dynamic.pause {
+                    self.watchdog.activate().await?;
+                }
+                self.arm(*term).await?;
+            }
             Action::DisarmGuard => self.warden.disarm(),
             Action::StartPrimary => self.start(As::Primary, turn).await?,
             Action::StartStandby(upstream) => {
@@ -155,7 +165,11 @@ impl Hands {
                 self.start(As::Standby(sender), turn).await?;
             }
             Action::Follow(upstream) => self.follow(upstream, turn).await?,
-            Action::Stop(mode) => self.local.stop(*mode)?,
+            Action::Stop(mode) => {
+                let rules = observe::rules(&self.settings, &turn.dynamic);
+                let before = BeforeStop::of(&self.settings, &turn.dynamic, &rules, *mode);
+                self.local.stop(*mode, before)?;
+            }
             Action::Promote(term) => self.promote(*term, turn).await?,
             Action::Begin(work) => self.begin(work, turn),
             Action::CancelJob => self.jobs.cancel(),
@@ -306,7 +320,7 @@ impl Hands {
     fn begin(&self, work: &Work, turn: &Turn) {
         let source = match work {
             Work::Clone(from) | Work::Rewind { from, .. } => find(from, turn),
-            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail => None,
+            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => None,
         };
         let tools = Tools {
             settings: self.settings.clone(),

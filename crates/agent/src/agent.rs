@@ -34,6 +34,7 @@ use crate::slots::{Round, Slots};
 use crate::surroundings::{Log, Surroundings};
 use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
+use crate::watchdog::Watchdog;
 use etcd::{Etcd, Keys, Snapshot, View};
 use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running};
 use postgres::data_dir::{self, DataDir};
@@ -113,7 +114,15 @@ impl Agent {
         let (view, watcher) = etcd::watch(etcd.clone());
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
-        let keeper = Keeper::new(etcd.clone(), settings.name.clone(), warden.clone(), wake.clone(), rules);
+        let watchdog = Watchdog::new(wake.clone())?;
+        let keeper = Keeper::new(
+            etcd.clone(),
+            settings.name.clone(),
+            warden.clone(),
+            watchdog.clone(),
+            wake.clone(),
+            rules,
+        );
         let kept =
             keeper.lease().term.and_then(|term| failsafe_cache::read(local.data_dir(), term, &settings.name));
         let failsafe = Failsafe::new(wake.clone(), kept);
@@ -139,6 +148,7 @@ impl Agent {
             view: view.clone(),
             local: local.clone(),
             keeper: keeper.clone(),
+            watchdog: watchdog.clone(),
             jobs: jobs.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
@@ -175,11 +185,13 @@ impl Agent {
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         signals.install()?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
+        let callbacks = callbacks::Runner::new(&settings.scope);
         let hands = Hands {
             etcd,
             settings: settings.clone(),
             keeper,
             warden,
+            watchdog,
             local,
             jobs,
             peers,
@@ -187,7 +199,6 @@ impl Agent {
             failsafe,
             addresses,
         };
-        let callbacks = callbacks::Runner::new(&settings.scope);
         Ok(Agent {
             settings,
             hands,
@@ -269,8 +280,16 @@ impl Agent {
         let mut failed = false;
         for action in &decision.actions {
             match self.hands.act(action, &turn).await {
+                Ok(Outcome::Done) if matches!(action, ha::Action::Follow(_)) => {
+                    if let Some(role) = self.changes.role() {
+                        self.callbacks.run(self.callback_commands(), Event::Reload, role);
+                    }
+                }
                 Ok(Outcome::Done) => {}
-                Ok(Outcome::Exit(why)) => return Err(why),
+                Ok(Outcome::Exit(why)) => {
+                    self.call_back(&seen, &decision);
+                    return Err(why);
+                }
                 Ok(Outcome::PlannedRestart { begin }) => {
                     let plan = self.planned.take().filter(|_| begin);
                     if let Some(plan) = plan {
@@ -296,8 +315,10 @@ impl Agent {
         let begun = memory.ordered.is_some() || memory.step_aside.is_some() || memory.returning;
         let idle = !begun && seen.job == ha::Job::Idle;
         self.hands.local.expect_start_by_hand(seen.rules.pause && idle);
+        let leads = seen.leads(clock::now()).is_some() && !seen.rules.pause;
+        self.hands.watchdog.follow(self.hands.warden.state(), leads);
         self.publish(&seen, &view);
-        self.call_back(&seen);
+        self.call_back(&seen, &decision);
         self.reconfigure(&seen, &view);
         let soon = now.after(Duration::from_millis(if failed { 100 } else { 5 }));
         let acted = !decision.actions.is_empty();
@@ -336,6 +357,7 @@ impl Agent {
             job: self.hands.jobs.running(),
             finished: self.hands.jobs.take_finished(),
             guard: self.hands.warden.state(),
+            watchdog: self.hands.watchdog.look(&self.settings.watchdog, &self.rules()),
             peers: self.hands.peers.answers(),
             leader_history: self.hands.peers.history(),
             order: self.orders.head(),
@@ -494,18 +516,18 @@ impl Agent {
             (self.settings.clone(), self.dynamic.clone(), self.hands.local.clone());
         let always = std::mem::take(&mut self.reload_postgres);
         let (callbacks, commands) = (self.callbacks.clone(), self.callback_commands().clone());
-        let name = if matches!(role, As::Primary) { "primary" } else { "replica" };
+        let name = self.changes.role();
         tokio::spawn(async move {
-            rewrite(settings, dynamic, local, role, always).await;
-            if always {
+            let reloaded = rewrite(settings, dynamic, local, role, always).await;
+            if let Some(name) = name.filter(|_| reloaded) {
                 callbacks.run(&commands, Event::Reload, name);
             }
         });
     }
 
     /// Runs the operator's command for what has changed.
-    fn call_back(&mut self, seen: &Observation) {
-        if let Some((event, role)) = self.changes.since(seen) {
+    fn call_back(&mut self, seen: &Observation, decision: &ha::Decision) {
+        if let Some((event, role)) = self.changes.since(seen, decision) {
             self.callbacks.run(self.callback_commands(), event, role);
         }
     }
@@ -593,6 +615,8 @@ impl Agent {
         for task in &self.tasks {
             task.abort();
         }
+        self.hands.watchdog.dismiss().await;
+        self.callbacks.finish().await;
         let Some(why) = why else {
             tracing::info!("the agent ends and leaves PostgreSQL, its lease and its guard as they are");
             return Ok(());
@@ -742,7 +766,14 @@ async fn wake_on_view(mut view: watch::Receiver<View>, wake: Wake, _watcher: etc
     }
 }
 
-async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, role: As, always: bool) {
+/// Whether PostgreSQL was told to read its files again.
+async fn rewrite(
+    settings: Arc<Settings>,
+    dynamic: Arc<Dynamic>,
+    local: Local,
+    role: As,
+    always: bool,
+) -> bool {
     let upstream = match &role {
         As::Primary => None,
         As::Standby(sender) => Some(sender.word()),
@@ -757,11 +788,13 @@ async fn rewrite(settings: Arc<Settings>, dynamic: Arc<Dynamic>, local: Local, r
             if let Err(error) = local.reload(upstream) {
                 tracing::warn!(%error, "failed to make PostgreSQL read its configuration again");
             }
+            return true;
         }
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
         Err(error) => tracing::warn!(%error, "failed to write PostgreSQL's configuration"),
     }
+    false
 }
 
 /// Whether another member runs Patroni, whose floors hold then for all.
@@ -787,7 +820,13 @@ pub(crate) fn state_and_role(seen: &Observation, creation: PostgresState) -> (Po
         }
         (
             Postgres::Stopped,
-            Some(ha::Work::Rewind { .. } | ha::Work::Checkpoint | ha::Work::ArchiveTail) | None,
+            Some(
+                ha::Work::Rewind { .. }
+                | ha::Work::Checkpoint
+                | ha::Work::ArchiveTail
+                | ha::Work::PrePromote(_),
+            )
+            | None,
         ) => {
             let crashed = matches!(&seen.data, Data::Present(control) if !control.clean);
             (if crashed { PostgresState::Crashed } else { PostgresState::Stopped }, stopped_role)

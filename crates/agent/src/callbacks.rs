@@ -4,18 +4,26 @@
 //!   not running ─► running, same role as before     on_restart when that was ordered, else on_start
 //!   not running ─► running, another role            on_role_change instead
 //!   running     ─► running, another role            on_role_change
-//!   running     ─► stopped                          on_stop
+//!   told to stop ─► stopped                         on_stop with the role before, `demoted` when the lead was handed over;
+//!                                                   nothing for an ordered restart
+//!   crashed, and the lead given away                on_role_change demoted
+//!   killed without the lead                         on_stop
+//!   its files were read again                       on_reload
 //! ```
+//! As a real Patroni was seen to do it (`lab/tests/stories/hooks.rs` compares both).
 //! One command at a time: a newer one ends the older with all its children. `on_reload` has a place of its own.
 
 use crate::wake::Cell;
-use ha::{Observation, Order, Postgres, Running};
+use ha::{Action, Decision, Observation, Order, Postgres, Reason, Running, StepAsideWhy};
+use postgres::script;
 use rustix::process::{Pid, Signal, kill_process_group};
 use settings::Callbacks;
-use std::process::Stdio;
 use std::sync::Arc;
-use tokio::process::Command;
+use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// The agent's end waits so long for the last commands.
+const FINISH_WITHIN: Duration = Duration::from_secs(15);
 
 /// Something that a command may be there for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,36 +60,58 @@ impl Event {
 /// What was seen of PostgreSQL so far, as far as a command depends on it.
 #[derive(Default)]
 pub(crate) struct Changes {
-    /// The role in which it ran last.
+    /// The role that was reported last.
     role: Option<&'static str>,
     running: bool,
+    /// It was told to stop, with the role to report when it has.
+    told: Option<&'static str>,
     /// It is down because a restart was ordered.
     restarts: bool,
 }
 
 impl Changes {
+    /// The role that was reported last.
+    pub(crate) fn role(&self) -> Option<&'static str> {
+        self.role
+    }
+
     /// What has changed since the last turn, and the role to report.
-    pub(crate) fn since(&mut self, seen: &Observation) -> Option<(Event, &'static str)> {
-        let role = match &seen.postgres {
-            Postgres::Running(Running::Primary { .. }) => Some("primary"),
-            Postgres::Running(Running::Standby { .. }) if seen.rules.standby_cluster => {
-                Some(if seen.leads(clock::now()).is_some() { "standby_leader" } else { "replica" })
-            }
-            Postgres::Running(Running::Standby { .. }) => Some("replica"),
-            Postgres::Stopped => None,
-            Postgres::Starting { .. } | Postgres::Stopping { .. } | Postgres::Unresponsive { .. } => {
-                return None;
-            }
-        };
-        if matches!(seen.order, Some(Order::Restart { .. })) {
-            self.restarts = true;
+    pub(crate) fn since(&mut self, seen: &Observation, decision: &Decision) -> Option<(Event, &'static str)> {
+        let role = running_role(seen);
+        self.note_stop(seen, decision);
+        match (&seen.postgres, role) {
+            (Postgres::Running(_), Some(role)) => self.runs_as(role),
+            (Postgres::Stopped, _) => self.stopped(seen, decision),
+            (
+                Postgres::Running(_)
+                | Postgres::Starting { .. }
+                | Postgres::Stopping { .. }
+                | Postgres::Unresponsive { .. },
+                _,
+            ) => None,
         }
-        let (before, ran) = (self.role, self.running);
-        self.running = role.is_some();
-        let Some(role) = role else {
-            return ran.then_some((Event::Stop, before.unwrap_or("replica")));
-        };
-        self.role = Some(role);
+    }
+
+    fn note_stop(&mut self, seen: &Observation, decision: &Decision) {
+        let stops = decision.actions.iter().any(|action| matches!(action, Action::Stop(_)));
+        // What recovers or does not answer has crashed already.
+        let runs = matches!(seen.postgres, Postgres::Running(_));
+        if !stops || !runs || !self.running || self.told.is_some() {
+            return;
+        }
+        let aside = decision.memory.step_aside.as_ref();
+        let hands_over = aside.is_some_and(|aside| aside.why != StepAsideWhy::Shutdown);
+        let before = self.role.unwrap_or("replica");
+        self.told = Some(if hands_over && before == "primary" { "demoted" } else { before });
+        self.restarts = matches!(seen.order, Some(Order::Restart { .. } | Order::LoadSlots));
+    }
+
+    fn runs_as(&mut self, role: &'static str) -> Option<(Event, &'static str)> {
+        let (before, ran) = (self.role.replace(role), self.running);
+        self.running = true;
+        if !ran {
+            self.told = None;
+        }
         let restarted = !ran && std::mem::take(&mut self.restarts);
         match before {
             Some(before) if before != role => Some((Event::RoleChange, role)),
@@ -89,6 +119,40 @@ impl Changes {
             Some(_) if restarted => Some((Event::Restart, role)),
             Some(_) | None => Some((Event::Start, role)),
         }
+    }
+
+    fn stopped(&mut self, seen: &Observation, decision: &Decision) -> Option<(Event, &'static str)> {
+        let ran = std::mem::take(&mut self.running);
+        let primary = self.role == Some("primary");
+        let released = decision.actions.iter().any(|action| matches!(action, Action::ReleaseLeader(_)));
+        if primary && self.told.is_none() && released && matches!(decision.reason, Reason::Recover(_)) {
+            self.role = Some("demoted");
+            return Some((Event::RoleChange, "demoted"));
+        }
+        if !ran || self.restarts {
+            return None;
+        }
+        match self.told {
+            Some(role) => Some((Event::Stop, role)),
+            // The guard killed it, or somebody stopped it while the lead was lost.
+            None if primary && seen.leads(clock::now()).is_none() => Some((Event::Stop, "primary")),
+            None => None,
+        }
+    }
+}
+
+/// The role of a PostgreSQL that runs.
+fn running_role(seen: &Observation) -> Option<&'static str> {
+    match &seen.postgres {
+        Postgres::Running(Running::Primary { .. }) => Some("primary"),
+        Postgres::Running(Running::Standby { .. }) if seen.rules.standby_cluster => {
+            Some(if seen.leads(clock::now()).is_some() { "standby_leader" } else { "replica" })
+        }
+        Postgres::Running(Running::Standby { .. }) => Some("replica"),
+        Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Stopping { .. }
+        | Postgres::Unresponsive { .. } => None,
     }
 }
 
@@ -105,16 +169,37 @@ impl Runner {
         Runner { scope: scope.to_owned(), running: Arc::new(Cell::new([None, None])) }
     }
 
+    /// Waits for the commands that run; one that takes too long is ended.
+    pub(crate) async fn finish(&self) {
+        let running = self.running.with(|places| places.each_mut().map(Option::take));
+        for command in running.into_iter().flatten() {
+            let end = command.abort_handle();
+            if tokio::time::timeout(FINISH_WITHIN, command).await.is_err() {
+                tracing::warn!(
+                    "a callback has not ended within {FINISH_WITHIN:?} and is ended with the agent"
+                );
+                end.abort();
+            }
+        }
+    }
+
     /// Runs the command for this event, if there is one.
     pub(crate) fn run(&self, callbacks: &Callbacks, event: Event, role: &'static str) {
         let Some(command) = event.command(callbacks) else { return };
-        let (command, scope, name) = (command.to_owned(), self.scope.clone(), event.name());
+        let name = event.name();
+        let words = shlex::split(command).filter(|words| !words.is_empty());
+        let Some((program, own)) = words.as_deref().and_then(<[String]>::split_first) else {
+            tracing::error!(action = name, command, "failed to run a callback: its quotes do not match");
+            return;
+        };
+        let mut process = script::command(program);
+        process.args(own).args([name, role, &self.scope]).process_group(0).kill_on_drop(true);
         self.running.with(|[usual, reload]| {
             let place = if event == Event::Reload { reload } else { usual };
             if let Some(older) = place.take() {
                 older.abort();
             }
-            *place = Some(tokio::spawn(async move { carry_out(&command, name, role, &scope).await }));
+            *place = Some(tokio::spawn(carry_out(process, name, role)));
         });
     }
 }
@@ -131,19 +216,11 @@ impl Drop for Group {
     }
 }
 
-async fn carry_out(command: &str, action: &'static str, role: &'static str, scope: &str) {
-    let spawned = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(format!("exec {command} \"$@\""))
-        .args([action, action, role, scope])
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match spawned {
+async fn carry_out(mut process: tokio::process::Command, action: &'static str, role: &'static str) {
+    let mut child = match process.spawn() {
         Ok(child) => child,
         Err(error) => {
-            tracing::error!(action, command, %error, "failed to run a callback");
+            tracing::error!(action, %error, "failed to run a callback");
             return;
         }
     };

@@ -6,6 +6,7 @@
 mod archive;
 mod bootstrap;
 mod copy;
+pub(crate) mod pre_promote;
 mod rewind;
 
 use crate::local::Local;
@@ -141,6 +142,7 @@ impl Jobs {
             Work::Rewind { .. } => self.rewind(tools, token).await,
             Work::Checkpoint => checkpoint(tools).await,
             Work::ArchiveTail => archive::tail(tools, token).await,
+            Work::PrePromote(_) => pre_promote::run(tools, token).await,
         }
     }
 
@@ -165,6 +167,7 @@ fn name(work: &Work) -> &'static str {
         Work::Rewind { .. } => "rewind",
         Work::Checkpoint => "checkpoint",
         Work::ArchiveTail => "archive",
+        Work::PrePromote(_) => "pre_promote",
     }
 }
 

@@ -12,6 +12,7 @@
 
 use crate::guard::Warden;
 use crate::wake::{Cell, Wake};
+use crate::watchdog::Watchdog;
 use etcd::{Etcd, Granted, Renewed};
 use ha::{Authority, Rules};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ struct Inner {
     etcd: Etcd,
     me: NodeName,
     warden: Arc<Warden>,
+    watchdog: Watchdog,
     wake: Wake,
     renew: Wake,
     lease: Cell<Lease>,
@@ -60,7 +62,14 @@ struct Pace {
 
 impl Keeper {
     /// A keeper that takes up what an earlier agent left.
-    pub(crate) fn new(etcd: Etcd, me: NodeName, warden: Arc<Warden>, wake: Wake, rules: Rules) -> Keeper {
+    pub(crate) fn new(
+        etcd: Etcd,
+        me: NodeName,
+        warden: Arc<Warden>,
+        watchdog: Watchdog,
+        wake: Wake,
+        rules: Rules,
+    ) -> Keeper {
         // Only what a leader left: another lease may hold a claim to bootstrap that ended with the agent that made it.
         let left = warden.resumed().filter(|resumed| resumed.term.is_some());
         let lease = left.map_or_else(Lease::default, |resumed| Lease {
@@ -78,6 +87,7 @@ impl Keeper {
                 etcd,
                 me,
                 warden,
+                watchdog,
                 wake,
                 renew: Wake::default(),
                 lease: Cell::new(lease),
@@ -130,6 +140,10 @@ impl Keeper {
                 kept.deadline = kept.deadline.max(Some(until));
             }
         });
+        if held {
+            let ttl = self.inner.pace.with(|pace| pace.rules.ttl);
+            self.inner.watchdog.keep_alive(until.after(Rules::margin(ttl)));
+        }
         held
     }
 
@@ -271,7 +285,11 @@ impl Keeper {
         match &renewed {
             Ok(Renewed::LeadLost) => tracing::warn!("the leader key is no longer ours"),
             Ok(Renewed::Gone) => tracing::warn!(lease = %id, "the lease is gone; a new one is granted"),
-            Ok(Renewed::Kept { .. }) => {}
+            Ok(Renewed::Kept { ttl_seconds, sent }) => {
+                if asked.term.is_some() {
+                    self.inner.watchdog.keep_alive(sent.after(Duration::from_secs((*ttl_seconds).into())));
+                }
+            }
             Err(error) => tracing::debug!(%error, "failed to renew the lease"),
         }
         rest

@@ -15,6 +15,7 @@ mod act;
 mod addresses;
 mod agent;
 mod api;
+mod before_stop;
 mod callbacks;
 mod conditions;
 mod config_cache;
@@ -42,6 +43,7 @@ mod sync_names;
 mod timelines;
 mod upstream;
 mod wake;
+mod watchdog;
 
 pub use agent::{CONTRACT_VERSION, run};
 pub use error::Error;

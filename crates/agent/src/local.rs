@@ -6,6 +6,7 @@
 //! ```
 //! No call into PostgreSQL or its disk is made by the loop itself: it looks at what these tasks found.
 
+use crate::before_stop::BeforeStop;
 use crate::senders::Senders;
 use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use types::{Lsn, Moment, Timeline};
 
 const STEADY: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ pub(crate) struct Seen {
     pub now: Answer,
     /// Since when it has not answered, while it lives.
     pub silent_since: Option<Moment>,
+    /// Since when it takes no connections although it ran before: it recovers from the end of one of its processes.
+    pub recovers_since: Option<Moment>,
     /// When the question was asked that this answers.
     pub asked: Moment,
 }
@@ -71,6 +75,8 @@ pub(crate) struct Life {
     pub stopping: Option<Moment>,
     /// Whom it was configured to follow.
     pub upstream: Option<ha::Upstream>,
+    /// The command that runs before the signal to stop; ended when a harder stop is asked for.
+    before_stop: Option<CancellationToken>,
 }
 
 /// The local PostgreSQL; a cheap clone.
@@ -336,6 +342,7 @@ impl Local {
             life.postmaster = Some(postmaster.clone());
             life.since = clock::now();
             life.stopping = None;
+            life.before_stop = None;
         });
         let local = self.clone();
         tokio::spawn(async move { local.watch(postmaster).await });
@@ -359,20 +366,38 @@ impl Local {
         self.inner.life.with(|life| {
             life.postmaster = None;
             life.stopping = None;
+            if let Some(command) = life.before_stop.take() {
+                command.cancel();
+            }
         });
         self.inner.wake.wake();
     }
 
-    /// Signals the postmaster.
-    pub(crate) fn stop(&self, mode: ha::StopMode) -> Result<(), postgres::Error> {
+    /// Signals the postmaster; the first time after the operator's command, which a harder stop does not wait for.
+    pub(crate) fn stop(&self, mode: ha::StopMode, before: Option<BeforeStop>) -> Result<(), postgres::Error> {
         let Some(postmaster) = self.life().postmaster else { return Ok(()) };
-        self.inner.life.with(|life| life.stopping = life.stopping.or(Some(clock::now())));
-        self.expect_change();
-        match mode {
-            ha::StopMode::Fast => postmaster.signal(Stop::Fast),
-            ha::StopMode::Immediate => postmaster.signal(Stop::Immediate),
-            ha::StopMode::Kill => postmaster.kill_all().map(drop),
+        let superseded = CancellationToken::new();
+        let (earlier, first) = self.inner.life.with(|life| {
+            let first = life.stopping.is_none();
+            life.stopping = life.stopping.or(Some(clock::now()));
+            (life.before_stop.replace(superseded.clone()), first)
+        });
+        if let Some(earlier) = earlier {
+            earlier.cancel();
         }
+        self.expect_change();
+        let Some(before) = before.filter(|_| first) else { return signal(&postmaster, mode) };
+        let installation = self.inner.installation.clone();
+        tokio::spawn(async move {
+            before.run(installation, &superseded).await;
+            if superseded.is_cancelled() {
+                return;
+            }
+            if let Err(error) = signal(&postmaster, mode) {
+                tracing::error!(%error, "failed to stop PostgreSQL after before_stop");
+            }
+        });
+        Ok(())
     }
 
     /// Signals the promotion.
@@ -493,10 +518,14 @@ impl Local {
                 new.facts = Some((Arc::from(facts), asked));
                 new.now = Answer::Running;
                 new.silent_since = None;
+                new.recovers_since = None;
             }
             Probe::Starting { .. } | Probe::NotAccepting { .. } => {
                 new.now = Answer::NotYet;
                 new.silent_since = None;
+                if old.facts.is_some() {
+                    new.recovers_since = old.recovers_since.or(Some(asked));
+                }
             }
             Probe::Unresponsive { why } | Probe::Failed { why } => {
                 if old.silent_since.is_none() {
@@ -529,6 +558,14 @@ impl Local {
         let look = tokio::task::spawn_blocking(move || newest_timeline_at(&data_dir, reached, segment_size));
         let found = tokio::time::timeout(PROBE_WITHIN, look).await;
         facts.timeline.max(found.ok().and_then(Result::ok).flatten())
+    }
+}
+
+fn signal(postmaster: &Postmaster, mode: ha::StopMode) -> Result<(), postgres::Error> {
+    match mode {
+        ha::StopMode::Fast => postmaster.signal(Stop::Fast),
+        ha::StopMode::Immediate => postmaster.signal(Stop::Immediate),
+        ha::StopMode::Kill => postmaster.kill_all().map(drop),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the adapters found, in the words of the decisions.
 
+use crate::jobs::pre_promote;
 use crate::keeper::Lease;
 use crate::local::{Answer, Local};
 use crate::planned;
@@ -85,7 +86,9 @@ pub(crate) fn postgres(local: &Local) -> Postgres {
             since: seen.silent_since.unwrap_or(life.since),
             primary: facts.as_ref().is_none_or(|(facts, _)| !facts.in_recovery),
         },
-        (Answer::None | Answer::NotYet | Answer::Running, _) => Postgres::Starting { since: life.since },
+        (Answer::None | Answer::NotYet | Answer::Running, _) => {
+            Postgres::Starting { since: seen.recovers_since.unwrap_or(life.since) }
+        }
     }
 }
 
@@ -217,14 +220,39 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
         failsafe: dynamic.failsafe_mode,
         check_timeline: dynamic.check_timeline,
         primary_start_timeout: seconds(dynamic.primary_start_timeout),
-        primary_stop_timeout: match dynamic.primary_stop_timeout {
-            0 => Duration::from_secs(60),
-            stated => seconds(stated),
-        },
+        primary_stop_timeout: seconds(dynamic.primary_stop_timeout),
+        pre_promote: pre_promote::command(settings, dynamic).is_some(),
         may_bootstrap: settings.bootstrap.present,
         may_rewind: settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind),
         may_copy_without_leader: listed.is_some_and(|names| names.iter().any(needs_no_leader)),
         standby_cluster: dynamic.standby_cluster.is_some(),
         synchronous: synchronous(dynamic),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ha::{Rules, Synchronous};
+    use std::time::Duration;
+
+    /// Those of a cluster that was born under Baton.
+    pub(crate) fn rules() -> Rules {
+        Rules {
+            ttl: Duration::from_secs(5),
+            loop_wait: Duration::from_secs(1),
+            retry_timeout: Duration::from_secs(2),
+            maximum_lag_on_failover: 1 << 20,
+            pause: false,
+            failsafe: true,
+            check_timeline: false,
+            primary_start_timeout: Duration::from_secs(300),
+            primary_stop_timeout: Duration::ZERO,
+            pre_promote: false,
+            may_bootstrap: true,
+            synchronous: Synchronous::default(),
+            may_rewind: true,
+            may_copy_without_leader: false,
+            standby_cluster: false,
+        }
     }
 }

@@ -150,6 +150,8 @@ pub enum Work {
     Rewind { from: Upstream, fork: Option<(Timeline, Lsn)> },
     /// Write a checkpoint, so that the stop that follows is short.
     Checkpoint,
+    /// Run the operator's command before the promotion in this term.
+    PrePromote(Term),
     /// Give the WAL with the checkpoint of the stop to the archive, where the cluster that takes over finds it.
     ArchiveTail,
 }
@@ -161,6 +163,7 @@ impl fmt::Display for Work {
             Work::Clone(from) => write!(f, "copy the data directory of {from}"),
             Work::Rewind { from, .. } => write!(f, "rewind to the history of {from}"),
             Work::Checkpoint => f.write_str("write a checkpoint"),
+            Work::PrePromote(term) => write!(f, "run pre_promote in term {term}"),
             Work::ArchiveTail => f.write_str("archive the last WAL"),
         }
     }

@@ -23,6 +23,9 @@ use types::{Moment, Term};
 /// A signal of which nothing is seen after this time is sent again.
 pub(crate) const SIGNAL_AGAIN: Duration = Duration::from_millis(500);
 
+/// A standby that does not stop cleanly in this time is stopped hard.
+const STANDBY_STOPS_WITHIN: Duration = Duration::from_secs(60);
+
 /// What a member does next, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Decision {
@@ -133,6 +136,12 @@ impl Turn<'_> {
         };
         let restart = self.seen.planned.as_ref().map(|plan| plan.at);
         switchover.into_iter().chain(restart).filter(|at| self.now < *at).min()
+    }
+
+    /// How long a clean stop may take before a harder one. A standby loses nothing by it.
+    pub(crate) fn stop_patience(&self) -> Duration {
+        let primary = self.seen.may_be_primary();
+        if primary { self.seen.rules.stop_patience() } else { STANDBY_STOPS_WITHIN }
     }
 
     /// Until when all others agreed that we lead on without etcd, as long as that is not over in a moment.
@@ -282,6 +291,7 @@ impl Turn<'_> {
                 memory.must_rewind = false;
                 memory.reconciled = Some(from.clone());
             }
+            (Work::PrePromote(term), ok) => memory.pre_promoted = Some((*term, ok)),
             (Work::ArchiveTail, _) => memory.tail_archived = true,
             (Work::Rewind { .. }, false) => memory.rewind = memory.rewind.failed(self.now),
             (Work::Checkpoint, _) => {

@@ -39,6 +39,7 @@ pub mod slots;
 mod standing;
 pub mod sync_quorum;
 mod upstream;
+mod watchdog;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
@@ -54,3 +55,4 @@ pub use plans::{Due, PlannedRestart, Unmet};
 pub use reason::{Reason, Refusal};
 pub use rules::{Rules, SyncMode, Synchronous};
 pub use upstream::Upstream;
+pub use watchdog::Watchdog;

@@ -18,6 +18,8 @@ pub struct Memory {
     pub no_race_before: Option<Moment>,
     /// Since when we promote, and in which term.
     pub promoting: Option<(Term, Moment)>,
+    /// How the operator's command before a promotion ended, and in which term.
+    pub pre_promoted: Option<(Term, bool)>,
     /// The stop we asked for.
     pub stopping: Option<(StopMode, Moment)>,
     /// When the signal to stop was sent last.

@@ -7,6 +7,7 @@ use crate::plans::{Due, PlannedRestart};
 use crate::rules::Rules;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
+use crate::watchdog::Watchdog;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{History, Lsn, Moment, NodeName, StandbyNames, SystemId, Tags, Term, Timeline};
@@ -36,6 +37,8 @@ pub struct Observation {
     pub finished: Option<Finished>,
     /// The guard.
     pub guard: Guard,
+    /// The watchdog device.
+    pub watchdog: Watchdog,
     /// The answers to the last `AskPeers`.
     pub peers: Peers,
     /// The answer to the last `ReadLeaderHistory`.

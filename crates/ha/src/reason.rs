@@ -2,8 +2,8 @@
 
 use crate::duties::{
     bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster,
-    live_on, race, recover, refuse_foreign_data, stand_still, step_aside, survive_without_etcd, synchronize,
-    wait_for_job,
+    live_on, need_watchdog, race, recover, refuse_foreign_data, stand_still, step_aside,
+    survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};
@@ -58,6 +58,8 @@ reasons! {
     CarryOutOrder => carry_out_order, "carry out order";
     /// The cluster is paused.
     StandStill => stand_still, "stand still";
+    /// The watchdog is required and does not work.
+    NeedWatchdog => need_watchdog, "need watchdog";
     /// The data are of another cluster.
     RefuseForeignData => refuse_foreign_data, "refuse foreign data";
     /// etcd does not answer.
@@ -131,7 +133,7 @@ impl fmt::Display for Refusal {
             Refusal::SteppedAside { .. } => f.write_str("it has just given the lead away and leaves it to others for a while"),
             Refusal::NotRunning => f.write_str("its PostgreSQL does not run as a standby"),
             Refusal::NoGuard => f.write_str("it has no guard process, without which nothing is promoted; see the agent's log for why the guard did not start"),
-            Refusal::Unprotected => f.write_str("its watchdog is required and does not work"),
+            Refusal::Unprotected => f.write_str("its watchdog is required (watchdog.mode) and does not work; its agent's log says why"),
             Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
             Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
             Refusal::NotSynchronous { leader } => write!(f, "it is not among the synchronous standbys of {leader} in /sync, so it may lack commits that were acknowledged; a person can order a failover to it and accept that"),

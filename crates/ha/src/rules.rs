@@ -21,8 +21,10 @@ pub struct Rules {
     pub check_timeline: bool,
     /// How long a crashed or starting primary may take before the lead is given away.
     pub primary_start_timeout: Duration,
-    /// How long a clean stop of a primary may take before it is stopped hard.
+    /// How long a clean stop of a synchronous primary may take before it is stopped hard; 0 is any time.
     pub primary_stop_timeout: Duration,
+    /// A command of the operator's must succeed before a promotion.
+    pub pre_promote: bool,
     /// This member may create a new cluster.
     pub may_bootstrap: bool,
     /// Whether commits wait for standbys.
@@ -71,10 +73,12 @@ impl Rules {
         (self.ttl / 10).clamp(Duration::from_millis(200), Duration::from_secs(2))
     }
 
-    /// How long a clean stop may take before a harder one; `primary_stop_timeout: 0` sets no limit of its own.
+    /// How long a clean stop may take before a harder one. `primary_stop_timeout` counts only where commits wait for standbys, and 0
+    /// is no limit: elsewhere a harder stop would lose what the standbys were still being sent.
     #[must_use]
     pub fn stop_patience(&self) -> Duration {
-        if self.primary_stop_timeout.is_zero() { Duration::from_secs(60) } else { self.primary_stop_timeout }
+        let limited = self.synchronous.mode != SyncMode::Off && !self.primary_stop_timeout.is_zero();
+        if limited { self.primary_stop_timeout } else { Duration::MAX }
     }
 
     /// How much of the authority must be left before a leader whose renewals fail asks the others whether it may lead on.

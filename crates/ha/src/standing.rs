@@ -149,6 +149,9 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if turn.seen.guard == Guard::Absent {
         return Some(Refusal::NoGuard);
     }
+    if turn.seen.unprotected() {
+        return Some(Refusal::Unprotected);
+    }
     match crate::duties::refuse_foreign_data::verdict(turn) {
         None => return Some(Refusal::ClusterUnknown),
         Some(false) => return Some(Refusal::NotOurCluster),

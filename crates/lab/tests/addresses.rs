@@ -66,7 +66,10 @@ impl Watch {
                             holding.iter().filter(|host| host[family].load(Ordering::SeqCst)).count();
                         twice.fetch_add(usize::from(holders > 1), Ordering::SeqCst);
                     }
-                    #[expect(clippy::disallowed_methods, reason = "the pace of the looking; nothing is ordered by it")]
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the pace of the looking; nothing is ordered by it"
+                    )]
                     std::thread::sleep(Duration::from_millis(2));
                 }
             });

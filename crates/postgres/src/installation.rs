@@ -108,8 +108,8 @@ impl Installation {
         self.prepared(Command::new(program))
     }
 
-    fn prepared(&self, mut command: Command) -> Command {
-        command.env_clear().envs(env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_private)));
+    fn prepared(&self, command: Command) -> Command {
+        let mut command = without_secrets(command);
         // PostgreSQL takes its locale from the configuration; the messages of its programs are read by us.
         command.env("LC_ALL", "C");
         if env::var_os("PATH").is_none() {
@@ -124,6 +124,12 @@ impl Installation {
         }
         command
     }
+}
+
+/// The command, without the variables that are the agent's own.
+pub(crate) fn without_secrets(mut command: Command) -> Command {
+    command.env_clear().envs(env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_private)));
+    command
 }
 
 /// Whether a variable is the agent's own, or would make PostgreSQL's programs connect elsewhere than we tell them.

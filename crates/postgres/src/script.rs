@@ -2,9 +2,11 @@
 //! and its cancelling. It runs in a process group of its own, so that nothing of it outlives a cancelled job.
 
 use crate::error::Error;
-use crate::installation::Installation;
+use crate::installation::{self, Installation};
 use crate::job::{self, JobError};
 use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 /// Why a command did not do its work.
@@ -18,6 +20,14 @@ pub enum ScriptError {
     Failed { command: String, how: String, last_words: String },
     #[error(transparent)]
     Local(#[from] Error),
+}
+
+/// An operator's program that has nothing to do with PostgreSQL's, in the agent's environment without its secrets.
+#[must_use]
+pub fn command(program: &str) -> Command {
+    let mut command = installation::without_secrets(Command::new(program));
+    command.current_dir("/").stdin(Stdio::null());
+    command
 }
 
 /// Runs `command` with these arguments after its own, and these variables in its environment.

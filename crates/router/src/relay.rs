@@ -150,7 +150,7 @@ pub(crate) async fn relay(
             if let Poll::Ready(stopped) = down.poll(cx, &mut *server, &mut *client, |bytes| {
                 traffic.to_client(bytes.len());
                 if let Some(talk) = talk.as_deref_mut() {
-                    talk.from_server(bytes);
+                    talk.server_says(bytes);
                     if let Some(key) = talk.take_key() {
                         session.has_key(key);
                     }
@@ -175,7 +175,7 @@ pub(crate) async fn relay(
             let see = |bytes: &[u8]| {
                 traffic.to_server(bytes.len());
                 if let Some(talk) = talk.as_deref_mut() {
-                    talk.from_client(bytes);
+                    talk.client_says(bytes);
                 }
             };
             // Once there is something to forward it is not idle before the server has answered, so one look is enough.

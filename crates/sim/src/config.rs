@@ -88,6 +88,7 @@ impl Config {
             primary_start_timeout: secs(*rng.pick(&[300, 300, 10, 0]).unwrap_or(&300)),
             primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),
             synchronous: Synchronous::default(),
+            pre_promote: ttl == 20,
             may_bootstrap: true,
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,

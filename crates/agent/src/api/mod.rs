@@ -39,6 +39,7 @@ use crate::planned::Planned;
 use crate::signals::Signals;
 use crate::surroundings::Log;
 use crate::wake::Cell;
+use crate::watchdog::Watchdog;
 use ::tls::TlsAcceptor;
 use etcd::{Etcd, View};
 use hyper::service::service_fn;
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub view: watch::Receiver<View>,
     pub local: Local,
     pub keeper: Keeper,
+    pub watchdog: Watchdog,
     pub jobs: Jobs,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,

@@ -50,7 +50,7 @@ pub(super) async fn restart(body: Option<Value>, shared: &Arc<Shared>) -> Reply 
 fn plan(when: &Value, conditions: Conditions, body: &Map<String, Value>, shared: &Shared) -> Reply {
     let schedule = match super::schedule::read(when, "restart", shared.dynamic.get().pause) {
         Ok(schedule) => schedule,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let facts = shared.local.seen().facts;
     let started = facts.map(|(facts, _)| facts.postmaster_start_time.clone());
@@ -109,6 +109,7 @@ fn name(work: &ha::Work) -> &'static str {
         ha::Work::Rewind { .. } => "running pg_rewind",
         ha::Work::Checkpoint => "checkpoint",
         ha::Work::ArchiveTail => "archiving WAL",
+        ha::Work::PrePromote(_) => "pre_promote",
     }
 }
 

@@ -122,6 +122,9 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         baton["failsafe_unsure"] = json!(true);
     }
     map.insert("baton".to_owned(), baton);
+    if shared.watchdog.failed() {
+        map.insert("watchdog_failed".to_owned(), json!(true));
+    }
     let (waiting, lost) = (shared.log.waiting(), shared.log.lost());
     if waiting > USUALLY_WAITING {
         map.insert("logger_queue_size".to_owned(), json!(waiting));

@@ -66,7 +66,7 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
         Some(at) if wish.leader.is_some() && wish.leader != wish.candidate => {
             match schedule::read(at, "switchover", pause) {
                 Ok(schedule) => Some(schedule.iso()),
-                Err(refusal) => return refusal,
+                Err(refusal) => return *refusal,
             }
         }
         Some(_) | None => None,

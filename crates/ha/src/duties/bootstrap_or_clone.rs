@@ -19,6 +19,7 @@ pub enum Why {
     LeaderKeySpoiled,
     WaitsForLeaderToClone,
     MayNotBootstrap,
+    MayNotBootstrapUnprotected,
     ClonesFrom { source: NodeName },
     RestoresBackup,
     CloneRetryLater { failures: u32, at: Moment },
@@ -38,6 +39,7 @@ impl fmt::Display for Why {
             Why::LeaderKeySpoiled => f.write_str("the key /leader holds something that names nobody: delete it, and a fit member will take the lead"),
             Why::WaitsForLeaderToClone => f.write_str("there are no data here and no running leader to copy from yet"),
             Why::MayNotBootstrap => f.write_str("there is no cluster yet, and this member may not create one (no bootstrap section, or nofailover)"),
+            Why::MayNotBootstrapUnprotected => f.write_str("there is no cluster yet, and this member may not create one: its watchdog is required (watchdog.mode) and does not work, its log says why"),
             Why::ClonesFrom { source } => write!(f, "there are no data here: the data directory of {source} is copied"),
             Why::RestoresBackup => f.write_str("there are no data here and nobody leads: a method that needs no leader (no_leader) makes a data directory"),
             Why::CloneRetryLater { failures, .. } => write!(f, "copying the data directory failed {failures} times; it is tried again in a moment, the log says what went wrong"),
@@ -84,6 +86,9 @@ fn create(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
         Initialize::Absent if cluster.leader != LeaderKey::Free => Answer::because(Why::LeaderKeySpoiled),
         Initialize::Absent if !turn.seen.rules.may_bootstrap || turn.seen.tags.nofailover() => {
             without_leader(turn, Why::MayNotBootstrap)
+        }
+        Initialize::Absent if turn.seen.unprotected() => {
+            without_leader(turn, Why::MayNotBootstrapUnprotected)
         }
         Initialize::Absent => {
             let standby_cluster = turn.seen.rules.standby_cluster;

@@ -135,7 +135,7 @@ fn restart(turn: &mut Turn<'_>, order: &Order, why: Why, done: Why) -> Option<An
             if let Some(term) = turn.leads().filter(|_| turn.memory.stopping.is_none()) {
                 answer = answer.act(Action::WithdrawWritable(term));
             }
-            let patience = turn.seen.rules.stop_patience();
+            let patience = turn.stop_patience();
             Some(answer.act_all(turn.stop(StopMode::Fast, patience)))
         }
         Stage::Stopped => None,
@@ -207,7 +207,7 @@ fn shutdown(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.seen.postgres == Postgres::Stopped {
         return Some(Answer::because(Why::ShutdownDone).act(Action::Exit(ExitWhy::Stopped)));
     }
-    let patience = turn.seen.rules.stop_patience();
+    let patience = turn.stop_patience();
     let actions = turn.stop(StopMode::Fast, patience);
     Some(Answer::because(Why::ShutdownOrdered).act_all(actions))
 }

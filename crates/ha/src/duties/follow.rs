@@ -48,7 +48,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Answer {
     match turn.seen.postgres.clone() {
         Postgres::Stopped | Postgres::Starting { .. } => Answer::because(Why::WaitsForStart),
         Postgres::Stopping { .. } => {
-            let patience = turn.seen.rules.stop_patience();
+            let patience = turn.stop_patience();
             let mode = turn.memory.stopping.map_or(StopMode::Fast, |(mode, _)| mode);
             let actions = if turn.memory.stopping.is_some() { turn.stop(mode, patience) } else { Vec::new() };
             Answer::because(Why::WaitsForStop).act_all(actions)
@@ -117,7 +117,7 @@ fn dry(turn: &mut Turn<'_>, leader: NodeName, timeline: Timeline, lsn: Lsn) -> A
     turn.memory.must_rewind = true;
     turn.memory.reconciled = None;
     turn.memory.dry_since = None;
-    let patience = turn.seen.rules.stop_patience();
+    let patience = turn.stop_patience();
     let actions = turn.stop(StopMode::Fast, patience);
     Answer::because(Why::StopsToRewind { leader, timeline, lsn, fork }).act_all(actions)
 }

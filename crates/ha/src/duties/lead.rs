@@ -5,7 +5,7 @@
 //! ```
 //! "Holds the lead" and "accepts writes" are two facts: routers and addresses follow the second, which is announced last.
 
-use crate::action::{Action, StopMode};
+use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
 use std::fmt;
@@ -21,6 +21,8 @@ pub enum Why {
     ArmsGuard { term: Term },
     NoGuard,
     KeepsPromise { to: NodeName, until: Moment },
+    RunsPrePromote { term: Term },
+    PrePromoteFailed { term: Term },
     Promotes { term: Term, timeline: Timeline, lsn: Lsn },
     WaitsForPromotion { term: Term },
     PromotionTookTooLong { term: Term },
@@ -41,6 +43,8 @@ impl fmt::Display for Why {
             Why::ArmsGuard { term } => write!(f, "the guard is given the deadline of term {term}"),
             Why::NoGuard => f.write_str("there is no guard process at the moment, without which nothing is promoted; it is being started"),
             Why::KeepsPromise { to, .. } => write!(f, "this member holds the leader key, but it told {to}, which leads without etcd (failsafe mode), that it would not lead yet: nothing is promoted before that is over"),
+            Why::RunsPrePromote { term } => write!(f, "this member took the lead in term {term}: pre_promote must succeed before PostgreSQL is promoted"),
+            Why::PrePromoteFailed { term } => write!(f, "pre_promote failed in term {term}, see the agent's log: PostgreSQL is not promoted, the leader key is released, and this member leaves the race to others for a ttl"),
             Why::Promotes { term, timeline, lsn } => write!(f, "this member took the lead in term {term}: PostgreSQL is promoted from timeline {timeline} at {lsn}"),
             Why::WaitsForPromotion { term } => write!(f, "PostgreSQL is being promoted in term {term}"),
             Why::PromotionTookTooLong { term } => write!(f, "the promotion in term {term} did not end in primary_start_timeout: PostgreSQL is stopped, so that the lead can be given away safely"),
@@ -77,8 +81,10 @@ fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     let limit = turn.start_limit();
     let down_since = *turn.memory.down_since.get_or_insert(since);
     let another = super::another_could_lead(turn.seen, cluster);
+    // A start that somebody asked for, or that a promotion needs, is no crash.
+    let meant = turn.memory.expected_stop || !turn.seen.may_be_primary();
     // Without another member to lead, ending a recovery that takes long only makes it begin anew.
-    if limit.is_zero() || turn.now.since(down_since) < limit || !another {
+    if (limit.is_zero() && meant) || turn.now.since(down_since) < limit || !another {
         return Answer::because(Why::WaitsForStart { since });
     }
     let patience = turn.seen.rules.stop_budget();
@@ -119,6 +125,9 @@ fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timelin
             Answer::because(Why::PromotionTookTooLong { term }).act_all(actions)
         }
         Some(_) | None => {
+            if let Some(answer) = pre_promote(turn, cluster, term) {
+                return answer;
+            }
             turn.memory.promoting = Some((term, turn.now));
             turn.memory.promote_sent = Some(turn.now);
             let synchronous = super::synchronize::before_primary(turn, cluster, term, false);
@@ -126,6 +135,29 @@ fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timelin
                 .act_all(synchronous)
                 .act(Action::ArmGuard(term))
                 .act(Action::Promote(term))
+        }
+    }
+}
+
+/// The operator's command: begun once in this term, and waited for. When it fails, the lead is for somebody else.
+fn pre_promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answer> {
+    if !turn.seen.rules.pre_promote {
+        return None;
+    }
+    match turn.memory.pre_promoted.filter(|(ran, _)| *ran == term) {
+        Some((_, true)) => None,
+        Some((_, false)) => {
+            let until = turn.now.after(turn.seen.rules.ttl);
+            turn.memory.no_race_before = Some(until);
+            // A wish that names this member is not tried again and again.
+            let wish =
+                cluster.failover.as_ref().filter(|wish| wish.candidate.as_ref() == Some(&turn.seen.me));
+            let clear = wish.map(|wish| Action::ClearFailover(wish.revision));
+            let answer = Answer::because(Why::PrePromoteFailed { term });
+            Some(answer.act_all(clear.into_iter().collect()).act(Action::ReleaseLeader(term)))
+        }
+        None => {
+            Some(Answer::because(Why::RunsPrePromote { term }).act(Action::Begin(Work::PrePromote(term))))
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if !turn.seen.rules.standby_cluster {
         return None;
     }
-    let patience = turn.seen.rules.stop_patience();
+    let patience = turn.stop_patience();
     match turn.seen.postgres.clone() {
         Postgres::Running(Running::Primary { .. }) => {
             let withdraw = turn.memory.stopping.is_none().then_some(Action::WithdrawWritable(term));
@@ -146,7 +146,7 @@ fn dry(turn: &mut Turn<'_>, term: Term, timeline: Timeline, lsn: Lsn) -> Answer 
     turn.memory.must_rewind = true;
     turn.memory.reconciled = None;
     turn.memory.dry_since = None;
-    let patience = turn.seen.rules.stop_patience();
+    let patience = turn.stop_patience();
     let actions = turn.stop(StopMode::Fast, patience);
     Answer::because(Why::StopsToRewind { timeline, lsn, fork }).act_all(actions)
 }

@@ -8,6 +8,7 @@ pub mod keep_schedule;
 pub mod lead;
 pub mod lead_standby_cluster;
 pub mod live_on;
+pub mod need_watchdog;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
@@ -26,12 +27,13 @@ use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 14] = [
+const DUTIES: [Ask; 15] = [
     live_on::answer,
     keep_deadline::answer,
     wait_for_job::answer,
     carry_out_order::answer,
     stand_still::answer,
+    need_watchdog::answer,
     refuse_foreign_data::answer,
     survive_without_etcd::answer,
     bootstrap_or_clone::answer,
@@ -53,7 +55,10 @@ fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
     let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
         let allowed = !member.nofailover && sync.is_none_or(|key| key.lists(name));
-        *name != seen.me && member.running && member.reachable && allowed && !member.primary
+        // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
+        let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));
+        let near = sync.is_some() || behind <= seen.rules.maximum_lag_on_failover;
+        *name != seen.me && member.running && member.reachable && allowed && near && !member.primary
     })
 }
 

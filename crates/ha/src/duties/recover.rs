@@ -37,6 +37,7 @@ pub enum Why {
     RestartsCrashedPrimary { crashes: usize },
     StartsPrimary,
     GivesLeadAwayAfterCrashes { crashes: usize },
+    GivesLeadAwayAtOnce,
     GivesLeadAwayAfterFailedStarts { down: Duration },
     StartRetryLater { failures: u32, at: Moment },
     AuthorityEnds { term: Term },
@@ -64,6 +65,7 @@ impl fmt::Display for Why {
             Why::RestartsCrashedPrimary { crashes } => write!(f, "PostgreSQL crashed while it led ({crashes} times lately): it is restarted here, which loses nothing"),
             Why::StartsPrimary => f.write_str("this member leads: PostgreSQL is started as the primary"),
             Why::GivesLeadAwayAfterCrashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes: the lead is given to another member"),
+            Why::GivesLeadAwayAtOnce => f.write_str("PostgreSQL crashed while it led, and primary_start_timeout is 0: it is not restarted as the primary, the lead is given to another member at once"),
             Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout, or the timeout of the restart): the lead is given to another member"),
             Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
             Why::AuthorityEnds { term } => write!(f, "the lease of term {term} could not be renewed and its authority ends in a moment: PostgreSQL stays stopped until that is decided"),
@@ -127,13 +129,17 @@ fn claim(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Option<An
     let system_id = control.system_id;
     match cluster.initialize {
         Initialize::Done(_)
-            if turn.memory.created && cluster.leader == LeaderKey::Free && turn.leads().is_none() =>
+            if turn.memory.created
+                && cluster.leader == LeaderKey::Free
+                && turn.leads().is_none()
+                && !turn.seen.unprotected() =>
         {
             Some(Answer::because(Why::CreatorTakesLead).act(Action::AcquireLeader))
         }
         Initialize::Done(_) => None,
         Initialize::InProgress { .. } if turn.memory.created => {
-            let take = (cluster.leader == LeaderKey::Free).then_some(Action::AcquireLeader);
+            let free = cluster.leader == LeaderKey::Free && !turn.seen.unprotected();
+            let take = free.then_some(Action::AcquireLeader);
             let answer = Answer::because(Why::CreatorTakesLead).act(Action::ConfirmInitialize(system_id));
             Some(answer.act_all(take.into_iter().collect()))
         }
@@ -168,7 +174,11 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
     let down = turn.now.since(down_since);
     let limit = turn.start_limit();
     let another = super::another_could_lead(turn.seen, cluster);
-    if another && down >= limit && (turn.memory.start.failures > 0 || limit.is_zero()) {
+    let crashed = !(turn.memory.expected_stop || turn.memory.created || control.standby);
+    if another && limit.is_zero() && crashed {
+        return give_away(turn, Why::GivesLeadAwayAtOnce, term);
+    }
+    if another && down >= limit && turn.memory.start.failures > 0 {
         return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);
     }
     if turn.seen.rules.standby_cluster {

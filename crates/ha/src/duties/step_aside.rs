@@ -231,7 +231,7 @@ fn nobody_fit(
 /// Goes on with a hand-over that was begun.
 fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
     let candidate = aside.candidate.clone();
-    let patience = turn.seen.rules.stop_patience();
+    let patience = turn.stop_patience();
     match &turn.seen.postgres {
         Postgres::Running(Running::Primary { .. }) if !aside.checkpointed => {
             turn.leads()?;

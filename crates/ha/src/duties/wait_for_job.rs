@@ -5,6 +5,7 @@ use crate::decision::{Answer, Turn};
 use crate::observation::{Job, Order};
 use crate::upstream::Upstream;
 use std::fmt;
+use types::Term;
 
 /// Which job runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -14,6 +15,8 @@ pub enum Why {
     Rewinding { from: Upstream },
     Checkpointing,
     ArchivingTail,
+    PrePromoting { term: Term },
+    LostLeadBeforePromotion { term: Term },
 }
 
 impl fmt::Display for Why {
@@ -35,6 +38,14 @@ impl fmt::Display for Why {
             Why::ArchivingTail => {
                 f.write_str("the WAL with the checkpoint of the stop is being given to the archive")
             }
+            Why::PrePromoting { term } => write!(
+                f,
+                "this member took the lead in term {term}: pre_promote runs, and must succeed before PostgreSQL is promoted"
+            ),
+            Why::LostLeadBeforePromotion { term } => write!(
+                f,
+                "lost leader before promote: the lead of term {term} has ended while pre_promote ran, which is ended too"
+            ),
         }
     }
 }
@@ -50,14 +61,22 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Work::Rewind { from, .. } => Why::Rewinding { from: from.clone() },
         Work::Checkpoint => Why::Checkpointing,
         Work::ArchiveTail => Why::ArchivingTail,
+        Work::PrePromote(term) if turn.leads() == Some(*term) => Why::PrePromoting { term: *term },
+        Work::PrePromote(term) => Why::LostLeadBeforePromotion { term: *term },
     });
     let shutdown = turn.seen.order == Some(Order::Shutdown);
     Some(match work {
-        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::ArchiveTail if shutdown => {
+        Work::PrePromote(term) if turn.leads() != Some(*term) => answer.act(Action::CancelJob),
+        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::ArchiveTail | Work::PrePromote(_)
+            if shutdown =>
+        {
             answer.act(Action::CancelJob)
         }
-        Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::Checkpoint | Work::ArchiveTail => {
-            answer
-        }
+        Work::Bootstrap
+        | Work::Clone(_)
+        | Work::Rewind { .. }
+        | Work::Checkpoint
+        | Work::ArchiveTail
+        | Work::PrePromote(_) => answer,
     })
 }

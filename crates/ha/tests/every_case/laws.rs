@@ -16,6 +16,21 @@ pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -
         .or_else(|| synchronous(seen, decision))
         .or_else(|| leader_key(seen, decision))
         .or_else(|| promises(seen, decision))
+        .or_else(|| conditions(seen, memory, decision))
+}
+
+/// What the operator wants before a promotion.
+fn conditions(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
+    let unprotected = |action: &Action| {
+        matches!(action, Action::Promote(_) | Action::StartPrimary | Action::AcquireLeader)
+            || *action == Action::Begin(Work::Bootstrap)
+    };
+    if seen.unprotected() && has(decision, unprotected) {
+        return Some("nothing leads without the watchdog that is required");
+    }
+    let passed = |term| decision.memory.pre_promoted == Some((term, true)) || memory.promoting.is_some();
+    let unasked = |action: &Action| matches!(action, Action::Promote(term) if !passed(*term));
+    (seen.rules.pre_promote && has(decision, unasked)).then_some("pre_promote comes before a promotion")
 }
 
 fn has(decision: &Decision, wanted: impl Fn(&Action) -> bool) -> bool {
@@ -119,7 +134,7 @@ fn jobs(seen: &Observation, decision: &Decision) -> Option<&'static str> {
     if begins.len() > 1 || (!begins.is_empty() && seen.job != ha::Job::Idle) {
         return Some("one job at a time");
     }
-    let writes_data = begins.iter().any(|work| **work != Work::Checkpoint);
+    let writes_data = begins.iter().any(|work| !matches!(work, Work::Checkpoint | Work::PrePromote(_)));
     (writes_data && seen.postgres != Postgres::Stopped).then_some("no job writes under a running PostgreSQL")
 }
 

@@ -56,6 +56,7 @@ fn branch(reason: &Reason) -> u64 {
         Reason::WaitForJob(why) => discriminant(why).hash(&mut hasher),
         Reason::CarryOutOrder(why) => discriminant(why).hash(&mut hasher),
         Reason::StandStill(why) => discriminant(why).hash(&mut hasher),
+        Reason::NeedWatchdog(why) => discriminant(why).hash(&mut hasher),
         Reason::RefuseForeignData(why) => discriminant(why).hash(&mut hasher),
         Reason::SurviveWithoutEtcd(why) => discriminant(why).hash(&mut hasher),
         Reason::BootstrapOrClone(why) => discriminant(why).hash(&mut hasher),

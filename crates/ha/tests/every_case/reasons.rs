@@ -1,11 +1,12 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 16] = [
+const SOURCES: [(&str, &str); 17] = [
     ("live on", include_str!("../../src/duties/live_on.rs")),
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),
     ("carry out order", include_str!("../../src/duties/carry_out_order.rs")),
     ("stand still", include_str!("../../src/duties/stand_still.rs")),
+    ("need watchdog", include_str!("../../src/duties/need_watchdog.rs")),
     ("refuse foreign data", include_str!("../../src/duties/refuse_foreign_data.rs")),
     ("survive without etcd", include_str!("../../src/duties/survive_without_etcd.rs")),
     ("bootstrap or clone", include_str!("../../src/duties/bootstrap_or_clone.rs")),

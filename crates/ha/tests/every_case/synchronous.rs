@@ -85,6 +85,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         job: Job::Idle,
         finished: None,
         guard: Guard::Armed,
+        watchdog: ha::Watchdog::Fine,
         peers,
         leader_history: LeaderHistory::Unknown,
         order,

@@ -5,7 +5,7 @@ use ha::{
     Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
     Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules,
-    Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Work, Writable,
+    Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,10 +35,12 @@ pub(crate) enum Slice {
     Remote,
     /// With failsafe mode: rounds of questions, and promises to others.
     Failsafe,
+    /// With what the operator wants before a promotion: a command, a watchdog; and a crash that is never waited for.
+    Conditions,
 }
 
 impl Slice {
-    pub(crate) const ALL: [Slice; 7] = [
+    pub(crate) const ALL: [Slice; 8] = [
         Slice::Alone,
         Slice::Wishes,
         Slice::Orders,
@@ -46,6 +48,7 @@ impl Slice {
         Slice::Rejoin,
         Slice::Remote,
         Slice::Failsafe,
+        Slice::Conditions,
     ];
 }
 
@@ -91,9 +94,24 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let rules = Rules {
         failsafe: slice == Slice::Failsafe,
         standby_cluster: slice == Slice::Remote,
+        pre_promote: slice == Slice::Conditions,
         may_copy_without_leader: chooser.pick_if(slice == Slice::Rejoin, &[false, true]),
-        ..rules(pause, may_bootstrap, chooser.pick_if(slice == Slice::Rejoin, &[300, 1]))
+        ..rules(
+            pause,
+            may_bootstrap,
+            match slice {
+                Slice::Rejoin => chooser.pick(&[300, 1]),
+                Slice::Conditions => 0,
+                Slice::Alone
+                | Slice::Wishes
+                | Slice::Orders
+                | Slice::Jobs
+                | Slice::Remote
+                | Slice::Failsafe => 300,
+            },
+        )
     };
+    let watchdog = chooser.pick_if(slice == Slice::Conditions, &[Watchdog::Fine, Watchdog::Failed]);
     let failsafe = failsafe(chooser, slice);
     let seen = Observation {
         me: name("a"),
@@ -107,6 +125,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         job,
         finished,
         guard,
+        watchdog,
         peers,
         leader_history,
         order,
@@ -128,6 +147,7 @@ pub(crate) fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rul
         primary_start_timeout: Duration::from_secs(start_timeout),
         primary_stop_timeout: Duration::from_secs(5),
         synchronous: Synchronous::default(),
+        pre_promote: false,
         may_bootstrap,
         may_rewind: may_bootstrap,
         may_copy_without_leader: false,
@@ -209,7 +229,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let all = [Initialize::Done(OURS), Initialize::Absent, claim(false), claim(true), Initialize::Spoiled];
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
-        Slice::Rejoin | Slice::Remote => chooser.pick(&all[..2]),
+        Slice::Rejoin | Slice::Remote | Slice::Conditions => chooser.pick(&all[..2]),
         Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, due| {
@@ -229,6 +249,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let failover = match slice {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
+        Slice::Conditions => chooser.pick(&[None, wishes[3].clone()]),
         Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe => None,
     };
     let b = |primary, running, timeline| Member {
@@ -291,20 +312,23 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
 }
 
 fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option<Finished>) {
-    if slice != Slice::Jobs {
+    if !matches!(slice, Slice::Jobs | Slice::Conditions) {
         return (Job::Idle, None);
     }
     let b = || Upstream::Member(name("b"));
     let rewind = Work::Rewind { from: b(), fork: None };
     let remote = || Upstream::Remote;
     let works = match postgres {
+        _ if slice == Slice::Conditions => vec![Work::PrePromote(TERM)],
         Postgres::Stopped => {
             vec![Work::Bootstrap, Work::Clone(b()), Work::Clone(remote()), Work::ArchiveTail, rewind]
         }
         _ => vec![Work::Checkpoint],
     };
     let work = chooser.pick(&works);
-    match chooser.pick(&[0, 1, 2]) {
+    let ways: &[u8] = if slice == Slice::Conditions { &[0, 1, 2, 3] } else { &[0, 1, 2] };
+    match chooser.pick(ways) {
+        3 => (Job::Idle, None),
         0 => (Job::Running { work, since: ago(900) }, None),
         ok => (Job::Idle, Some(Finished { work, ok: ok == 1 })),
     }
@@ -387,6 +411,15 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
             all.extend([
                 Memory { failsafe_asked: Some(ago(700)), ..base.clone() },
                 Memory { failsafe_until: Some(NOW.after(Duration::from_secs(3))), ..base },
+            ]);
+        }
+        Slice::Conditions => {
+            all.truncate(2);
+            all.extend([
+                Memory { expected_stop: true, ..base.clone() },
+                Memory { created: true, ..base.clone() },
+                Memory { pre_promoted: Some((TERM, true)), ..base.clone() },
+                Memory { pre_promoted: Some((TERM, false)), ..base },
             ]);
         }
         Slice::Rejoin => all.extend([

@@ -32,6 +32,7 @@ fn rules() -> Rules {
         primary_start_timeout: Duration::from_secs(300),
         primary_stop_timeout: Duration::from_secs(5),
         synchronous: Synchronous::default(),
+        pre_promote: false,
         may_bootstrap: true,
         may_rewind: true,
         may_copy_without_leader: false,
@@ -122,6 +123,7 @@ impl State {
             job: Job::Idle,
             finished: node.finished.clone(),
             guard: node.guard(),
+            watchdog: ha::Watchdog::Fine,
             peers: node.peers.clone(),
             leader_history: match self.leader {
                 Some(leader) => {
@@ -240,7 +242,7 @@ impl State {
                 }
                 ok
             }
-            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail => true,
+            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => true,
         };
         self.nodes[me].finished = Some(Finished { work, ok });
     }

@@ -14,7 +14,8 @@
 //!   tag NAME VALUE
 //!   planned none | in MILLIS | ago MILLIS [overtaken | replica-only]
 //!   order none | restart | reinitialize | shutdown
-//!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind running|done|failed
+//!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind|pre-promote running|done|failed
+//!   pre-promote on | off                     watchdog fine | failed          start-timeout MILLIS
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
 //!   promised NAME MILLIS                     booted                        kept NAME…
@@ -25,7 +26,7 @@ use ha::{
     Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
     Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, Synchronous,
-    Unmet, Upstream, Work, Writable,
+    Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -88,6 +89,7 @@ impl Stage {
             primary_start_timeout: Duration::from_secs(30),
             primary_stop_timeout: Duration::from_secs(5),
             synchronous: Synchronous::default(),
+            pre_promote: false,
             may_bootstrap: true,
             may_rewind: true,
             may_copy_without_leader: false,
@@ -119,6 +121,7 @@ impl Stage {
             job: Job::Idle,
             finished: None,
             guard: Guard::Disarmed,
+            watchdog: Watchdog::Fine,
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
@@ -295,6 +298,13 @@ impl Stage {
                     accepted,
                 });
             }
+            ("pre-promote", [word]) => self.seen.rules.pre_promote = *word == "on",
+            ("start-timeout", [millis]) => {
+                self.seen.rules.primary_start_timeout = Duration::from_millis(number(millis));
+            }
+            ("watchdog", [word]) => {
+                self.seen.watchdog = if *word == "fine" { Watchdog::Fine } else { Watchdog::Failed };
+            }
             ("promised", [who, millis]) => {
                 let until = self.now.after(Duration::from_millis(number(millis)));
                 self.seen.failsafe.promise = Some(FailsafePromise { to: name(who), until });
@@ -363,6 +373,7 @@ impl Stage {
             "archive" => Work::ArchiveTail,
             "rewind" => Work::Rewind { from: Upstream::Member(name("b")), fork: None },
             "bootstrap" => Work::Bootstrap,
+            "pre-promote" => Work::PrePromote(self.memory.term.unwrap()),
             _ => Work::Checkpoint,
         };
         self.seen.job = Job::Idle;

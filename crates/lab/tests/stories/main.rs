@@ -17,6 +17,7 @@ mod crash;
 mod ctl;
 mod etcd_trouble;
 mod golden;
+mod hooks;
 mod host;
 mod idle_connections;
 mod migration;

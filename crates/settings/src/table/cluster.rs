@@ -60,12 +60,7 @@ pub(super) const ROWS: &[Row] = &[
         .default("false")
         .env(&["PATRONI_LOG_DEDUPLICATE_HEARTBEAT_LOGS"]),
     Row::new("watchdog.mode", Kind::Choice(&["off", "automatic", "required"]), "Whether a watchdog device is used.")
-        .default("automatic")
-        .support(Support::Limited {
-            fine: &["off"],
-            warned: &["automatic"],
-            why: "the watchdog device is not driven yet; the guard process ends PostgreSQL when the lease runs out",
-        }),
+        .default("automatic"),
     Row::new("watchdog.device", Kind::Path, "The watchdog device.").default("/dev/watchdog"),
     Row::new("watchdog.driver", Kind::Choice(&["default", "testing"]), "The driver of the device.").default("default"),
     Row::new("watchdog.safety_margin", Kind::Int(-1, 3600), "Seconds between the watchdog's end and the ttl's; -1 is half.")

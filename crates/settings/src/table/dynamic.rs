@@ -176,11 +176,9 @@ pub(super) const ROWS: &[Row] = &[
     .default("false")
     .dynamic(),
     Row::new("postgresql.pre_promote", Kind::Text, "A fencing script that must succeed before a promotion.")
-        .dynamic()
-        .refused("it would not be run, and a promotion without its fencing is not safe"),
+        .dynamic(),
     Row::new("postgresql.before_stop", Kind::Text, "A script that runs before PostgreSQL is stopped.")
-        .dynamic()
-        .ignored("it is not run yet"),
+        .dynamic(),
     Row::new("postgresql.callbacks.on_start", Kind::Text, "A command to run when PostgreSQL was started.")
         .dynamic(),
     Row::new("postgresql.callbacks.on_stop", Kind::Text, "A command to run when PostgreSQL was stopped.")

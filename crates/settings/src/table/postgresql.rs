@@ -192,10 +192,8 @@ pub(super) const ROWS: &[Row] = &[
         "Whether a node that diverged is cloned afresh without a rewind.",
     ),
     Row::new("postgresql.pg_ctl_timeout", Kind::Seconds(1, 86_400), "How long pg_ctl waits."),
-    Row::new("postgresql.pre_promote", Kind::Text, "A fencing script that must succeed before a promotion.")
-        .refused("it would not be run, and a promotion without its fencing is not safe"),
-    Row::new("postgresql.before_stop", Kind::Text, "A script that runs before PostgreSQL is stopped.")
-        .ignored("it is not run yet"),
+    Row::new("postgresql.pre_promote", Kind::Text, "A fencing script that must succeed before a promotion."),
+    Row::new("postgresql.before_stop", Kind::Text, "A script that runs before PostgreSQL is stopped."),
     Row::new(
         "postgresql.recovery_conf",
         Kind::TextMap,

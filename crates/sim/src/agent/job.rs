@@ -32,9 +32,11 @@ impl World {
             Work::Bootstrap => self.rng.between(SECOND / 2, 3 * SECOND),
             Work::Clone(_) => self.rng.between(SECOND, self.config.clone),
             Work::Rewind { .. } => self.rng.between(SECOND / 3, 5 * SECOND),
-            Work::Checkpoint | Work::ArchiveTail => self.rng.between(SECOND / 50, SECOND),
+            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => {
+                self.rng.between(SECOND / 50, SECOND)
+            }
         };
-        if !idle && work != Work::Checkpoint {
+        if !idle && !matches!(work, Work::Checkpoint | Work::PrePromote(_)) {
             self.laws
                 .breaks(8, format!("{}: {work:?} while PostgreSQL runs on the directory", self.names[node]));
             return false;
@@ -48,7 +50,7 @@ impl World {
             }
             Work::Clone(_) => {}
             Work::Rewind { .. } => self.law_of_rewind(node, &work),
-            Work::Checkpoint | Work::ArchiveTail => {}
+            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => {}
         }
         let token = self.token();
         self.nodes[node].agent.job = Some(Running { token, work: work.clone() });
@@ -94,7 +96,7 @@ impl World {
                 }
             },
             Work::Checkpoint => self.nodes[node].postgres.checkpointed = self.now,
-            Work::ArchiveTail => {}
+            Work::ArchiveTail | Work::PrePromote(_) => {}
         }
         ok
     }
@@ -136,7 +138,10 @@ impl World {
         self.nodes[node].agent.seen.job = Job::Idle;
         match cut.map(|job| job.work) {
             Some(Work::Rewind { .. }) => self.nodes[node].postgres.disk = Disk::Incomplete,
-            Some(Work::Bootstrap | Work::Clone(_) | Work::Checkpoint | Work::ArchiveTail) | None => {}
+            Some(
+                Work::Bootstrap | Work::Clone(_) | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_),
+            )
+            | None => {}
         }
     }
 }

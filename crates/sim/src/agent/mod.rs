@@ -100,6 +100,7 @@ impl Agent {
             job: Job::Idle,
             finished: None,
             guard: ha::Guard::Absent,
+            watchdog: ha::Watchdog::Fine,
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
