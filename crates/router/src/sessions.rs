@@ -16,7 +16,6 @@ use crate::leash::Leash;
 use crate::metrics::Held;
 use crate::shared::Service;
 use crate::truth::Truth;
-use crate::verdict::NoPrimary;
 use crate::wire::CancelKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -148,7 +147,7 @@ impl Sessions {
             if inner.truth.in_force != truth.in_force {
                 inner.positions = Positions::default();
             }
-            let held = matches!(&truth.primary, Err(NoPrimary::HandingOver { .. }));
+            let held = truth.holds;
             for entry in inner.open.values_mut() {
                 if let Some(why) = objection(entry, &truth, gone_grace, now)
                     && entry.leash.cut(why)

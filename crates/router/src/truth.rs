@@ -50,6 +50,9 @@ pub(crate) struct Truth {
     pub in_force: Option<Term>,
     /// The lead is about to be handed over: sessions of the term in force end their transactions and begin no other.
     pub handover: Option<Handover>,
+    /// Sessions of the term in force that are idle wait: also after the leader has stopped to accept writes, until its term is over or the
+    /// time for it is.
+    pub holds: bool,
     /// Where new sessions of that term go, or why nowhere.
     pub primary: Result<Target, NoPrimary>,
     /// The members' REST addresses.
@@ -93,6 +96,7 @@ impl Truth {
             leader_api: None,
             in_force: None,
             handover: None,
+            holds: false,
             primary: Err(NoPrimary::NeverSeen { why: why.to_owned() }),
             apis: BTreeMap::new(),
             replicas: Vec::new(),
@@ -147,7 +151,8 @@ pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: M
                 truth.primary = primary_of(seen, leader, *term);
                 truth.handover = handover(seen, *term, previous, now);
                 let holding = |handover: &Handover| now.since(handover.since) < limits.drain;
-                if truth.primary.is_ok() && truth.handover.as_ref().is_some_and(holding) {
+                truth.holds = truth.handover.as_ref().is_some_and(holding);
+                if truth.holds && truth.primary.is_ok() {
                     truth.primary = Err(NoPrimary::HandingOver { leader: leader.clone() });
                 }
             }

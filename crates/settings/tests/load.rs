@@ -31,7 +31,9 @@ fn the_example_of_a_member_loads_without_a_warning() {
 #[test]
 fn the_example_of_a_router_loads() {
     let settings = load_router(&example("router.yml"), &Env::new()).unwrap();
-    assert_eq!(settings.router.services, settings::Router::default_services());
+    let known = |service: &settings::Service| (service.name.clone(), service.port, service.role);
+    let written: Vec<_> = settings.router.services.iter().map(known).collect();
+    assert_eq!(written, settings::Router::default_services().iter().map(known).collect::<Vec<_>>());
     assert_eq!(settings.router.services[3].role, ServiceRole::Offline);
     assert_eq!(settings.router.hold_timeout.as_secs(), 15);
     assert_eq!(settings.etcd.endpoints.len(), 3);

@@ -12,7 +12,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("http", &["types", "settings", "tls"]),
     ("postgres", &["types", "clock", "tls"]),
-    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres"]),
+    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "vip"]),
     ("router", &["types", "clock", "settings", "http", "tls", "etcd"]),
     ("vip", &["types", "clock", "settings", "etcd"]),
     (

@@ -45,12 +45,6 @@ fn wanted(settings: &VipSettings) -> Result<Vec<Wanted>, Failure> {
     let mut all = Vec::new();
     for given in &settings.vip {
         let role = Role::of(&given.role).map_err(|why| refuse(why.to_string()))?;
-        if role != Role::Primary {
-            return Err(refuse(format!(
-                "hold {} for the role {role}: only the role primary is supported yet",
-                given.ip
-            )));
-        }
         let wanted = Wanted::new(given.ip, given.prefix_len, &given.interface, role);
         all.push(wanted.map_err(|why| refuse(why.to_string()))?);
     }

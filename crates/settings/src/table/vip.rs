@@ -1,6 +1,6 @@
 //! `vip:`, Baton's own section.
 
-use super::Row;
+use super::{Row, Support};
 use crate::kind::Kind;
 
 pub(super) const ROWS: &[Row] = &[
@@ -20,5 +20,10 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Choice(&["primary", "replica", "sync", "any"]),
         "Whose it is: of the primary while it accepts writes, or of one of the replicas, synchronous standbys or members.",
     )
-    .default("primary"),
+    .default("primary")
+    .support(Support::Limited {
+        fine: &["primary"],
+        warned: &[],
+        why: "who of several members holds the address is not elected yet",
+    }),
 ];
