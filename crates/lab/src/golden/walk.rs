@@ -332,8 +332,24 @@ impl Walk {
         self.look(state, &["/patroni", "/cluster", "/history"]).await
     }
 
+    /// Waits until no standby catches up: how far one has come is a matter of the moment.
+    async fn all_stream(&self) -> Result<()> {
+        try_until(SPAN, "all standbys to stream", async || {
+            for node in &self.lab.nodes {
+                let own = rest::get(node.rest, "/patroni", SPAN).await?.json()?;
+                let rows = own["replication"].as_array().cloned().unwrap_or_default();
+                if rows.iter().any(|row| row["state"] != "streaming") {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// Takes the answers of all nodes to these paths, and all keys.
     async fn look(&mut self, state: &str, paths: &[&str]) -> Result<()> {
+        self.all_stream().await?;
         for path in paths {
             // These are the cluster's, whoever answers.
             let nodes =

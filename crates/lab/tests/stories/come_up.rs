@@ -21,13 +21,18 @@ async fn a_cluster_comes_up_and_answers_as_installed_tools_expect() {
             ("/read-only", 200),
             ("/health", 200),
             ("/liveness", 200),
-            ("/readiness", 200),
             ("/patroni", 200),
             ("/cluster", 200),
             ("/metrics", 200),
         ] {
             assert_eq!(story.get(&node.name, path).await.status, expected, "{} {path}", node.name);
         }
+        // A replica is ready when it is known where the leader is, which the leader writes once in a round.
+        lab::wait::until(SPAN, &format!("{} to be ready", node.name), async || {
+            (story.get(&node.name, "/readiness").await.status == 200).then_some(())
+        })
+        .await
+        .unwrap();
         let own = story.get(&node.name, "/patroni").await.json().unwrap();
         assert_eq!(own["state"], "running");
         assert_eq!(own["role"], if leads { "primary" } else { "replica" });

@@ -225,6 +225,7 @@ async fn a_crash_that_is_not_waited_for(story: &mut Story) {
     assert_eq!(story.at("n1").postmaster().unwrap().pid, postmaster);
     assert_eq!(story.lab.view().await.unwrap().leader, leader, "the term did not change");
 
+    story.expect("master_start_timeout has no effect");
     story.configure(&json!({ "primary_start_timeout": 0, "master_start_timeout": 77 })).await;
     story.lab.node("n1").unwrap().kill_postmaster().unwrap();
     story.led_by("n2").await;

@@ -82,7 +82,14 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
         spec.agents = vec![Patroni, Baton, Baton];
     })
     .await;
-    for text in ["pause", "undone and kept", "not written a checkpoint", "is stopped"] {
+    for text in [
+        "pause",
+        "undone and kept",
+        "not written a checkpoint",
+        "is stopped",
+        "not owner of the lease",
+        "no longer ours",
+    ] {
         story.expect(text);
     }
     story.baton("n2", &["pause", "--wait"]).await;
@@ -152,6 +159,15 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
     assert!(story.at("n1").postmaster().is_none(), "nothing was started by itself");
 
     story.baton("n2", &["resume", "--wait"]).await;
+    // What n1 needs next was written before n3 was copied: nobody has it any more, only a new copy helps.
+    lab::wait::until(SPAN, "n1 to follow n3", async || {
+        let view = story.lab.view().await.ok()?;
+        (view.member("n1")?.state == "running" && view.primary() == Some("n3")).then_some(())
+    })
+    .await
+    .unwrap();
+    let answer = story.send("n1", "POST", "/reinitialize", &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
     story.led_by("n3").await;
     story.end().await;
 }
