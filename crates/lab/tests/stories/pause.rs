@@ -89,6 +89,7 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
         "is stopped",
         "not owner of the lease",
         "no longer ours",
+        "moved aside",
     ] {
         story.expect(text);
     }
