@@ -54,7 +54,10 @@ pub const CONTRACT_VERSION: &str = "4.1.5";
 
 /// Runs the agent until it is told to end.
 pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), Error> {
-    let mut agent = Agent::start(settings, surroundings).await?;
+    let Some(mut agent) = Agent::start(settings, surroundings).await? else {
+        notify::stopping();
+        return Ok(());
+    };
     let why = agent.turn_forever().await;
     notify::stopping();
     agent.end(why).await
@@ -95,7 +98,8 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(settings: Settings, surroundings: Surroundings) -> Result<Agent, Error> {
+    /// `None` when it was told to end before there was an etcd to work with.
+    async fn start(settings: Settings, surroundings: Surroundings) -> Result<Option<Agent>, Error> {
         let settings = Arc::new(settings);
         let data_dir = settings.postgresql.data_dir.clone();
         let (config, config_revision) = (config_cache::initial(&settings, &data_dir), 0);
@@ -141,6 +145,7 @@ impl Agent {
         let journal = Arc::new(Cell::new(Journal::default()));
         let jobs = Jobs::new(wake.clone());
         let signals = Signals::new(wake.clone());
+        signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
         let shared = Arc::new(Shared {
             current: Cell::new(settings.clone()),
@@ -173,7 +178,12 @@ impl Agent {
         // A lead that may go on without etcd must not end by waiting for it.
         let patience = failsafe.kept().filter(|_| keeper.authority() != Authority::None);
         let patience = patience.map_or(Duration::MAX, |_| GOES_ON_AFTER);
-        wait_for_etcd(view.clone(), &settings.name, &settings, &keeper, patience).await?;
+        let told_to_end = signals.told_to_end(&wake);
+        let waited = wait_for_etcd(view.clone(), &settings.name, &settings, &keeper, patience);
+        tokio::select! {
+            done = waited => done?,
+            () = told_to_end => return Ok(None),
+        }
         planned.take_up(left_behind(&view.borrow(), &settings.name));
         keeper.turned(&self::rules(&settings, &dynamic));
         if view.borrow().snapshot.is_some() {
@@ -183,7 +193,6 @@ impl Agent {
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
-        signals.install()?;
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);
         let hands = Hands {
@@ -199,7 +208,7 @@ impl Agent {
             failsafe,
             addresses,
         };
-        Ok(Agent {
+        Ok(Some(Agent {
             settings,
             hands,
             view,
@@ -225,7 +234,7 @@ impl Agent {
             began: clock::now(),
             shared,
             tasks,
-        })
+        }))
     }
 
     /// Turns until a decision, or a signal, ends it. `None`: without touching PostgreSQL.

@@ -6,6 +6,7 @@ use ha::{Decision, Observation, Postgres, Running};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::time::Duration;
 use types::Moment;
 
 /// So many rows are kept.
@@ -70,16 +71,29 @@ impl Journal {
     }
 
     fn beat(&mut self, seen: &Observation, decision: &Decision, at: Moment, once: bool) {
-        // A little early is in time: the loop is woken by the clock and by events.
-        if at.since(self.logged) < seen.rules.loop_wait.mul_f32(0.9) {
+        if !self.beat_is_due(seen.rules.loop_wait, at) {
             return;
         }
-        self.logged = at;
         let line = heartbeat(seen, decision, at);
-        if !once || self.heartbeat.as_ref() != Some(&line) {
+        if self.is_said(&line, once) {
             tracing::info!("{line}");
         }
-        self.heartbeat = Some(line);
+    }
+
+    fn beat_is_due(&mut self, loop_wait: Duration, at: Moment) -> bool {
+        // A little early is in time: the loop is woken by the clock and by events.
+        let due = at.since(self.logged) >= loop_wait.mul_f32(0.9);
+        if due {
+            self.logged = at;
+        }
+        due
+    }
+
+    /// Whether this heartbeat goes into the log: always, or with `once` when it is another than the last one.
+    fn is_said(&mut self, line: &str, once: bool) -> bool {
+        let said = !once || self.heartbeat.as_deref() != Some(line);
+        self.heartbeat = Some(line.to_owned());
+        said
     }
 
     /// Why the agent does what it does now.
@@ -163,10 +177,12 @@ fn describe(seen: &Observation) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Journal;
     use ha::duties::{race, synchronize};
     use ha::{Reason, Refusal};
     use std::collections::BTreeMap;
-    use types::{Lsn, NodeName, StandbyNames};
+    use std::time::Duration;
+    use types::{Lsn, Moment, NodeName, StandbyNames};
 
     fn refuses(refusal: Refusal) -> Reason {
         Reason::Race(race::Why::Refuses(refusal))
@@ -181,6 +197,27 @@ mod tests {
         let env = BTreeMap::from([(settings::CONFIGURATION.to_owned(), yaml)]);
         let loaded = settings::load_environment(&env).unwrap();
         loaded.warnings.iter().map(|warning| format!("{warning}\n")).collect()
+    }
+
+    /// `log.deduplicate_heartbeat_logs`
+    #[test]
+    fn a_heartbeat_comes_every_loop_wait_and_once_where_that_is_asked_for() {
+        let told = |once| {
+            let mut journal = Journal::default();
+            let mut told = Vec::new();
+            for millis in (0..6000).step_by(500) {
+                let at = Moment(10_000).after(Duration::from_millis(millis));
+                let line = if millis < 3000 { "the leader" } else { "a secondary" };
+                if journal.beat_is_due(Duration::from_secs(1), at) && journal.is_said(line, once) {
+                    told.push((millis, line));
+                }
+            }
+            told
+        };
+        let (first, then) = ("the leader", "a secondary");
+        let all = [(0, first), (1000, first), (2000, first), (3000, then), (4000, then), (5000, then)];
+        assert_eq!(told(false), all);
+        assert_eq!(told(true), [(0, first), (3000, then)]);
     }
 
     /// Test suites that were written for Patroni look for these words, and for the level of the line.

@@ -5,6 +5,7 @@
 //!   SIGUSR2           end and leave PostgreSQL, the lease and the guard as they are: another agent takes them up in time
 //!   SIGHUP            read the settings again; POST /reload asks for the same
 //! ```
+//! While the agent waits for its first sight of etcd, the first two end it and PostgreSQL stays as it is; a reload comes afterwards.
 
 use crate::wake::{Cell, Wake};
 use std::sync::Arc;
@@ -59,6 +60,14 @@ impl Signals {
             }
         });
         self.wake.wake();
+    }
+
+    /// Waits for one that ends the agent, and leaves it to be taken.
+    pub(crate) async fn told_to_end(&self, wake: &Wake) {
+        let ends = |signal: &Signal| matches!(signal, Signal::Stop | Signal::Detach);
+        while !self.pending.with(|pending| pending.iter().any(ends)) {
+            wake.changed().await;
+        }
     }
 
     /// The signal that came first and was not taken yet.

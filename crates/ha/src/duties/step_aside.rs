@@ -11,7 +11,7 @@
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::{StepAside, StepAsideWhy};
-use crate::observation::{Cluster, Failover, Postgres, Running};
+use crate::observation::{Cluster, Data, Failover, Postgres, Running};
 use crate::peers::PeerAnswer;
 use crate::plans::Due;
 use crate::reason::Refusal;
@@ -32,7 +32,7 @@ pub enum Why {
     Checkpoints { candidate: Option<NodeName> },
     Drains { candidate: Option<NodeName>, routers: usize },
     Stops { candidate: Option<NodeName> },
-    HandsOver { candidate: Option<NodeName> },
+    HandsOver { candidate: Option<NodeName>, clean: bool },
     InVain,
 }
 
@@ -81,9 +81,14 @@ impl fmt::Display for Why {
                 "the lead goes to {}: PostgreSQL is being stopped, which waits until the standbys have everything",
                 to(candidate)
             ),
-            Why::HandsOver { candidate } => write!(
+            Why::HandsOver { candidate, clean: true } => write!(
                 f,
                 "nothing more is written here and everything is sent: the leader key is released for {}",
+                to(candidate)
+            ),
+            Why::HandsOver { candidate, clean: false } => write!(
+                f,
+                "nothing more is written here, but PostgreSQL did not end cleanly and the standbys may lack what it wrote last: the leader key is released for {}",
                 to(candidate)
             ),
             Why::InVain => {
@@ -295,7 +300,11 @@ fn drain(turn: &mut Turn<'_>, aside: &StepAside, term: Term) -> Option<Answer> {
 
 /// PostgreSQL has ended: release the key, then wait for somebody to take it, but not for ever.
 fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
-    let answer = Answer::because(Why::HandsOver { candidate });
+    let clean = match &turn.seen.data {
+        Data::Present(control) => control.clean,
+        Data::Empty | Data::Incomplete | Data::Unusable => false,
+    };
+    let answer = Answer::because(Why::HandsOver { candidate, clean });
     if let Some(term) = turn.leads() {
         let until = turn.now.after(turn.seen.rules.ttl);
         turn.memory.no_race_before = Some(until);

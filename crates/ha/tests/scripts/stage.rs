@@ -10,7 +10,7 @@
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [priority N]
 //!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
-//!   pause on | off    standby-cluster on | off    no-leader on | off
+//!   pause on | off    standby-cluster on | off    no-leader on | off    synchronous on | off
 //!   tag NAME VALUE
 //!   planned none | in MILLIS | ago MILLIS [overtaken | replica-only]
 //!   order none | restart | reinitialize | shutdown
@@ -25,8 +25,8 @@
 use ha::{
     Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, Synchronous,
-    Unmet, Upstream, Watchdog, Work, Writable,
+    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, SyncMode,
+    Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -184,6 +184,10 @@ impl Stage {
             }
             ("pause", [word]) => self.seen.rules.pause = *word == "on",
             ("standby-cluster", [word]) => self.seen.rules.standby_cluster = *word == "on",
+            ("synchronous", [word]) => {
+                let mode = if *word == "on" { SyncMode::On } else { SyncMode::Off };
+                self.seen.rules.synchronous = Synchronous { mode, count: 1, ..Synchronous::default() };
+            }
             ("no-leader", [word]) => self.seen.rules.may_copy_without_leader = *word == "on",
             ("tag", [tag, value]) => {
                 self.seen.tags.0.insert((*tag).to_owned(), TagValue::Text((*value).to_owned()));

@@ -16,13 +16,20 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
     // The feedback of a standby is what makes the copy of a logical slot safe; PostgreSQL sends it every 10 s.
     let parameters = json!({ "wal_level": "logical", "wal_receiver_status_interval": "1s" });
     let mut story = Story::begin("slots", |spec| {
-        spec.dynamic = json!({ "slots": slots, "postgresql": { "parameters": parameters } });
+        spec.dynamic = json!({
+            "slots": slots,
+            "ignore_slots": [{ "name": "by_hand", "type": "physical" }],
+            "postgresql": { "parameters": parameters },
+        });
     })
     .await;
     let old = story.primary().await;
     let target = story.lab.target();
     target.run("CREATE TABLE t (word text); CREATE PUBLICATION p FOR TABLE t", SPAN).await.unwrap();
-    target.run("SELECT pg_create_physical_replication_slot('stray', true)", SPAN).await.unwrap();
+    for name in ["stray", "by_hand"] {
+        let create = format!("SELECT pg_create_physical_replication_slot('{name}', true)");
+        target.run(&create, SPAN).await.unwrap();
+    }
     // A standby that was copied after the slot had been made lacks the oldest WAL of it, until its consumer has gone on.
     story.await_answer(&old, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'cdc'", "1").await;
     lab::wait::until(
@@ -51,7 +58,7 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
         story
             .await_answer(
                 &name,
-                "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots",
+                "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots WHERE slot_name <> 'by_hand'",
                 &all,
             )
             .await;
@@ -59,6 +66,10 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
             story.await_answer(&name, "SHOW hot_standby_feedback", "on").await;
         }
     }
+    // The one that nobody knows is gone by now, the one that is to be ignored is not.
+    story
+        .await_answer(&old, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'by_hand'", "1")
+        .await;
     target.run("INSERT INTO t VALUES ('first')", SPAN).await.unwrap();
     let seen = target.ask(CHANGES, SPAN).await.unwrap();
     assert!(seen.contains("first"), "{seen}");
