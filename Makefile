@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build demo test check tidy units stories sim bench lab golden
+.PHONY: help setup build deb demo test check tidy units stories sim bench lab golden
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ setup: ## install what is missing for all of the below
 build: ## the binary, target/release/baton
 	@tools/setup build
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
+
+deb: build ## a Debian package of it, in target/deb
+	@tools/make-deb target/release/baton target/deb
 
 demo: ## a real cluster on this machine, shown until Ctrl-C; DEMO_ARGS=--drive for an unattended run
 	@tools/setup demo

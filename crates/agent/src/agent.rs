@@ -92,6 +92,7 @@ struct Agent {
     /// What the operator's commands have been told of.
     changes: callbacks::Changes,
     callbacks: callbacks::Runner,
+    status: notify::Status,
     began: Moment,
     shared: Arc<Shared>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -231,6 +232,7 @@ impl Agent {
             reload_postgres: false,
             changes: callbacks::Changes::default(),
             callbacks,
+            status: notify::Status::default(),
             began: clock::now(),
             shared,
             tasks,
@@ -327,6 +329,7 @@ impl Agent {
         let leads = seen.leads(clock::now()).is_some() && !seen.rules.pause;
         self.hands.watchdog.follow(self.hands.warden.state(), leads);
         self.publish(&seen, &view);
+        self.status.follow(&seen, now);
         self.call_back(&seen, &decision);
         self.reconfigure(&seen, &view);
         let soon = now.after(Duration::from_millis(if failed { 100 } else { 5 }));

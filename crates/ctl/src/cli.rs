@@ -104,8 +104,25 @@ pub(crate) enum Command {
     EditConfig(EditConfigArgs),
     /// Tell in plain words what the members decided lately, and why
     Why(WhyArgs),
+    /// Print what makes a shell complete the words of this program
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory; packages are made with it
+    #[command(hide = true)]
+    Manual(ManualArgs),
     /// Show the version of this program, and of the members
     Version(VersionArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManualArgs {
+    /// Where the pages go
+    pub directory: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]

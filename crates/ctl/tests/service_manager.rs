@@ -121,6 +121,7 @@ async fn the_beginning_and_the_end_of_a_reload_are_told() {
     etcd.client().set_initialize(types::SystemId(7_000_000_000_000_000_001), by).await.unwrap();
     let mut agent = host.agent(etcd.endpoint.trim_start_matches("http://"));
     host.hear("READY=1");
+    host.hear("STATUS=PostgreSQL is stopped, nobody leads");
     agent.signal(Signal::HUP);
     host.hear("RELOADING=1");
     host.hear("READY=1");

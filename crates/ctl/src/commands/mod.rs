@@ -13,6 +13,7 @@ pub(crate) mod generate_config;
 pub(crate) mod haproxy_config;
 pub(crate) mod history;
 pub(crate) mod list;
+pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod query;
 pub(crate) mod reinit;
@@ -72,6 +73,8 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::ShowConfig(args) => attended(show_config::run(&context()?, args)),
         Command::EditConfig(args) => attended(edit_config::run(&context()?, args, ask)),
         Command::Why(args) => attended(why::run(&context()?, args)),
+        Command::Completions(args) => manual::completions(args),
+        Command::Manual(args) => manual::pages(args),
         Command::Version(args) => attended(version::run(context, args, manner)),
         Command::Guard(_) => Err(Failure::refused("the guard must start before everything else")),
     }

@@ -34,6 +34,7 @@ fn step_out(writer: &OwnedFd) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             rustix::process::setsid()?;
+            drop_capabilities();
             close_on_exec();
             Ok(())
         }
@@ -48,6 +49,14 @@ fn step_out(writer: &OwnedFd) -> io::Result<()> {
 fn tell(writer: BorrowedFd<'_>, child: libc::pid_t) {
     // Four bytes fit into an empty pipe; if they do not get there, the agent reads an early end.
     let _seen_by_the_reader = rustix::io::write(writer, &child.to_ne_bytes());
+}
+
+/// What the service manager gave the agent for its addresses is not for PostgreSQL, nor for what runs inside it.
+fn drop_capabilities() {
+    // SAFETY: changes a set of this process, which is about to exec.
+    // Kernels before 4.3 do not know it, and have no capabilities that are inherited so.
+    let _unknown_to_old_kernels =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
 }
 
 /// Marks every descriptor but the standard ones to be closed by exec: also those that the agent was itself given,
