@@ -1,6 +1,6 @@
 //! What systemd hears of an agent, with etcd and while it waits for it: ready, reloading, ready again, stopping.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
 
 mod one_etcd;
 
