@@ -47,7 +47,7 @@ const HEAD: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     orders: mpsc::Sender<Reload>,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));

@@ -18,6 +18,9 @@ pub enum Error {
     /// The configuration makes no sense.
     #[error("use the configuration: {0}")]
     Config(String),
+    /// Started as a successor, and there is nothing to succeed to.
+    #[error("take over the sockets of the router that runs here: {0}; start the router without it")]
+    NotInherited(std::io::Error),
     /// The watch of etcd ended without being told to.
     #[error("watch etcd: the watch ended; restart the router")]
     WatchEnded,

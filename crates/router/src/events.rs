@@ -109,6 +109,14 @@ pub(crate) enum Event<'a> {
     ApiFailed {
         why: String,
     },
+    /// Another process listens from here on.
+    HandedOver {
+        successor: u32,
+        sessions: usize,
+    },
+    NotHandedOver {
+        why: &'a str,
+    },
     Stopping {
         sessions: usize,
     },
@@ -172,6 +180,13 @@ impl Event<'_> {
             Event::Refused { client, service, why } => debug!(%client, service, "connection refused: {why}"),
             Event::AcceptFailed { service, why } => warn!(service, "failed to accept connections: {why}"),
             Event::ApiFailed { why } => debug!("failed to serve a status request: {why}"),
+            Event::HandedOver { successor, sessions } => {
+                info!(
+                    successor,
+                    sessions, "a new process has taken over; the sessions here go on until they end"
+                );
+            }
+            Event::NotHandedOver { why } => warn!("everything goes on in this process: {why}"),
             Event::Stopping { sessions } => info!(sessions, "stopping: sessions are told to end"),
         }
     }

@@ -5,7 +5,7 @@
 //!                                          │
 //!   listener ──► client ──► startup ──► hold ──► choose, balance (pure) ──► connect ──► relay
 //!                   └──► cancel
-//!   api: /health, /metrics, /services; drain, undrain, reload
+//!   api: /health, /metrics, /services; drain, undrain, reload        handover: the sockets go to the next process
 //! ```
 //!
 //! The rules: nothing is routed before the first consistent state was read. A session on the primary carries the term
@@ -24,6 +24,7 @@ mod conversation;
 mod cut_reason;
 mod error;
 mod events;
+mod handover;
 mod hello;
 mod hold;
 mod lag;
@@ -52,4 +53,5 @@ pub use config::{
     Network, Role, Service, Tcp, TruthLimits,
 };
 pub use error::Error;
-pub use server::{Reread, Router};
+pub use handover::Inherited;
+pub use server::{Order, Reread, Router};

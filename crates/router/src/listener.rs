@@ -37,7 +37,7 @@ pub(crate) fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Error
 pub(crate) async fn accept(
     shared: Arc<Shared>,
     service: Arc<Service>,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     clients: TaskTracker,
     stop: CancellationToken,
 ) {

@@ -11,13 +11,16 @@ use crate::config::{self, Config};
 use crate::cut_reason::CutReason;
 use crate::error::Error;
 use crate::events::Event;
-use crate::shared::{Cluster, Service, Shared};
+use crate::handover::{self, Inherited};
+use crate::shared::{Cluster, Shared};
 use crate::{api, listener, presence, steer, survey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,11 +28,27 @@ use tokio_util::task::TaskTracker;
 /// Reads the configuration again; the error says what is wrong with it.
 pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
+/// What a running router can be told.
+pub enum Order {
+    /// Take up the configuration as it is now; the log has the outcome.
+    Reload,
+    /// Give the listening sockets to this program, which is another router, and serve the sessions that are left. The answer is its
+    /// process id.
+    HandOver(Command, oneshot::Sender<u32>),
+}
+
 /// A router that has its addresses and does not serve yet.
 pub struct Router {
     shared: Arc<Shared>,
     listeners: BTreeMap<(String, SocketAddr), TcpListener>,
     api: Option<TcpListener>,
+    inherited: Option<Inherited>,
+}
+
+/// A port that is served.
+struct Open {
+    listener: Arc<TcpListener>,
+    stop: CancellationToken,
 }
 
 /// A cluster that is followed.
@@ -43,8 +62,9 @@ struct Followed {
 
 struct Server {
     shared: Arc<Shared>,
-    /// What stops each listener, by the service and the address as configured.
-    open: BTreeMap<(String, SocketAddr), CancellationToken>,
+    /// By the service and the address as configured.
+    open: BTreeMap<(String, SocketAddr), Open>,
+    api: Option<Open>,
     followed: BTreeMap<String, Followed>,
     clients: TaskTracker,
     steering: TaskTracker,
@@ -56,9 +76,14 @@ struct Server {
 impl Router {
     /// Takes all addresses of the configuration, or says which one cannot be had. Needs a tokio runtime.
     pub fn bind(config: Config) -> Result<Router, Error> {
-        let listeners = addresses(&config, &BTreeMap::new())?;
-        let api = config.api.map(|address| listener::bind("api", address)).transpose()?;
-        Ok(Router { shared: Shared::new(config)?, listeners, api })
+        Router::succeed(config, None)
+    }
+
+    /// The same; what another router left is not taken anew.
+    pub fn succeed(config: Config, mut inherited: Option<Inherited>) -> Result<Router, Error> {
+        let listeners = addresses(&config, &BTreeMap::new(), inherited.as_mut())?;
+        let api = config.api.map(|address| take("api", address, inherited.as_mut())).transpose()?;
+        Ok(Router { shared: Shared::new(config)?, listeners, api, inherited })
     }
 
     /// The addresses of a service as they were taken.
@@ -74,19 +99,19 @@ impl Router {
         self.api.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Serves until `stop`; then sessions are told to end. Each message of `reload` (and a request to the API) takes up
-    /// what `reread` gives.
+    /// Serves until `stop`; then sessions are told to end. A reload takes up what `reread` gives.
     pub async fn run(
         self,
         reread: Reread,
-        mut reload: mpsc::Receiver<()>,
+        mut told: mpsc::Receiver<Order>,
         stop: CancellationToken,
     ) -> Result<(), Error> {
-        let Router { shared, listeners, api } = self;
+        let Router { shared, listeners, api, inherited } = self;
         let (failed, mut failures) = mpsc::channel(1);
         let mut server = Server {
             shared: shared.clone(),
             open: BTreeMap::new(),
+            api: None,
             followed: BTreeMap::new(),
             clients: TaskTracker::new(),
             steering: TaskTracker::new(),
@@ -94,20 +119,31 @@ impl Router {
             stop: stop.child_token(),
         };
         server.follow(&shared.config())?;
+        if let Some(inherited) = inherited {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = inherited.succeed(&shared) => {}
+            }
+        }
         server.listen(listeners);
         let (orders, mut ordered) = mpsc::channel(1);
         if let Some(listener) = api {
-            if let Ok(address) = listener.local_addr() {
-                Event::ApiListening { address }.log();
-            }
-            tokio::spawn(api::serve(shared.clone(), orders.clone(), listener, server.stop.clone()));
+            server.serve_api(listener, orders.clone());
         }
         let ended = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 Some(error) = failures.recv() => break Err(error),
-                // A signal: the log has the outcome.
-                Some(()) = reload.recv() => drop(server.reload(&reread)),
+                Some(order) = told.recv() => match order {
+                    Order::Reload => drop(server.reload(&reread)),
+                    Order::HandOver(command, answer) => {
+                        let Some(successor) = server.hand_over(command).await else { continue };
+                        // Who ordered it may be gone.
+                        let _ = answer.send(successor);
+                        server.linger(&stop).await;
+                        break Ok(());
+                    }
+                },
                 Some(api::Reload(answer)) = ordered.recv() => {
                     let taken_up = server.reload(&reread);
                     // Who asked may be gone.
@@ -123,7 +159,8 @@ impl Router {
 /// Takes the addresses of the configuration that are not open already.
 fn addresses(
     config: &Config,
-    open: &BTreeMap<(String, SocketAddr), CancellationToken>,
+    open: &BTreeMap<(String, SocketAddr), Open>,
+    mut inherited: Option<&mut Inherited>,
 ) -> Result<BTreeMap<(String, SocketAddr), TcpListener>, Error> {
     if config.services.is_empty() {
         return Err(Error::Config("no service is configured: name at least one".to_owned()));
@@ -140,11 +177,19 @@ fn addresses(
         for address in &service.listen {
             let key = (service.name.clone(), *address);
             if !open.contains_key(&key) {
-                listeners.insert(key, listener::bind(&service.name, *address)?);
+                listeners.insert(key, take(&service.name, *address, inherited.as_deref_mut())?);
             }
         }
     }
     Ok(listeners)
+}
+
+/// The socket that was inherited for this address, or a new one.
+fn take(what: &str, address: SocketAddr, inherited: Option<&mut Inherited>) -> Result<TcpListener, Error> {
+    match inherited.and_then(|inherited| inherited.listener(address)) {
+        Some(listener) => Ok(listener),
+        None => listener::bind(what, address),
+    }
 }
 
 impl Server {
@@ -207,14 +252,59 @@ impl Server {
                 let role = service.settings().role.as_str();
                 Event::Listening { service: &service.name, role, address }.log();
             }
-            let stop = self.stop.child_token();
-            self.serve(service, listener, stop.clone());
-            self.open.insert(key, stop);
+            let (listener, stop) = (Arc::new(listener), self.stop.child_token());
+            let open = Open { listener: listener.clone(), stop: stop.clone() };
+            let clients = self.clients.clone();
+            tokio::spawn(listener::accept(self.shared.clone(), service, listener, clients, stop));
+            self.open.insert(key, open);
         }
     }
 
-    fn serve(&self, service: Arc<Service>, listener: TcpListener, stop: CancellationToken) {
-        tokio::spawn(listener::accept(self.shared.clone(), service, listener, self.clients.clone(), stop));
+    fn serve_api(&mut self, listener: TcpListener, orders: mpsc::Sender<api::Reload>) {
+        if let Ok(address) = listener.local_addr() {
+            Event::ApiListening { address }.log();
+        }
+        let (listener, stop) = (Arc::new(listener), self.stop.child_token());
+        self.api = Some(Open { listener: listener.clone(), stop: stop.clone() });
+        tokio::spawn(api::serve(self.shared.clone(), orders, listener, stop));
+    }
+
+    /// Gives the listening sockets to a successor. Without one that is ready, everything stays as it is.
+    async fn hand_over(&self, command: Command) -> Option<u32> {
+        let all = self.open.values().chain(&self.api);
+        let sockets: Result<Vec<OwnedFd>, _> =
+            all.map(|open| open.listener.as_fd().try_clone_to_owned()).collect();
+        let handed = match sockets {
+            Ok(sockets) => handover::hand_over(command, sockets, &self.shared).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match handed {
+            Ok(successor) => {
+                let open = self.shared.clusters().into_iter().map(|cluster| cluster.sessions.by_member());
+                let sessions = open.flat_map(|by_member| by_member.into_values().collect::<Vec<_>>()).sum();
+                Event::HandedOver { successor, sessions }.log();
+                Some(successor)
+            }
+            Err(why) => {
+                Event::NotHandedOver { why: &why }.log();
+                None
+            }
+        }
+    }
+
+    /// Another process listens: what is here goes on until it ends by itself, or until `stop`.
+    async fn linger(&mut self, stop: &CancellationToken) {
+        for (_, open) in std::mem::take(&mut self.open) {
+            open.stop.cancel();
+        }
+        if let Some(open) = self.api.take() {
+            open.stop.cancel();
+        }
+        self.clients.close();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.clients.wait() => {}
+        }
     }
 
     /// Takes up the configuration as it is now, or leaves everything as it is.
@@ -231,7 +321,7 @@ impl Server {
     }
 
     fn take_up(&mut self, config: Config) -> Result<(), Error> {
-        let listeners = addresses(&config, &self.open)?;
+        let listeners = addresses(&config, &self.open, None)?;
         let before = self.shared.config();
         if config.api != before.api {
             return Err(Error::Config("router.api changed: restart the router for that".to_owned()));
@@ -242,10 +332,10 @@ impl Server {
             .flat_map(|service| service.listen.iter().map(|address| (service.name.clone(), *address)))
             .collect();
         self.shared.replace(config.clone())?;
-        self.open.retain(|key, stop| {
+        self.open.retain(|key, open| {
             let kept = wanted.contains(key);
             if !kept {
-                stop.cancel();
+                open.stop.cancel();
             }
             kept
         });

@@ -1,18 +1,20 @@
 //! `baton router FILE`: one address whose ports lead to the right members, until told to stop. SIGHUP and `POST /reload`
-//! read the file again; open sessions go on.
+//! read the file again; open sessions go on. SIGUSR2 starts the program that is now where this one was, and hands the ports over.
 
 use super::daemon;
 use crate::cli::RouterArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use sd_notify::NotifyState;
 use settings::{Fallback, ProcessEnv, RouterSettings, ServiceBalance, ServiceRole};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Runs the router.
 pub(crate) fn run(args: &RouterArgs) -> Outcome {
@@ -25,18 +27,53 @@ pub(crate) fn run(args: &RouterArgs) -> Outcome {
         self::config(&settings).map_err(|failure| failure.message)
     });
     daemon::block_on(&log, |stop| async move {
-        let router = router::Router::bind(config)?;
-        let (asked, reload) = mpsc::channel(1);
-        let mut hangup = signal(SignalKind::hangup())
+        let router = router::Router::succeed(config, router::Inherited::take()?)?;
+        let (orders, ordered) = mpsc::channel(1);
+        take_signals(orders)
             .map_err(|error| Failure::new(Code::Failed, format!("failed to start: {error}")))?;
-        tokio::spawn(async move {
-            // One that comes while another waits is the same wish.
-            while hangup.recv().await.is_some() {
-                let _ = asked.try_send(());
-            }
-        });
-        router.run(reread, reload, stop).await.map_err(Failure::from)
+        tell(&[NotifyState::Ready]);
+        router.run(reread, ordered, stop).await.map_err(Failure::from)
     })
+}
+
+/// Makes orders of SIGHUP and SIGUSR2. One that comes while another waits is the same wish.
+fn take_signals(orders: mpsc::Sender<router::Order>) -> std::io::Result<()> {
+    let (mut hangup, mut exchange) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => drop(orders.try_send(router::Order::Reload)),
+                Some(()) = exchange.recv() => {
+                    let (answer, answered) = oneshot::channel();
+                    let begun = this_program().map(|command| orders.try_send(router::Order::HandOver(command, answer)));
+                    if let Err(error) = begun {
+                        tracing::warn!(%error, "failed to find this program, for a new process of it");
+                    } else if let Ok(successor) = answered.await {
+                        tell(&[NotifyState::MainPid(successor)]);
+                    }
+                }
+                else => return,
+            }
+        }
+    });
+    Ok(())
+}
+
+/// What is now at the place that this program was started from, with the same words.
+fn this_program() -> std::io::Result<Command> {
+    let path = std::env::current_exe()?;
+    // The kernel says so of a file that an upgrade has replaced.
+    let path =
+        path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from);
+    let mut command = Command::new(path);
+    command.args(std::env::args_os().skip(1));
+    Ok(command)
+}
+
+fn tell(what: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(what) {
+        tracing::debug!(%error, "failed to tell the service manager");
+    }
 }
 
 /// The settings of a router's file.
@@ -50,7 +87,9 @@ impl From<router::Error> for Failure {
         let code = match &error {
             router::Error::AddressInUse { .. } => Code::AddressInUse,
             router::Error::Config(_) => Code::Configuration,
-            router::Error::Listen { .. } | router::Error::WatchEnded => Code::Failed,
+            router::Error::Listen { .. } | router::Error::NotInherited(_) | router::Error::WatchEnded => {
+                Code::Failed
+            }
         };
         Failure::new(code, format!("failed to {error}"))
     }

@@ -56,7 +56,7 @@ pub(crate) struct RunningRouter {
     pub(crate) task: JoinHandle<Result<(), router::Error>>,
     /// What a reload gives.
     pub(crate) file: Arc<Mutex<Config>>,
-    pub(crate) reload: mpsc::Sender<()>,
+    pub(crate) reload: mpsc::Sender<router::Order>,
 }
 
 /// The cluster of that name in the etcd at that port.

@@ -25,7 +25,7 @@ async fn services_and_clusters_come_and_go_and_sessions_stay() {
         file.services.push(other);
         file.services[0].max_sessions = 1;
     }
-    world.router.reload.send(()).await.unwrap();
+    assert!(world.router.reload.send(router::Order::Reload).await.is_ok());
     world.metric("baton_router_reloads_total 1").await;
     until("the port of the service to close", async || TcpStream::connect(replicas).await.err().map(drop))
         .await;

@@ -1,0 +1,165 @@
+//! A router's program is exchanged under load: nobody is refused, and who is connected stays.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
+
+mod one_etcd;
+#[path = "../../postgres/tests/common/mod.rs"]
+mod postgresql;
+
+use one_etcd::Etcd;
+use postgresql::{Scratch, Server, pg_bin};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
+
+const SPAN: Duration = Duration::from_secs(60);
+
+/// The router, and whatever it hands over to; ended with this value.
+struct Router {
+    first: Child,
+    file: PathBuf,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Router {
+    fn start(dir: &Path, etcd: &Etcd) -> Router {
+        let (file, log, port) = (dir.join("router.yml"), dir.join("router.log"), testbed::free_port());
+        fs::write(&file, settings(etcd, port)).unwrap();
+        let first = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .arg("router")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Router { first, file, log, port }
+    }
+
+    /// The processes that serve this file.
+    fn processes(&self) -> Vec<i32> {
+        let ours = self.file.to_str().unwrap();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let serves = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).split('\0').any(|word| word == ours))
+        };
+        pids.filter(serves).collect()
+    }
+
+    fn signal(&self, pid: i32, signal: Signal) {
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    fn said(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap().contains(text)
+    }
+
+    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let line = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
+        connect(&line).await
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            self.signal(pid, Signal::KILL);
+        }
+        let _ = self.first.wait();
+    }
+}
+
+fn settings(etcd: &Etcd, port: u16) -> String {
+    let etcd = etcd.endpoint.trim_start_matches("http://");
+    format!(
+        "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n"
+    )
+}
+
+async fn connect(line: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(line, NoTls).await?;
+    tokio::spawn(connection);
+    client.simple_query("SELECT 1").await?;
+    Ok(client)
+}
+
+/// Writes what the agent of a primary would.
+async fn publish(etcd: &Etcd, postgres: &Server) {
+    let client = etcd.client();
+    let by = clock::now().after(SPAN);
+    let lease = client.grant(600, by).await.unwrap().lease;
+    let name = types::NodeName::from("pg-1");
+    assert!(client.acquire_leader(&name, lease, by).await.unwrap().is_some());
+    let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Primary);
+    member.conn_url = Some(format!("postgres://127.0.0.1:{}/postgres", postgres.port));
+    client.put_member(&name, &member, lease, by).await.unwrap();
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = clock::now().after(SPAN);
+    while !holds() {
+        assert!(clock::now() < end, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_is_exchanged_and_nobody_is_refused() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("exchange"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut router = Router::start(dir.path(), &etcd);
+    until("the router to listen", || router.said("listening")).await;
+    let stays = router.connect().await.unwrap();
+
+    // Somebody connects all the time.
+    let (over, line) = (
+        Arc::new(AtomicBool::new(false)),
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", router.port),
+    );
+    let come_and_go = tokio::spawn({
+        let over = over.clone();
+        async move {
+            let mut connected = 0;
+            while !over.load(Ordering::Relaxed) {
+                connect(&line).await.map_err(|error| error.to_string())?;
+                connected += 1;
+            }
+            Ok::<usize, String>(connected)
+        }
+    });
+    let first = i32::try_from(router.first.id()).unwrap();
+    router.signal(first, Signal::USR2);
+    until("the new process to take over", || router.said("a new process has taken over")).await;
+    let second = *router.processes().iter().find(|pid| **pid != first).expect("two processes");
+    stays.simple_query("SELECT 1").await.expect("the session goes on in the old process");
+    assert!(router.first.try_wait().unwrap().is_none(), "the old process waits for it");
+    drop(stays);
+    until("the old process to end", || router.first.try_wait().unwrap().is_some()).await;
+    router.connect().await.expect("the new process serves");
+
+    // A successor that cannot start changes nothing.
+    let good = fs::read_to_string(&router.file).unwrap();
+    fs::write(&router.file, good.replace("role: primary", "role: primery")).unwrap();
+    router.signal(second, Signal::USR2);
+    until("the log to say why nothing was exchanged", || router.said("everything goes on in this process"))
+        .await;
+    router.connect().await.expect("the same process serves");
+    assert_eq!(router.processes(), [second]);
+
+    over.store(true, Ordering::Relaxed);
+    let connected = come_and_go.await.unwrap().expect("nobody is refused");
+    assert!(connected > 10, "{connected}");
+    router.signal(second, Signal::TERM);
+    until("the router to end", || router.processes().is_empty()).await;
+}
