@@ -22,6 +22,7 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::losses::Losses;
 use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
@@ -144,7 +145,13 @@ impl Agent {
             failsafe.clone(),
         );
         let journal = Arc::new(Cell::new(Journal::default()));
-        let jobs = Jobs::new(wake.clone());
+        let losses = Losses::new(
+            etcd.clone(),
+            settings.name.clone(),
+            local.data_dir().to_owned(),
+            journal.clone(),
+        );
+        let jobs = Jobs::new(wake.clone(), losses.clone());
         let signals = Signals::new(wake.clone());
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
@@ -156,6 +163,7 @@ impl Agent {
             keeper: keeper.clone(),
             watchdog: watchdog.clone(),
             jobs: jobs.clone(),
+            losses: losses.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
             planned: planned.clone(),
@@ -193,6 +201,7 @@ impl Agent {
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
+        tasks.push(tokio::spawn(losses.run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);

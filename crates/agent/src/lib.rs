@@ -28,6 +28,7 @@ mod jobs;
 mod journal;
 mod keeper;
 mod local;
+mod losses;
 mod notify;
 mod observe;
 mod orders;

@@ -11,9 +11,10 @@ mod aside;
 mod mark;
 mod wal_tail;
 
-pub(crate) use aside::new_kept_path;
-pub use aside::{Kept, kept, move_aside, prune_kept, set_failed_aside};
+pub(crate) use aside::{WAL_TAIL, keep_in_one_step};
+pub use aside::{Kept, kept, make_room, move_aside, prune_kept, set_failed_aside};
 pub use mark::{Work, clear_mark, mark_incomplete};
+pub(crate) use wal_tail::wal_tail_bytes;
 pub use wal_tail::{Tail, keep_wal_tail};
 
 use crate::control::{self, Control};

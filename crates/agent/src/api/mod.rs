@@ -34,6 +34,7 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::losses::Losses;
 use crate::orders::Orders;
 use crate::planned::Planned;
 use crate::signals::Signals;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub keeper: Keeper,
     pub watchdog: Watchdog,
     pub jobs: Jobs,
+    pub losses: Losses,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
     pub planned: Planned,

@@ -37,7 +37,8 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
         "failsafe" => failsafe::topology(shared),
         "baton" => match path {
             "baton/why" => reply::json(StatusCode::OK, &why(shared)),
-            _ => reply::text(StatusCode::NOT_FOUND, "there is /baton/why"),
+            "baton/losses" => cluster::losses(shared),
+            _ => reply::text(StatusCode::NOT_FOUND, "there are /baton/why and /baton/losses"),
         },
         _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),
     }

@@ -136,8 +136,8 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         let job = json!({"done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes, "bytes_per_second": progress.rate});
         map.insert("baton_job".to_owned(), job);
     }
-    if let Some(lost) = shared.jobs.lost() {
-        let lost = json!({"timeline": lost.timeline.0, "fork": lost.fork.to_string(), "bytes": lost.bytes, "commits": lost.commits, "kept": lost.kept});
+    if let Some(last) = shared.losses.counts().last {
+        let lost = json!({"timeline": last.fork_timeline, "fork": last.fork.to_string(), "bytes": last.bytes, "commits": last.transactions.commits, "kept": last.kept});
         map.insert("baton_undone".to_owned(), lost);
     }
     Value::Object(map)

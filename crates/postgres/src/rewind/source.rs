@@ -15,6 +15,8 @@ pub(super) struct Source {
     pub(super) history: History,
     /// That of its last checkpoint; behind `history.timeline` until the first checkpoint after a promotion.
     checkpoint_timeline: Timeline,
+    /// The size of its WAL, which pg_rewind copies.
+    pub(super) wal_bytes: u64,
 }
 
 impl Source {
@@ -76,8 +78,17 @@ pub(super) async fn look(from: &ConnectTo, system_id: SystemId) -> Result<Source
         )));
     }
     let history = read_history(&mut connection, from, timeline).await?;
+    let wal_bytes = wal_bytes(&mut connection).await.unwrap_or_default();
     let checkpoint_timeline = Timeline(checkpoint.ok_or_else(|| nonsense("checkpoint"))?);
-    Ok(Source { history, checkpoint_timeline })
+    Ok(Source { history, checkpoint_timeline, wal_bytes })
+}
+
+/// Only for the question whether there is room; with the rights that pg_rewind needs anyway.
+async fn wal_bytes(connection: &mut Connection) -> Result<u64, SqlError> {
+    let sql = "SELECT sum((pg_stat_file('pg_wal/' || name, true)).size)::bigint \
+               FROM pg_ls_dir('pg_wal', true, false) AS name WHERE length(name) = 24";
+    let rows = connection.query(sql, PATIENCE).await?;
+    Ok(rows.single().and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
 }
 
 /// Over SQL, since the user for the rewind need not be allowed to replicate.
