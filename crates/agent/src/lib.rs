@@ -35,6 +35,7 @@ mod orders;
 mod peers;
 mod planned;
 mod publish;
+mod readiness;
 mod reload;
 mod senders;
 mod signals;

@@ -1,7 +1,7 @@
 //! A copy of another PostgreSQL's data directory, by pg_basebackup.
 //!
 //! ```text
-//! end leftovers ─> mark incomplete ─> pg_basebackup ──ok──> clear the mark
+//! end leftovers ─> mark incomplete ─> pg_basebackup ──ok──> a standby ─> clear the mark
 //!                        ^                  │ fails: not for want of room
 //!                        └── clean, wait <──┘ once
 //! ```
@@ -110,6 +110,8 @@ pub async fn run(
         }
         clean(data_dir).await?;
     }
+    // Before the mark goes: from its first start on it is a standby.
+    data_dir::make_standby(data_dir)?;
     data_dir::clear_mark(data_dir)?;
     Ok(())
 }

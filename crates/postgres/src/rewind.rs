@@ -12,6 +12,7 @@
 //! it can be done again: the tail is kept once.
 
 mod fork;
+pub mod preflight;
 mod source;
 
 pub use fork::{Fork, fork};

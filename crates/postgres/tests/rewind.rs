@@ -15,8 +15,9 @@ use postgres::control;
 use postgres::data_dir::{self, DataDir, Work};
 use postgres::error::Error;
 use postgres::installation::Installation;
-use postgres::loss::Account;
+use postgres::loss::{self, Account};
 use postgres::probe::Prober;
+use postgres::replication::identify_with_history;
 use postgres::rewind::{EndOfWal, Outcome, RewindError, RewindOptions, end_of_wal, run};
 use sql::{LONG, ensure_users, facts_until, lock, to, to_as};
 use std::os::unix::fs::FileExt;
@@ -261,6 +262,14 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     let before = control::read(&pair.old.data_dir).unwrap();
     let hints = pair.rewind().await.unwrap_err();
     assert!(matches!(&hints, RewindError::Impossible(why) if why.contains("wal_log_hints")), "{hints}");
+
+    // It will be copied anew: what only it has is told all the same, and is in the directory that is moved aside.
+    let replicator = to_as(&pair.new, "replicator", PASSWORD);
+    let (identity, history) = identify_with_history(&replicator, LONG).await.unwrap();
+    let theirs = (identity.system_id, &history);
+    let account = loss::account(&pair.installation, &pair.old.data_dir, &before, theirs).await.unwrap();
+    assert_eq!((account.transactions.commits, account.transactions.unread.is_none()), (1, true), "{account}");
+    assert!(account.relations.unread.is_none() && !account.relations.touched.is_empty(), "{account}");
 
     pair.new.psql("REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text) FROM rewinder");
     let rights = pair.rewind().await.unwrap_err();

@@ -5,6 +5,7 @@ use super::status;
 use super::{Shared, health};
 use crate::publish;
 use etcd::Contact;
+use postgres::rewind::preflight::Obstacle;
 use settings::SynchronousMode;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -235,6 +236,19 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.labels = labels;
     addresses(page, shared);
     losses(page, shared);
+    rejoin(page, shared);
+}
+
+/// Each thing that a rewind depends on, so that an alert can name it.
+fn rejoin(page: &mut Page, shared: &Shared) {
+    let Some(obstacles) = shared.readiness.obstacles() else { return };
+    let name = "baton_rejoin_ready";
+    let help = "Value is 1 if a rewind, were one needed, would not fail of this, 0 otherwise.";
+    let _ = writeln!(page.text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for reason in Obstacle::CODES {
+        let ready = u8::from(!obstacles.iter().any(|obstacle| obstacle.code() == reason));
+        let _ = writeln!(page.text, "{name}{{{},reason=\"{reason}\"}} {ready}", page.labels);
+    }
 }
 
 /// What this member had alone when it came back under another leader, since the agent was started; of the last one, what etcd

@@ -37,6 +37,7 @@ use crate::local::Local;
 use crate::losses::Losses;
 use crate::orders::Orders;
 use crate::planned::Planned;
+use crate::readiness::Readiness;
 use crate::signals::Signals;
 use crate::surroundings::Log;
 use crate::wake::Cell;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub watchdog: Watchdog,
     pub jobs: Jobs,
     pub losses: Losses,
+    pub readiness: Readiness,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
     pub planned: Planned,

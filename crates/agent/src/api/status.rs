@@ -121,6 +121,10 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         // What was promised before this start is not known: nobody may conclude that nothing was.
         baton["failsafe_unsure"] = json!(true);
     }
+    if let Some(obstacles) = shared.readiness.obstacles() {
+        let words: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+        baton["rejoin"] = json!({"ready": obstacles.is_empty(), "obstacles": words});
+    }
     map.insert("baton".to_owned(), baton);
     if shared.watchdog.failed() {
         map.insert("watchdog_failed".to_owned(), json!(true));
