@@ -146,12 +146,8 @@ impl Agent {
             failsafe.clone(),
         );
         let journal = Arc::new(Cell::new(Journal::default()));
-        let losses = Losses::new(
-            etcd.clone(),
-            settings.name.clone(),
-            local.data_dir().to_owned(),
-            journal.clone(),
-        );
+        let losses =
+            Losses::new(etcd.clone(), settings.name.clone(), local.data_dir().to_owned(), journal.clone());
         let jobs = Jobs::new(wake.clone(), losses.clone());
         let readiness = Readiness::new(settings.clone(), dynamic.clone(), local.clone(), view.clone());
         let signals = Signals::new(wake.clone());

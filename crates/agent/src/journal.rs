@@ -81,7 +81,16 @@ impl Journal {
             self.told.pop_front();
         }
         let (code, seen) = (code.to_owned(), String::new());
-        self.told.push_back(Row { at: now, until: now, count: 1, duty, code, text, seen, actions: Vec::new() });
+        self.told.push_back(Row {
+            at: now,
+            until: now,
+            count: 1,
+            duty,
+            code,
+            text,
+            seen,
+            actions: Vec::new(),
+        });
     }
 
     fn beat(&mut self, seen: &Observation, decision: &Decision, at: Moment, once: bool) {

@@ -148,10 +148,8 @@ async fn told(dir: PathBuf) -> bool {
 }
 
 fn record(me: &NodeName, account: &Account, snapshot: &Snapshot) -> Loss {
-    let relation = |touched: &postgres::loss::Touched| LostIn {
-        name: touched.to_string(),
-        records: touched.records,
-    };
+    let relation =
+        |touched: &postgres::loss::Touched| LostIn { name: touched.to_string(), records: touched.records };
     let transactions = &account.transactions;
     Loss {
         member: me.clone(),
@@ -171,4 +169,3 @@ fn record(me: &NodeName, account: &Account, snapshot: &Snapshot) -> Loss {
         kept: account.kept.display().to_string(),
     }
 }
-

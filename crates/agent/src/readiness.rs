@@ -103,7 +103,8 @@ impl Readiness {
         });
         let effective = effective.await.map_err(|error| error.to_string())?;
         let restores = effective.recovery_conf.contains_key("restore_command");
-        let here = preflight::here(local.installation(), local.data_dir(), &local.connect(), restores).await?;
+        let here =
+            preflight::here(local.installation(), local.data_dir(), &local.connect(), restores).await?;
         let mut obstacles = self.with_wal(here);
         if let Some(other) = self.other(&settings.name) {
             let authentication = &settings.postgresql.authentication;

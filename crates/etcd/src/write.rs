@@ -10,8 +10,8 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, failsafe_json, history_json,
-    losses_json,
+    Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, failsafe_json,
+    history_json, losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};

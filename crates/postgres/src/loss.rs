@@ -353,7 +353,8 @@ mod tests {
         );
         let nothing = Account { transactions: Transactions::default(), ..account };
         assert!(nothing.to_string().starts_with("nothing lost: "), "{nothing}");
-        let unread = Transactions { unread: Some("the segment is gone".to_owned()), ..Transactions::default() };
+        let unread =
+            Transactions { unread: Some("the segment is gone".to_owned()), ..Transactions::default() };
         let unsure = Account { transactions: unread, ..nothing };
         assert!(!unsure.is_nothing() && unsure.to_string().contains("perhaps more (the segment is gone)"));
     }

@@ -23,8 +23,8 @@ use crate::data_dir::{self, Work};
 use crate::error::Error;
 use crate::files;
 use crate::installation::Installation;
-use crate::loss::{self, Account};
 use crate::job::{self, JobError, Meter, Progress};
+use crate::loss::{self, Account};
 use crate::passfile::PassFiles;
 use crate::postmaster;
 use crate::room;
@@ -84,7 +84,7 @@ pub enum Outcome {
     /// The directory can follow the source as it is.
     NotNeeded,
     /// It was taken back to `fork` and can follow the source from there.
-    Rewound(Rewound),
+    Rewound(Box<Rewound>),
 }
 
 /// What a rewind undid.
@@ -131,7 +131,11 @@ pub enum RewindError {
 
 impl From<Error> for RewindError {
     fn from(error: Error) -> RewindError {
-        if room::was_full(&error) { RewindError::NoRoom(error.to_string()) } else { RewindError::Local(error) }
+        if room::was_full(&error) {
+            RewindError::NoRoom(error.to_string())
+        } else {
+            RewindError::Local(error)
+        }
     }
 }
 
@@ -170,6 +174,9 @@ pub async fn run(
 ) -> Result<Outcome, RewindError> {
     job::end_leftovers(installation, "pg_rewind", &target(data_dir)).await?;
     postmaster::clear_the_way(data_dir).await?;
+    if let Some(work) = data_dir::unfinished(data_dir)? {
+        return Err(RewindError::Impossible(format!("the data directory holds an unfinished {work}")));
+    }
     let control = control::read(data_dir)?;
     let source = source::look(from, control.system_id).await?;
     let end = end_of_wal(data_dir, &control).await?;
@@ -185,7 +192,8 @@ pub async fn run(
         return Err(RewindError::Impossible(why.to_owned()));
     }
     source.check_ready(from)?;
-    room::check(data_dir, "the rewind", room_needed(data_dir, fork, source.wal_bytes)).map_err(RewindError::NoRoom)?;
+    room::check(data_dir, "the rewind", room_needed(data_dir, fork, source.wal_bytes))
+        .map_err(RewindError::NoRoom)?;
     let account = read_account(installation, data_dir, &control, &end, fork).await?;
     let (kept, account) = keep(installation, data_dir, from, account, &end).await?;
     if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
@@ -196,7 +204,7 @@ pub async fn run(
     bring_back(data_dir, &kept)?;
     data_dir::make_standby(data_dir)?;
     data_dir::clear_mark(data_dir)?;
-    Ok(Outcome::Rewound(Rewound { fork, end: end.end, account, kept }))
+    Ok(Outcome::Rewound(Box::new(Rewound { fork, end: end.end, account, kept })))
 }
 
 fn target(data_dir: &Path) -> String {
@@ -336,11 +344,7 @@ fn is_free(option: &str) -> bool {
     free
 }
 
-fn finish(
-    program: &'static str,
-    data_dir: &Path,
-    result: Result<(), JobError>,
-) -> Result<(), RewindError> {
+fn finish(program: &'static str, data_dir: &Path, result: Result<(), JobError>) -> Result<(), RewindError> {
     match result {
         Ok(()) => Ok(()),
         Err(JobError::Cancelled) => Err(RewindError::Cancelled),

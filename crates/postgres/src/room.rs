@@ -47,7 +47,10 @@ pub(crate) fn was_full(error: &Error) -> bool {
 }
 
 fn advice(data_dir: &Path) -> String {
-    format!("remove directories named {}.kept-* that nobody needs any more, or enlarge the disk", data_dir.display())
+    format!(
+        "remove directories named {}.kept-* that nobody needs any more, or enlarge the disk",
+        data_dir.display()
+    )
 }
 
 fn free(dir: &Path) -> Option<u64> {

@@ -40,7 +40,10 @@ impl Pair {
         let scratch = Scratch::new(label);
         let old = Server::init_with(&scratch, bin, "old", &[&["--auth=trust"], initdb].concat());
         // Whatever commits after the fork is then ours; and checkpoints happen when the test says so.
-        old.append("postgresql.conf", "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\n");
+        old.append(
+            "postgresql.conf",
+            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\n",
+        );
         lock(&old, "scram-sha-256");
         old.start();
         ensure_users(&old, PASSWORD).await;
@@ -172,9 +175,16 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         let transactions = &account.transactions;
         assert_eq!((&transactions.xids, transactions.commits), (&xids, 8), "{account}");
         assert_eq!((&transactions.prepared_xids, transactions.prepared), (&vec![open], 1), "{account}");
-        assert!(transactions.unread.is_none() && transactions.first_commit < transactions.last_commit, "{account}");
-        let rows = account.relations.touched.iter().find(|touched| touched.to_string() == "postgres.public.rows");
-        assert!(rows.is_some_and(|rows| rows.records >= 8) && account.relations.unread.is_none(), "{account:?}");
+        assert!(
+            transactions.unread.is_none() && transactions.first_commit < transactions.last_commit,
+            "{account}"
+        );
+        let rows =
+            account.relations.touched.iter().find(|touched| touched.to_string() == "postgres.public.rows");
+        assert!(
+            rows.is_some_and(|rows| rows.records >= 8) && account.relations.unread.is_none(),
+            "{account:?}"
+        );
         assert_eq!(account.bytes, rewound.end.bytes_since(rewound.fork.lsn));
         assert_eq!(Account::read(&rewound.kept).as_ref(), Some(account));
         assert_eq!(Account::untold(&pair.old.data_dir).unwrap(), [(rewound.kept.clone(), account.clone())]);
@@ -329,7 +339,10 @@ async fn wal_that_the_target_no_longer_has_comes_from_the_archive() {
     let outcome = run(&pair.installation, data_dir, &from, &options, |_| {}, &never).await.unwrap();
     let Outcome::Rewound(rewound) = outcome else { panic!("it was needed") };
     let account = &rewound.account;
-    assert!(account.transactions.unread.is_some() && !account.is_nothing(), "it could not be read: {account}");
+    assert!(
+        account.transactions.unread.is_some() && !account.is_nothing(),
+        "it could not be read: {account}"
+    );
     assert!(account.to_string().contains("perhaps more"), "{account}");
     assert!(!pair.scratch.join("old.baton-rewind.conf").exists());
     pair.follow().await;
@@ -352,6 +365,8 @@ async fn an_interrupted_rewind_leaves_the_mark_and_a_clone_heals_it() {
     assert!(matches!(pair.inspect(), DataDir::Incomplete { work: Work::Rewind, .. }), "{:?}", pair.inspect());
     let kept = data_dir::kept(&pair.old.data_dir).unwrap();
     assert_eq!(kept.len(), 1, "the tail");
+    let again = pair.rewind().await.unwrap_err();
+    assert!(matches!(&again, RewindError::Impossible(why) if why.contains("unfinished rewind")), "{again}");
 
     let clone = CloneFrom { connect: to_as(&pair.new, "replicator", PASSWORD), slot: None };
     let never = CancellationToken::new();

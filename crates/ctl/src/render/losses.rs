@@ -70,8 +70,14 @@ mod tests {
             relations: vec![LostIn { name: "app.public.orders".into(), records: 2 }],
             kept: "/data.kept-20261127T100000.000Z-wal".into(),
         };
-        let unsure =
-            Loss { commits: 0, prepared: 0, complete: false, last_commit: None, relations: vec![], ..one.clone() };
+        let unsure = Loss {
+            commits: 0,
+            prepared: 0,
+            complete: false,
+            last_commit: None,
+            relations: vec![],
+            ..one.clone()
+        };
         let drawn = losses(&[one, unsure], Format::Pretty);
         for words in ["2 + 1 prepared", "at least 0", "app.public.orders", "0/3000060", "pg-1"] {
             assert!(drawn.contains(words), "{words}:\n{drawn}");

@@ -53,10 +53,8 @@ impl Loss {
     pub fn to_value(&self) -> Value {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         let relation = |relation: &LostIn| {
-            let cells = [
-                ("name", Value::from(relation.name.as_str())),
-                ("records", Value::from(relation.records)),
-            ];
+            let cells =
+                [("name", Value::from(relation.name.as_str())), ("records", Value::from(relation.records))];
             Value::Object(cells.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
         };
         let cells = [

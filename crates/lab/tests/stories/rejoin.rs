@@ -51,11 +51,8 @@ async fn a_diverged_primary_is_rewound_and_what_only_it_had_is_kept_and_told_to_
     assert!(holds(node.dir(), b"only the old primary has row 39"), "the divergent WAL is kept");
 
     // The client's own log says what is missing; the account must say the same.
-    let mut missing: Vec<u64> = acknowledged
-        .iter()
-        .filter(|(n, _)| !survived.contains(n))
-        .map(|(_, xid)| *xid)
-        .collect();
+    let mut missing: Vec<u64> =
+        acknowledged.iter().filter(|(n, _)| !survived.contains(n)).map(|(_, xid)| *xid).collect();
     missing.sort_unstable();
     assert!(missing.len() >= 29, "{acknowledged:?} {survived:?}");
     let loss = lab::wait::until(SPAN, "the loss to be told in etcd", async || {

@@ -94,9 +94,9 @@ fn note(seen: &mut Seen, line: &str) {
     let Some((_, rest)) = line.split_once(", lsn: ") else { return };
     let Some(lsn) = rest.split(',').next().and_then(|word| word.trim().parse().ok()) else { return };
     seen.last = seen.last.max(Some(lsn));
-    let of_a_transaction = line.split_once(" tx: ").is_some_and(|(_, rest)| {
-        rest.trim_start().split(',').next().is_some_and(|word| word.trim() != "0")
-    });
+    let of_a_transaction = line
+        .split_once(" tx: ")
+        .is_some_and(|(_, rest)| rest.trim_start().split(',').next().is_some_and(|word| word.trim() != "0"));
     // Images of pages that only hints changed are records of the log itself.
     if !of_a_transaction || line.starts_with("rmgr: XLOG") {
         return;

@@ -164,7 +164,8 @@ fn look(data_dir: &Path, program: &Path) -> Result<(Vec<Obstacle>, Lsn), crate::
 
 /// Logs in at another member as a rewind would.
 pub async fn there(from: &ConnectTo) -> Result<Option<Obstacle>, SqlError> {
-    let mut session = match Connection::open(from, Mode::Sql, &[("search_path", "pg_catalog")], WITHIN).await {
+    let mut session = match Connection::open(from, Mode::Sql, &[("search_path", "pg_catalog")], WITHIN).await
+    {
         Ok(session) => session,
         Err(error) => return login(error).map(Some),
     };
@@ -175,9 +176,9 @@ pub async fn there(from: &ConnectTo) -> Result<Option<Obstacle>, SqlError> {
 
 /// A wrong password, an unknown user or database, or a rule of pg_hba; everything else may pass.
 fn login(error: SqlError) -> Result<Obstacle, SqlError> {
-    let refused = error.sqlstate().is_some_and(|state| {
-        state.starts_with("28") || state.starts_with("3D") || state == "42501"
-    });
+    let refused = error
+        .sqlstate()
+        .is_some_and(|state| state.starts_with("28") || state.starts_with("3D") || state == "42501");
     if refused || matches!(error, SqlError::Login { .. } | SqlError::Tls { .. }) {
         return Ok(Obstacle::Login { why: error.to_string() });
     }
