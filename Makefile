@@ -54,7 +54,7 @@ sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build
 	@$(ENV); cargo run --release --locked -q -p baton-sim -- --seeds $(SEEDS)
 
-interruptions: ## rewinds and copies interrupted INTERRUPTIONS times at random moments; make test does it a dozen times
+interruptions: ## rewinds and copies interrupted INTERRUPTIONS times at random moments; make test does it eight times
 	@tools/setup test
 	@$(ENV); BATON_TEST_INTERRUPTIONS=$(INTERRUPTIONS) cargo test --locked -p baton-postgres --test interrupted -- --nocapture
 

@@ -279,11 +279,11 @@ pub async fn account(
     Some(account)
 }
 
-/// The account among those kept of `data_dir` that tells of the same transactions, with its directory.
-pub(crate) fn kept_before(data_dir: &Path, account: &Account) -> Result<Option<PathBuf>, Error> {
+/// The account among those kept of `data_dir` that tells of the same transactions.
+pub(crate) fn kept_before(data_dir: &Path, account: &Account) -> Result<Option<Account>, Error> {
     let kept = data_dir::kept(data_dir)?.into_iter().filter(|kept| kept.label == data_dir::WAL_TAIL);
-    let mut same = kept.filter(|kept| Account::read(&kept.path).is_some_and(|old| old.is_of(account)));
-    Ok(same.next_back().map(|kept| kept.path))
+    let mut read = kept.filter_map(|kept| Account::read(&kept.path));
+    Ok(read.rfind(|old| old.is_of(account)))
 }
 
 /// An LSN as people write it.

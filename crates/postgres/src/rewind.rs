@@ -194,8 +194,12 @@ pub async fn run(
     source.check_ready(from)?;
     room::check(data_dir, "the rewind", room_needed(data_dir, fork, source.wal_bytes))
         .map_err(RewindError::NoRoom)?;
-    let account = read_account(installation, data_dir, &control, &end, fork).await?;
-    let (kept, account) = keep(installation, data_dir, from, account, &end).await?;
+    let mut account = read_account(installation, data_dir, &control, &end, fork).await?;
+    loss::add_relations(&mut account, installation, &data_dir.join("pg_wal"), &end).await;
+    loss::name_relations(&mut account, from).await;
+    let (dir, known) = (data_dir.to_owned(), account);
+    let account = blocking(move || keep_tail(&dir, known)).await?;
+    let kept = account.kept.clone();
     if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
         recover(installation, data_dir, options, cancel).await?;
     }
@@ -229,35 +233,20 @@ async fn read_account(
 }
 
 /// The divergent WAL, its account and this node's own configuration, safe before anything changes. Once: an attempt
-/// that was cut off after this finds it again.
-async fn keep(
-    installation: &Installation,
-    data_dir: &Path,
-    from: &ConnectTo,
-    account: Account,
-    end: &EndOfWal,
-) -> Result<(PathBuf, Account), Error> {
-    let (data_dir, known) = (data_dir.to_owned(), account.clone());
-    let path = blocking(move || match loss::kept_before(&data_dir, &known)? {
-        Some(path) => own_files_into(&data_dir, &path).map(|()| path),
-        None => keep_anew(&data_dir, &known),
-    })
-    .await?;
-    let mut account = Account { kept: path.clone(), ..account };
-    loss::add_relations(&mut account, installation, &path, end).await;
-    loss::name_relations(&mut account, from).await;
-    let (dir, written) = (path.clone(), account.clone());
-    blocking(move || written.write(&dir)).await?;
-    Ok((path, account))
-}
-
-fn keep_anew(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
+/// that was cut off after this finds it again. Answers with the account, which says where.
+pub fn keep_tail(data_dir: &Path, account: Account) -> Result<Account, Error> {
+    if let Some(before) = loss::kept_before(data_dir, &account)? {
+        own_files_into(data_dir, &before.kept)?;
+        let account = Account { at: before.at, kept: before.kept, ..account };
+        return account.write(&account.kept).map(|()| account);
+    }
     let (fork, timeline) = (account.fork, Timeline(account.fork_timeline));
-    data_dir::keep_in_one_step(data_dir, |into| {
+    let kept = data_dir::keep_in_one_step(data_dir, |into| {
         data_dir::keep_wal_tail(data_dir, fork, timeline, into)?;
         own_files_into(data_dir, into)?;
         account.write(into)
-    })
+    })?;
+    Ok(Account { kept, ..account })
 }
 
 fn own_files_into(data_dir: &Path, kept: &Path) -> Result<(), Error> {

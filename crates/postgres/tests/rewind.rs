@@ -18,6 +18,7 @@ use postgres::installation::Installation;
 use postgres::loss::{self, Account};
 use postgres::probe::Prober;
 use postgres::replication::identify_with_history;
+use postgres::rewind::preflight::{self, Obstacle};
 use postgres::rewind::{EndOfWal, Outcome, RewindError, RewindOptions, end_of_wal, run};
 use sql::{LONG, ensure_users, facts_until, lock, to, to_as};
 use std::os::unix::fs::FileExt;
@@ -265,6 +266,13 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     let still = pair.rewind().await.unwrap_err();
     assert!(matches!(&still, RewindError::SourceNotReady(why) if why.contains("recovery")), "{still}");
     pair.old.start();
+    // While all is well it can be known what it would fail of.
+    let here = preflight::here(&pair.installation, &pair.old.data_dir, &to(&pair.old), false).await.unwrap();
+    assert_eq!(here.obstacles, [Obstacle::NoHints]);
+    assert!(here.wal.is_some_and(|(written, kept)| written > 0 && kept == 0), "{here:?}");
+    assert_eq!(preflight::there(&pair.rewinder()).await.unwrap(), None);
+    let nobody = preflight::there(&to_as(&pair.new, "rewinder", "falsch")).await.unwrap();
+    assert!(matches!(nobody, Some(Obstacle::Login { .. })), "{nobody:?}");
     pair.promote();
     pair.checkpoint().await;
     pair.old.psql("INSERT INTO rows VALUES (-6)");
@@ -282,6 +290,11 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     assert!(account.relations.unread.is_none() && !account.relations.touched.is_empty(), "{account}");
 
     pair.new.psql("REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text) FROM rewinder");
+    let missing = preflight::there(&pair.rewinder()).await.unwrap();
+    assert!(
+        matches!(&missing, Some(Obstacle::Rights { missing, .. }) if missing.contains("pg_read_binary_file(text)")),
+        "{missing:?}"
+    );
     let rights = pair.rewind().await.unwrap_err();
     assert!(matches!(&rights, RewindError::NotAllowed(why) if why.contains("GRANT EXECUTE")), "{rights}");
 

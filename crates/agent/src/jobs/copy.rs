@@ -15,7 +15,7 @@ use postgres::config_files::{self, PgPass};
 use postgres::connection::ConnectTo;
 use postgres::data_dir::{self, DataDir, Work};
 use postgres::loss::{self, Account};
-use postgres::{replication, script};
+use postgres::{replication, rewind, script};
 use settings::ReplicaMethod;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,8 +120,8 @@ async fn run_script(
     let data_dir = tools.local.data_dir().to_owned();
     let keep = script.keep_data;
     let account = match &connect {
-        Some(connect) if !keep => account(tools, connect).await,
-        Some(_) | None => None,
+        Some(connect) => account(tools, connect).await,
+        None => None,
     };
     let restores = tokio::task::spawn_blocking(move || prepare(&data_dir, keep, account)).await??;
     let mut arguments = Vec::new();
@@ -162,6 +162,10 @@ fn prepare(data_dir: &Path, keep_data: bool, account: Option<Account>) -> anyhow
         DataDir::Present { .. } | DataDir::Incomplete { work: Work::Restore | Work::Rewind, .. }
     );
     if keep_data && there {
+        // The command works over what is there: what only this member has is kept first.
+        if let Some(account) = account {
+            rewind::keep_tail(data_dir, account)?;
+        }
         data_dir::mark_incomplete(data_dir, Work::Restore)?;
         return Ok(true);
     }

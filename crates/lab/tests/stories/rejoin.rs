@@ -79,6 +79,15 @@ async fn a_diverged_primary_is_rewound_and_what_only_it_had_is_kept_and_told_to_
     assert!(counted.is_some_and(|line| line.ends_with(&format!(" {}", missing.len()))), "{counted:?}");
     let why = story.get(&old, "/baton/why").await.body;
     assert!(why.contains("transactions committed here alone"), "{why}");
+
+    // And whether the next one could be rewound is known before it has to be.
+    lab::wait::until(SPAN, "the members to say that they could be rewound", async || {
+        let page = story.get(&new, "/metrics").await.body;
+        let ready: Vec<&str> = page.lines().filter(|line| line.starts_with("baton_rejoin_ready{")).collect();
+        (ready.len() > 5 && ready.iter().all(|line| line.ends_with("} 1"))).then_some(())
+    })
+    .await
+    .unwrap();
     story.end().await;
 }
 
