@@ -6,14 +6,15 @@ CACHE := $(or $(BATON_TEST_CACHE),$(if $(filter 0,$(shell id -u)),/var/cache/bat
 ENV := set -euo pipefail; source $(CACHE)/env
 SEEDS ?= 200
 RUNS ?= 5
+INTERRUPTIONS ?= 100
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench lab golden
+.PHONY: help setup build deb demo test check tidy units stories sim bench lab golden interruptions
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing for all of the below
 	@tools/setup test
@@ -52,6 +53,10 @@ lab: stories
 sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build
 	@$(ENV); cargo run --release --locked -q -p baton-sim -- --seeds $(SEEDS)
+
+interruptions: ## rewinds and copies interrupted INTERRUPTIONS times at random moments; make test does it eight times
+	@tools/setup test
+	@$(ENV); BATON_TEST_INTERRUPTIONS=$(INTERRUPTIONS) cargo test --locked -p baton-postgres --test interrupted -- --nocapture
 
 bench: ## the table of pauses, RUNS runs of each event
 	@tools/setup demo

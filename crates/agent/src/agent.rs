@@ -22,12 +22,14 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::losses::Losses;
 use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
 use crate::peers::{self, Peers};
 use crate::planned::Planned;
 use crate::publish::{self, Leading, Publisher, Word};
+use crate::readiness::Readiness;
 use crate::reload::{self, Reader};
 use crate::signals::{Signal, Signals};
 use crate::slots::{Round, Slots};
@@ -144,7 +146,10 @@ impl Agent {
             failsafe.clone(),
         );
         let journal = Arc::new(Cell::new(Journal::default()));
-        let jobs = Jobs::new(wake.clone());
+        let losses =
+            Losses::new(etcd.clone(), settings.name.clone(), local.data_dir().to_owned(), journal.clone());
+        let jobs = Jobs::new(wake.clone(), losses.clone());
+        let readiness = Readiness::new(settings.clone(), dynamic.clone(), local.clone(), view.clone());
         let signals = Signals::new(wake.clone());
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
@@ -156,6 +161,8 @@ impl Agent {
             keeper: keeper.clone(),
             watchdog: watchdog.clone(),
             jobs: jobs.clone(),
+            losses: losses.clone(),
+            readiness: readiness.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
             planned: planned.clone(),
@@ -193,6 +200,8 @@ impl Agent {
         tasks.push(tokio::spawn(keeper.clone().run()));
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
+        tasks.push(tokio::spawn(losses.run()));
+        tasks.push(tokio::spawn(readiness.run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);
@@ -459,6 +468,7 @@ impl Agent {
         self.hands.local.reconnect(configure::local_connection(&self.settings, &dynamic));
         self.dynamic = Arc::new(dynamic);
         self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
+        self.shared.readiness.use_dynamic(&self.dynamic);
     }
 
     /// Takes up the file that was read again; a broken one changes nothing.
@@ -491,6 +501,7 @@ impl Agent {
         self.hands.local.reconnect(configure::local_connection(&settings, &self.dynamic));
         self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
         self.hands.slots.use_settings(&settings);
+        self.shared.readiness.use_settings(&settings);
         self.hands.settings = settings.clone();
         self.shared.current.with(|current| *current = settings.clone());
         self.shared.renew_certificate();

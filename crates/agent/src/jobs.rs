@@ -10,6 +10,7 @@ pub(crate) mod pre_promote;
 mod rewind;
 
 use crate::local::Local;
+use crate::losses::Losses;
 use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
 use ha::{Finished, Work};
@@ -31,6 +32,7 @@ pub(crate) struct Jobs {
 
 struct Inner {
     wake: Wake,
+    losses: Losses,
     state: Cell<State>,
 }
 
@@ -39,19 +41,8 @@ struct State {
     running: Option<(Work, Moment, CancellationToken)>,
     finished: Option<Finished>,
     progress: Option<Progress>,
-    lost: Option<Lost>,
     /// How far the creation of the cluster is, while that is the job.
     creation: Option<PostgresState>,
-}
-
-/// What the last rewind undid: written by this node alone, kept in a file, gone from the cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Lost {
-    pub timeline: types::Timeline,
-    pub fork: types::Lsn,
-    pub bytes: u64,
-    pub commits: Option<u64>,
-    pub kept: String,
 }
 
 /// What a job works with.
@@ -65,8 +56,8 @@ pub(crate) struct Tools {
 }
 
 impl Jobs {
-    pub(crate) fn new(wake: Wake) -> Jobs {
-        Jobs { inner: Arc::new(Inner { wake, state: Cell::new(State::default()) }) }
+    pub(crate) fn new(wake: Wake, losses: Losses) -> Jobs {
+        Jobs { inner: Arc::new(Inner { wake, losses, state: Cell::new(State::default()) }) }
     }
 
     /// The running job.
@@ -84,11 +75,6 @@ impl Jobs {
 
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.inner.state.with(|state| state.progress)
-    }
-
-    /// What the last rewind undid.
-    pub(crate) fn lost(&self) -> Option<Lost> {
-        self.inner.state.with(|state| state.lost.clone())
     }
 
     /// How far the creation of the cluster is, in the words of the member key.
@@ -125,6 +111,8 @@ impl Jobs {
                 Ok(()) => tracing::info!(job = name(&work), "job done"),
                 Err(error) => tracing::error!(job = name(&work), error = format!("{error:#}"), "job failed"),
             }
+            // Whatever became of the job: what is kept by now is told.
+            jobs.inner.losses.look();
             tools.local.look_at_data().await;
             jobs.inner.state.with(|state| {
                 state.running = None;

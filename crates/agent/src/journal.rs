@@ -11,6 +11,8 @@ use types::Moment;
 
 /// So many rows are kept.
 const ROWS: usize = 512;
+/// So many rows about other things than decisions are kept.
+const TOLD: usize = 64;
 
 /// One decision, or several of the same kind in a row.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ struct Row {
 #[derive(Default)]
 pub(crate) struct Journal {
     rows: VecDeque<Row>,
+    /// What came to light between decisions.
+    told: VecDeque<Row>,
     /// When the last line was logged.
     logged: Moment,
     /// The last heartbeat, until something else is logged.
@@ -68,6 +72,25 @@ impl Journal {
         }
         let seen = describe(seen);
         self.rows.push_back(Row { at: now, until: now, count: 1, duty, code, text, seen, actions });
+    }
+
+    /// Notes something that came to light and is no decision.
+    pub(crate) fn tell(&mut self, duty: &'static str, code: &str, text: String) {
+        let now = Timestamp::try_from(clock::wall()).unwrap_or_default();
+        if self.told.len() == TOLD {
+            self.told.pop_front();
+        }
+        let (code, seen) = (code.to_owned(), String::new());
+        self.told.push_back(Row {
+            at: now,
+            until: now,
+            count: 1,
+            duty,
+            code,
+            text,
+            seen,
+            actions: Vec::new(),
+        });
     }
 
     fn beat(&mut self, seen: &Observation, decision: &Decision, at: Moment, once: bool) {
@@ -116,7 +139,9 @@ impl Journal {
                 "actions": row.actions,
             })
         };
-        self.rows.iter().map(row).collect()
+        let mut rows: Vec<&Row> = self.rows.iter().chain(&self.told).collect();
+        rows.sort_by_key(|row| row.at);
+        rows.into_iter().map(row).collect()
     }
 }
 

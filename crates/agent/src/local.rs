@@ -275,6 +275,11 @@ impl Local {
         (!facts.in_recovery).then(|| facts.synchronous_standby_names.clone())
     }
 
+    /// Whether a PostgreSQL runs here and takes connections.
+    pub(crate) fn is_running(&self) -> bool {
+        self.life().postmaster.is_some() && self.seen().now == Answer::Running
+    }
+
     /// Whether a primary runs here.
     pub(crate) fn is_primary(&self) -> bool {
         self.life().postmaster.is_some() && self.seen().facts.is_some_and(|(facts, _)| !facts.in_recovery)

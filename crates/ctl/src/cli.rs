@@ -446,6 +446,9 @@ pub(crate) struct HistoryArgs {
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
+    /// Only what was lost in failovers, as former leaders found when they came back
+    #[arg(long)]
+    pub losses: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -30,6 +30,8 @@ pub enum Key {
     Last,
     /// The newest timeline number taken.
     Timeline,
+    /// What single members had and the cluster has not.
+    Losses,
 }
 
 impl Keys {
@@ -137,6 +139,12 @@ impl Keys {
         self.at("baton/timeline")
     }
 
+    /// What was lost in failovers, as the former leaders found when they came back.
+    #[must_use]
+    pub fn baton_losses(&self) -> String {
+        self.at("baton/losses")
+    }
+
     /// Who created the empty `initialize`, which has no name in it.
     #[must_use]
     pub fn baton_bootstrap(&self) -> String {
@@ -166,6 +174,7 @@ impl Keys {
             "baton/handover" => Key::Handover,
             "baton/last" => Key::Last,
             "baton/timeline" => Key::Timeline,
+            "baton/losses" => Key::Losses,
             other => {
                 let below = |section: &str| {
                     other.strip_prefix(section).filter(|name| !name.is_empty() && !name.contains('/'))
@@ -219,6 +228,7 @@ mod tests {
             (keys.baton_router("r1"), Key::Router("r1".to_owned())),
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
+            (keys.baton_losses(), Key::Losses),
         ] {
             assert_eq!(keys.parse(&text), Some(key), "{text}");
         }

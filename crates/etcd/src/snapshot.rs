@@ -9,8 +9,8 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Member, Router, Status, Sync, Writable,
-    parse_failsafe, parse_history,
+    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member, Router, Status, Sync,
+    Writable, parse_failsafe, parse_history, parse_losses,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ impl Limits {
     pub const MEMBERS: usize = 100;
     /// More routers are not read.
     pub const ROUTERS: usize = 100;
+    /// Of more losses the newest are kept.
+    pub const LOSSES: usize = 50;
     /// More spoiled keys are not listed.
     pub const SPOILED: usize = 100;
     /// With more keys under the prefix nothing is read.
@@ -64,6 +66,10 @@ pub struct Snapshot {
     pub routers: BTreeMap<String, Router>,
     /// The newest timeline number that a promotion was begun with.
     pub claimed: Option<Timeline>,
+    /// What single members had and the cluster has not, oldest first.
+    pub losses: Vec<Loss>,
+    /// When `losses` was last changed; 0 when it is absent.
+    pub losses_mod: i64,
     /// Keys whose values cannot be understood; what was known before is kept.
     pub spoiled: Vec<Spoiled>,
 }
@@ -124,6 +130,7 @@ impl Snapshot {
             Key::Handover => self.handover = None,
             Key::Router(id) => drop(self.routers.remove(&id)),
             Key::Timeline => self.claimed = None,
+            Key::Losses => (self.losses, self.losses_mod) = (Vec::new(), 0),
         }
     }
 
@@ -184,6 +191,11 @@ impl Snapshot {
                     self.routers.insert(id.clone(), router);
                 }
             }
+            Key::Losses => {
+                // A list that cannot be understood is written over by the next loss.
+                self.losses_mod = mod_revision;
+                self.losses = parse_losses(value)?;
+            }
             Key::Timeline => {
                 let number = value.trim().parse().map_err(|_| "expected a timeline number".to_owned())?;
                 self.claimed = Some(Timeline(number));
@@ -238,6 +250,7 @@ impl Snapshot {
             // One that cannot be understood is not waited for.
             Key::Router(_) => {}
             Key::Timeline => self.claimed = previous.claimed,
+            Key::Losses => self.losses.clone_from(&previous.losses),
         }
     }
 }
@@ -269,6 +282,9 @@ fn remedy(key: &Key) -> &'static str {
         | Key::Writable
         | Key::Last
         | Key::Timeline => "delete the key; the leader writes it again",
+        Key::Losses => {
+            "delete the key, which only tells people of earlier losses; what was lost lies beside the data directories"
+        }
         Key::Handover => "delete the key; it only matters during a switchover",
         Key::Router(_) => "delete the key; routers write theirs when they start",
         Key::Failover => "delete the key, and order the switchover again",

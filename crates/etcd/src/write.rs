@@ -10,8 +10,10 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    Failover, Handover, HistoryRow, Member, Router, Status, Sync, Writable, failsafe_json, history_json,
+    Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, failsafe_json,
+    history_json, losses_json,
 };
+use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -163,6 +165,19 @@ impl Etcd {
             ..Put::own("write the dynamic configuration", self.keys().config(), value.to_string())
         };
         self.commit(&put, by).await
+    }
+
+    /// Adds what this member had and the cluster has not to the list as `snapshot` has it; the oldest go when it is full.
+    /// [`Error::Conflict`] when another member was faster: read, and add again.
+    pub async fn add_loss(&self, loss: &Loss, snapshot: &Snapshot, by: Moment) -> Result<(), Error> {
+        let mut rows = snapshot.losses.clone();
+        rows.push(loss.clone());
+        rows.drain(..rows.len().saturating_sub(Limits::LOSSES));
+        let put = Put {
+            expected: Expected::Revision(snapshot.losses_mod),
+            ..Put::own("tell what was lost", self.keys().baton_losses(), losses_json(&rows))
+        };
+        self.commit(&put, by).await.map(drop)
     }
 
     /// Orders a switchover or failover; with `expected_mod` only over that revision of the key. The new revision.

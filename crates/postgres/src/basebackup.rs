@@ -1,8 +1,8 @@
 //! A copy of another PostgreSQL's data directory, by pg_basebackup.
 //!
 //! ```text
-//! end leftovers ─> mark incomplete ─> pg_basebackup ──ok──> clear the mark
-//!                        ^                  │ fails
+//! end leftovers ─> mark incomplete ─> pg_basebackup ──ok──> a standby ─> clear the mark
+//!                        ^                  │ fails: not for want of room
 //!                        └── clean, wait <──┘ once
 //! ```
 //!
@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::installation::Installation;
 use crate::job::{self, JobError, Meter};
 use crate::passfile::PassFiles;
+use crate::room;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -91,7 +92,12 @@ pub async fn run(
             Ok(()) => break,
             Err(JobError::Cancelled) => return Err(CloneError::Cancelled),
             Err(JobError::System(error)) => return Err(error.into()),
-            Err(JobError::Failed { how, last_words }) if tries >= TRIES => {
+            Err(JobError::Failed { how, last_words }) if tries >= TRIES || room::is_full(&last_words) => {
+                let last_words = format!("{last_words}{}", room::remark(data_dir, &last_words));
+                if room::is_full(&last_words) {
+                    // Half a copy is of no use to anybody, and others write on this disk.
+                    clean(data_dir).await?;
+                }
                 return Err(CloneError::Failed { from: from.connect.place(), tries, how, last_words });
             }
             Err(JobError::Failed { how, last_words }) => {
@@ -104,6 +110,8 @@ pub async fn run(
         }
         clean(data_dir).await?;
     }
+    // Before the mark goes: from its first start on it is a standby.
+    data_dir::make_standby(data_dir)?;
     data_dir::clear_mark(data_dir)?;
     Ok(())
 }

@@ -11,9 +11,10 @@ mod aside;
 mod mark;
 mod wal_tail;
 
-pub(crate) use aside::new_kept_path;
-pub use aside::{Kept, kept, move_aside, prune_kept, set_failed_aside};
+pub use aside::{Kept, kept, make_room, move_aside, prune_kept, set_failed_aside};
+pub(crate) use aside::{WAL_TAIL, keep_in_one_step};
 pub use mark::{Work, clear_mark, mark_incomplete};
+pub(crate) use wal_tail::wal_tail_bytes;
 pub use wal_tail::{Tail, keep_wal_tail};
 
 use crate::control::{self, Control};
@@ -97,6 +98,11 @@ pub fn inspect(data_dir: &Path) -> Result<DataDir, Error> {
         backup_label: has("backup_label"),
         major,
     })
+}
+
+/// The work that was begun here and not finished: whatever the directory looks like, it is nobody's database.
+pub(crate) fn unfinished(data_dir: &Path) -> Result<Option<Work>, Error> {
+    Ok(mark::read(data_dir)?.map(|(work, _)| work))
 }
 
 /// The same, and a database of another major version than `installation` is foreign.

@@ -151,19 +151,19 @@ impl LastWords {
 }
 
 /// Splits at line feeds and at carriage returns, and never holds more than one line.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
     chunk: VecDeque<u8>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    fn new(input: R) -> Lines<R> {
+    pub(crate) fn new(input: R) -> Lines<R> {
         Lines { input, buffer: Vec::new(), chunk: VecDeque::new() }
     }
 
     /// Safe to drop half-way: what was read stays in the buffers.
-    async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             while let Some(byte) = self.chunk.pop_front() {
                 if byte == b'\n' || byte == b'\r' {

@@ -1,7 +1,7 @@
 //! The PostgreSQL on this host: its processes, its files, its programs, and the protocol spoken to it.
 //!
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
-//!     programs     installation · initdb · basebackup · rewind · script (an operator's) · archive (archive_command)
+//!     programs     installation · initdb · basebackup · rewind · loss (what only we had) · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
 //!     connections  probe · replication · users · slots
 //!
@@ -18,12 +18,14 @@ mod files;
 pub mod initdb;
 pub mod installation;
 mod job;
+pub mod loss;
 mod parameter;
 mod passfile;
 pub mod postmaster;
 pub mod probe;
 pub mod replication;
 pub mod rewind;
+mod room;
 pub mod script;
 pub mod slots;
 pub mod users;

@@ -2,27 +2,32 @@
 //!
 //! ```text
 //! look ─> NotNeeded
-//!   └─> keep the tail ─> end crash recovery ─> mark incomplete ─> pg_rewind ─> own files back ─> clear the mark
+//!   └─> room? ─> keep the tail and its account ─> end crash recovery ─> mark incomplete ─> pg_rewind
+//!         └─> own files back ─> a standby ─> clear the mark
 //! ```
 //!
 //! Everything that can be known before the first change is checked before it: whether this directory can be rewound
 //! at all, whether the source is the right one and ready, whether the user may do what pg_rewind does. From the mark
-//! on only success makes the directory a database again; what stops in between needs a full clone.
+//! on only success makes the directory a database again; what stops in between needs a full clone. What stops before
+//! it can be done again: the tail is kept once.
 
 mod fork;
+pub mod preflight;
 mod source;
 
 pub use fork::{Fork, fork};
 
 use crate::connection::{ConnectTo, SqlError};
 use crate::control::{self, Control, ControlState};
-use crate::data_dir::{self, Tail, Work};
+use crate::data_dir::{self, Work};
 use crate::error::Error;
 use crate::files;
 use crate::installation::Installation;
 use crate::job::{self, JobError, Meter, Progress};
+use crate::loss::{self, Account};
 use crate::passfile::PassFiles;
 use crate::postmaster;
+use crate::room;
 use crate::wal::{self, Wal};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +84,7 @@ pub enum Outcome {
     /// The directory can follow the source as it is.
     NotNeeded,
     /// It was taken back to `fork` and can follow the source from there.
-    Rewound(Rewound),
+    Rewound(Box<Rewound>),
 }
 
 /// What a rewind undid.
@@ -89,11 +94,10 @@ pub struct Rewound {
     pub fork: Fork,
     /// Where the WAL of this node ended.
     pub end: Lsn,
-    /// Transactions that only this node had; `None` when its WAL could not be read from the fork on.
-    pub commits: Option<u64>,
+    /// What only this node had.
+    pub account: Account,
     /// Where that WAL is kept.
     pub kept: PathBuf,
-    pub tail: Tail,
 }
 
 /// Why there was no rewind.
@@ -105,6 +109,9 @@ pub enum RewindError {
     /// It can never work with this directory or this source: clone.
     #[error("rewind: {0}; clone instead")]
     Impossible(String),
+    /// There is no room on the disk: nothing was changed, try again when there is.
+    #[error("rewind: {0}")]
+    NoRoom(String),
     /// The source cannot serve now: nothing was changed, try again.
     #[error("rewind: {0}; trying again")]
     SourceNotReady(String),
@@ -119,7 +126,17 @@ pub enum RewindError {
     Source(#[from] SqlError),
     /// This host is the problem.
     #[error(transparent)]
-    Local(#[from] Error),
+    Local(Error),
+}
+
+impl From<Error> for RewindError {
+    fn from(error: Error) -> RewindError {
+        if room::was_full(&error) {
+            RewindError::NoRoom(error.to_string())
+        } else {
+            RewindError::Local(error)
+        }
+    }
 }
 
 /// Finds the end of the WAL of a stopped PostgreSQL by reading it from its last checkpoint on.
@@ -157,6 +174,9 @@ pub async fn run(
 ) -> Result<Outcome, RewindError> {
     job::end_leftovers(installation, "pg_rewind", &target(data_dir)).await?;
     postmaster::clear_the_way(data_dir).await?;
+    if let Some(work) = data_dir::unfinished(data_dir)? {
+        return Err(RewindError::Impossible(format!("the data directory holds an unfinished {work}")));
+    }
     let control = control::read(data_dir)?;
     let source = source::look(from, control.system_id).await?;
     let end = end_of_wal(data_dir, &control).await?;
@@ -172,43 +192,70 @@ pub async fn run(
         return Err(RewindError::Impossible(why.to_owned()));
     }
     source.check_ready(from)?;
-    let kept = keep(data_dir, fork).await?;
-    let commits = commits_since(data_dir, &control, &end.history, fork).await;
-    let tail = kept.tail;
+    room::check(data_dir, "the rewind", room_needed(data_dir, fork, source.wal_bytes))
+        .map_err(RewindError::NoRoom)?;
+    let mut account = read_account(installation, data_dir, &control, &end, fork).await?;
+    loss::add_relations(&mut account, installation, &data_dir.join("pg_wal"), &end).await;
+    loss::name_relations(&mut account, from).await;
+    let (dir, known) = (data_dir.to_owned(), account);
+    let account = blocking(move || keep_tail(&dir, known)).await?;
+    let kept = account.kept.clone();
     if !matches!(control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
         recover(installation, data_dir, options, cancel).await?;
     }
     data_dir::mark_incomplete(data_dir, Work::Rewind)?;
     pg_rewind(installation, data_dir, from, options, &progress, cancel).await?;
-    bring_back(data_dir, &kept.path)?;
+    bring_back(data_dir, &kept)?;
+    data_dir::make_standby(data_dir)?;
     data_dir::clear_mark(data_dir)?;
-    Ok(Outcome::Rewound(Rewound { fork, end: end.end, commits, kept: kept.path, tail }))
+    Ok(Outcome::Rewound(Box::new(Rewound { fork, end: end.end, account, kept })))
 }
 
 fn target(data_dir: &Path) -> String {
     format!("--target-pgdata={}", data_dir.display())
 }
 
-struct KeptTail {
-    path: PathBuf,
-    tail: Tail,
+/// What must be free before anything begins: the tail is copied, and pg_rewind copies the WAL of the source.
+fn room_needed(data_dir: &Path, fork: Fork, source_wal: u64) -> u64 {
+    data_dir::wal_tail_bytes(data_dir, fork.lsn, fork.timeline).saturating_add(source_wal)
 }
 
-/// The divergent WAL and this node's own configuration, safe before anything changes.
-async fn keep(data_dir: &Path, fork: Fork) -> Result<KeptTail, Error> {
-    let data_dir = data_dir.to_owned();
-    blocking(move || {
-        let path = data_dir::new_kept_path(&data_dir, "wal");
-        let tail = data_dir::keep_wal_tail(&data_dir, fork.lsn, fork.timeline, &path)?;
-        for name in OWN_FILES {
-            if let Some(content) = files::read_if_there(&data_dir.join(name))? {
-                files::write_new(&path.join(name), &content, 0o600)?;
-            }
+async fn read_account(
+    installation: &Installation,
+    data_dir: &Path,
+    control: &Control,
+    end: &EndOfWal,
+    fork: Fork,
+) -> Result<Account, Error> {
+    let (data_dir, control, end, major) =
+        (data_dir.to_owned(), control.clone(), end.clone(), installation.version.major);
+    blocking(move || Ok(loss::read_tail(&data_dir, &control, major, &end, fork))).await
+}
+
+/// The divergent WAL, its account and this node's own configuration, safe before anything changes. Once: an attempt
+/// that was cut off after this finds it again. Answers with the account, which says where.
+pub fn keep_tail(data_dir: &Path, account: Account) -> Result<Account, Error> {
+    if let Some(before) = loss::kept_before(data_dir, &account)? {
+        own_files_into(data_dir, &before.kept)?;
+        let account = Account { at: before.at, kept: before.kept, ..account };
+        return account.write(&account.kept).map(|()| account);
+    }
+    let (fork, timeline) = (account.fork, Timeline(account.fork_timeline));
+    let kept = data_dir::keep_in_one_step(data_dir, |into| {
+        data_dir::keep_wal_tail(data_dir, fork, timeline, into)?;
+        own_files_into(data_dir, into)?;
+        account.write(into)
+    })?;
+    Ok(Account { kept, ..account })
+}
+
+fn own_files_into(data_dir: &Path, kept: &Path) -> Result<(), Error> {
+    for name in OWN_FILES {
+        if let Some(content) = files::read_if_there(&data_dir.join(name))? {
+            files::replace(&kept.join(name), &content, 0o600)?;
         }
-        files::sync_dir(&path)?;
-        Ok(KeptTail { path, tail })
-    })
-    .await
+    }
+    Ok(())
 }
 
 fn bring_back(data_dir: &Path, kept: &Path) -> Result<(), Error> {
@@ -218,19 +265,6 @@ fn bring_back(data_dir: &Path, kept: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Counts what only this node has. It is told to people and decides nothing, so that a failure is only logged.
-async fn commits_since(data_dir: &Path, control: &Control, history: &History, fork: Fork) -> Option<u64> {
-    let segment_size = control.wal_segment_size;
-    let wal = Wal { dir: data_dir.join("pg_wal"), segment_size, history: history.clone() };
-    match blocking(move || wal.walk(fork.lsn)).await {
-        Ok(walked) => walked.last_record.map(|_| walked.commits),
-        Err(error) => {
-            tracing::warn!("failed to count the commits after {}: {error}", fork.lsn);
-            None
-        }
-    }
 }
 
 /// Crash recovery by a PostgreSQL that serves nobody, so that pg_rewind finds a cleanly stopped directory. It keeps
@@ -260,7 +294,7 @@ async fn recover(
         command.args(["-c", setting]);
     }
     command.arg("template1");
-    finish("postgres --single", job::run(command, cancel, |_| false).await)
+    finish("postgres --single", data_dir, job::run(command, cancel, |_| false).await)
 }
 
 async fn pg_rewind(
@@ -286,7 +320,7 @@ async fn pg_rewind(
     passwords.give(&mut command);
     let meter = Meter::new();
     let on_line = |line: &str| meter.read(line).map(progress).is_some();
-    finish("pg_rewind", job::run(command, cancel, on_line).await)
+    finish("pg_rewind", data_dir, job::run(command, cancel, on_line).await)
 }
 
 /// Whether it is for the operator to choose; a reserved one is left out and named.
@@ -299,12 +333,15 @@ fn is_free(option: &str) -> bool {
     free
 }
 
-fn finish(program: &'static str, result: Result<(), JobError>) -> Result<(), RewindError> {
+fn finish(program: &'static str, data_dir: &Path, result: Result<(), JobError>) -> Result<(), RewindError> {
     match result {
         Ok(()) => Ok(()),
         Err(JobError::Cancelled) => Err(RewindError::Cancelled),
         Err(JobError::System(error)) => Err(error.into()),
-        Err(JobError::Failed { how, last_words }) => Err(RewindError::Failed { program, how, last_words }),
+        Err(JobError::Failed { how, last_words }) => {
+            let last_words = format!("{last_words}{}", room::remark(data_dir, &last_words));
+            Err(RewindError::Failed { program, how, last_words })
+        }
     }
 }
 

@@ -21,6 +21,10 @@ const PAGE_HEADER: u64 = 24;
 /// The first page of a segment also names the system and the sizes.
 const LONG_PAGE_HEADER: u64 = 40;
 const RECORD_HEADER: usize = 24;
+/// The number of the transaction manager, whose records say what was committed.
+const TRANSACTIONS: u8 = 1;
+/// Of a longer record of it only the beginning is kept: it names very many subtransactions or dropped tables.
+const BODY_LIMIT: usize = 256 << 10;
 /// `XLogRecordMaxSize`
 const RECORD_LIMIT: u32 = 1020 << 20;
 /// Longest timeline history file that is read.
@@ -72,6 +76,11 @@ pub(crate) fn local_history(dir: &Path, timeline: Timeline) -> Result<History, E
 impl Wal {
     /// Walks from `start`, where a record begins, to the end.
     pub(crate) fn walk(&self, start: Lsn) -> Result<Walked, Error> {
+        self.walk_with(start, |_| {})
+    }
+
+    /// The same, with a look at each record.
+    pub(crate) fn walk_with(&self, start: Lsn, mut look: impl FnMut(&Record)) -> Result<Walked, Error> {
         let mut pages = Pages::new(self);
         let mut walked = Walked {
             end: start,
@@ -87,6 +96,7 @@ impl Wal {
                 Step::End(because) => return Ok(Walked { because, ..walked }),
                 Step::Overwritten(page) => at = page,
                 Step::Record(record) => {
+                    look(&record);
                     walked.end = Lsn(record.end);
                     walked.last_record = Some(Lsn(record.start));
                     walked.last_is_shutdown = record.is_shutdown_checkpoint();
@@ -106,16 +116,24 @@ enum Step {
     End(&'static str),
 }
 
-struct Record {
+pub(crate) struct Record {
     start: u64,
     end: u64,
-    info: u8,
+    pub(crate) info: u8,
     manager: u8,
+    /// The transaction that wrote it; 0: none.
+    pub(crate) xid: u32,
+    /// What follows the header, of records of the transaction manager.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Record {
     fn is_shutdown_checkpoint(&self) -> bool {
         self.manager == 0 && self.info & 0xF0 == 0x00
+    }
+
+    pub(crate) fn is_of_transactions(&self) -> bool {
+        self.manager == TRANSACTIONS
     }
 
     fn is_switch(&self) -> bool {
@@ -124,7 +142,7 @@ impl Record {
 
     /// COMMIT or COMMIT PREPARED of the transaction manager.
     fn is_commit(&self) -> bool {
-        self.manager == 1 && matches!(self.info & 0x70, 0x00 | 0x30)
+        self.is_of_transactions() && matches!(self.info & 0x70, 0x00 | 0x30)
     }
 }
 
@@ -148,6 +166,7 @@ fn read_record(pages: &mut Pages<'_>, at: u64, previous: Option<u64>) -> Result<
     let mut header = [0_u8; RECORD_HEADER];
     let mut filled = 0;
     let mut checksum = 0;
+    let mut kept = Vec::new();
     let mut remaining = u64::from(length);
     loop {
         let chunk = pages.bytes(offset, remaining.min(PAGE - offset));
@@ -158,6 +177,9 @@ fn read_record(pages: &mut Pages<'_>, at: u64, previous: Option<u64>) -> Result<
         }
         filled += head.len();
         checksum = crc32c::crc32c_append(checksum, body);
+        if header.get(17) == Some(&TRANSACTIONS) {
+            kept.extend(body.iter().take(BODY_LIMIT - kept.len().min(BODY_LIMIT)));
+        }
         remaining -= chunk.len() as u64;
         offset += chunk.len() as u64;
         if remaining == 0 {
@@ -183,7 +205,9 @@ fn read_record(pages: &mut Pages<'_>, at: u64, previous: Option<u64>) -> Result<
         return Ok(Step::End("the checksum of the record is wrong"));
     }
     let [info, manager] = array(part(16, 18));
-    let mut record = Record { start, end: page_at + offset.next_multiple_of(8), info, manager };
+    let xid = u32::from_ne_bytes(array(part(4, 8)));
+    let end = page_at + offset.next_multiple_of(8);
+    let mut record = Record { start, end, info, manager, xid, body: kept };
     if record.is_switch() {
         record.end = record.end.next_multiple_of(pages.segment_size());
     }

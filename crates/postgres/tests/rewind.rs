@@ -15,7 +15,10 @@ use postgres::control;
 use postgres::data_dir::{self, DataDir, Work};
 use postgres::error::Error;
 use postgres::installation::Installation;
+use postgres::loss::{self, Account};
 use postgres::probe::Prober;
+use postgres::replication::identify_with_history;
+use postgres::rewind::preflight::{self, Obstacle};
 use postgres::rewind::{EndOfWal, Outcome, RewindError, RewindOptions, end_of_wal, run};
 use sql::{LONG, ensure_users, facts_until, lock, to, to_as};
 use std::os::unix::fs::FileExt;
@@ -38,7 +41,10 @@ impl Pair {
         let scratch = Scratch::new(label);
         let old = Server::init_with(&scratch, bin, "old", &[&["--auth=trust"], initdb].concat());
         // Whatever commits after the fork is then ours; and checkpoints happen when the test says so.
-        old.append("postgresql.conf", "autovacuum = off\ncheckpoint_timeout = 1h\n");
+        old.append(
+            "postgresql.conf",
+            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\n",
+        );
         lock(&old, "scram-sha-256");
         old.start();
         ensure_users(&old, PASSWORD).await;
@@ -137,9 +143,21 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         pair.old.psql("CREATE TABLE much AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 12000)");
         pair.in_step().await;
         pair.promote();
+        let mut xids = Vec::new();
         for n in 1..=7 {
-            pair.old.psql(&format!("INSERT INTO rows VALUES ({})", -10 - n));
+            let sql = format!("INSERT INTO rows VALUES ({}) RETURNING pg_current_xact_id()", -10 - n);
+            xids.extend(pair.old.psql(&sql).lines().next().and_then(|line| line.parse::<u32>().ok()));
         }
+        let prepare = |name: &str| {
+            let begin = "BEGIN; SELECT pg_current_xact_id(); SAVEPOINT s; INSERT INTO rows VALUES (-30)";
+            let said = pair.old.psql(&format!("{begin}; PREPARE TRANSACTION '{name}'"));
+            said.lines().find_map(|line| line.parse::<u32>().ok()).expect("its number")
+        };
+        let open = prepare("open");
+        xids.push(prepare("ended"));
+        prepare("undone");
+        pair.old.psql("COMMIT PREPARED 'ended'");
+        pair.old.psql("ROLLBACK PREPARED 'undone'");
         pair.old.psql("BEGIN; UPDATE rows SET n = n + 1; ROLLBACK");
         pair.old.append("postgresql.conf", "# the old primary's own\n");
         pair.new.psql("INSERT INTO rows VALUES (-2)");
@@ -153,11 +171,26 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         pair.checkpoint().await;
         let end = pair.end().await.end;
         let Outcome::Rewound(rewound) = pair.rewind().await.unwrap() else { panic!("it was needed") };
-        assert_eq!((rewound.fork.timeline, rewound.commits, rewound.end), (Timeline(1), Some(7), end));
+        assert_eq!((rewound.fork.timeline, rewound.end), (Timeline(1), end));
+        let account = &rewound.account;
+        let transactions = &account.transactions;
+        assert_eq!((&transactions.xids, transactions.commits), (&xids, 8), "{account}");
+        assert_eq!((&transactions.prepared_xids, transactions.prepared), (&vec![open], 1), "{account}");
         assert!(
-            rewound.fork.lsn < rewound.end && rewound.tail.files >= 2 && rewound.tail.bytes > 0,
-            "{rewound:?}"
+            transactions.unread.is_none() && transactions.first_commit < transactions.last_commit,
+            "{account}"
         );
+        let rows =
+            account.relations.touched.iter().find(|touched| touched.to_string() == "postgres.public.rows");
+        assert!(
+            rows.is_some_and(|rows| rows.records >= 8) && account.relations.unread.is_none(),
+            "{account:?}"
+        );
+        assert_eq!(account.bytes, rewound.end.bytes_since(rewound.fork.lsn));
+        assert_eq!(Account::read(&rewound.kept).as_ref(), Some(account));
+        assert_eq!(Account::untold(&pair.old.data_dir).unwrap(), [(rewound.kept.clone(), account.clone())]);
+        Account::told(&rewound.kept).unwrap();
+        assert!(Account::untold(&pair.old.data_dir).unwrap().is_empty());
         assert!(
             matches!(pair.inspect(), DataDir::Present { backup_label: true, .. }),
             "{:?}",
@@ -166,7 +199,7 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         let kept = data_dir::kept(&pair.old.data_dir).unwrap();
         assert_eq!(kept.iter().map(|kept| &kept.path).collect::<Vec<_>>(), [&rewound.kept]);
         let lost = waldump(&bin, &rewound.kept, rewound.fork.lsn, Timeline(1));
-        assert_eq!(lost.0.matches("desc: COMMIT ").count(), 7, "{}", lost.0);
+        assert_eq!(lost.0.matches("desc: COMMIT").count(), 8, "{}", lost.0);
         let conf = std::fs::read_to_string(pair.old.data_dir.join("postgresql.conf")).unwrap();
         assert!(conf.contains("# the old primary's own"), "{conf}");
         pair.follow().await;
@@ -217,7 +250,7 @@ async fn a_primary_that_was_stopped_with_commits_of_its_own_comes_back() {
     pair.old.append("standby.signal", "");
     pair.checkpoint().await;
     let Outcome::Rewound(rewound) = pair.rewind().await.unwrap() else { panic!("it was needed") };
-    assert_eq!(rewound.commits, Some(1));
+    assert_eq!(rewound.account.transactions.commits, 1);
     pair.follow().await;
 }
 
@@ -233,6 +266,13 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     let still = pair.rewind().await.unwrap_err();
     assert!(matches!(&still, RewindError::SourceNotReady(why) if why.contains("recovery")), "{still}");
     pair.old.start();
+    // While all is well it can be known what it would fail of.
+    let here = preflight::here(&pair.installation, &pair.old.data_dir, &to(&pair.old), false).await.unwrap();
+    assert_eq!(here.obstacles, [Obstacle::NoHints]);
+    assert!(here.wal.is_some_and(|(written, kept)| written > 0 && kept == 0), "{here:?}");
+    assert_eq!(preflight::there(&pair.rewinder()).await.unwrap(), None);
+    let nobody = preflight::there(&to_as(&pair.new, "rewinder", "falsch")).await.unwrap();
+    assert!(matches!(nobody, Some(Obstacle::Login { .. })), "{nobody:?}");
     pair.promote();
     pair.checkpoint().await;
     pair.old.psql("INSERT INTO rows VALUES (-6)");
@@ -241,7 +281,20 @@ async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     let hints = pair.rewind().await.unwrap_err();
     assert!(matches!(&hints, RewindError::Impossible(why) if why.contains("wal_log_hints")), "{hints}");
 
+    // It will be copied anew: what only it has is told all the same, and is in the directory that is moved aside.
+    let replicator = to_as(&pair.new, "replicator", PASSWORD);
+    let (identity, history) = identify_with_history(&replicator, LONG).await.unwrap();
+    let theirs = (identity.system_id, &history);
+    let account = loss::account(&pair.installation, &pair.old.data_dir, &before, theirs).await.unwrap();
+    assert_eq!((account.transactions.commits, account.transactions.unread.is_none()), (1, true), "{account}");
+    assert!(account.relations.unread.is_none() && !account.relations.touched.is_empty(), "{account}");
+
     pair.new.psql("REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text) FROM rewinder");
+    let missing = preflight::there(&pair.rewinder()).await.unwrap();
+    assert!(
+        matches!(&missing, Some(Obstacle::Rights { missing, .. }) if missing.contains("pg_read_binary_file(text)")),
+        "{missing:?}"
+    );
     let rights = pair.rewind().await.unwrap_err();
     assert!(matches!(&rights, RewindError::NotAllowed(why) if why.contains("GRANT EXECUTE")), "{rights}");
 
@@ -298,7 +351,12 @@ async fn wal_that_the_target_no_longer_has_comes_from_the_archive() {
     let data_dir = &pair.old.data_dir;
     let outcome = run(&pair.installation, data_dir, &from, &options, |_| {}, &never).await.unwrap();
     let Outcome::Rewound(rewound) = outcome else { panic!("it was needed") };
-    assert_eq!(rewound.commits, None, "they could not be counted here");
+    let account = &rewound.account;
+    assert!(
+        account.transactions.unread.is_some() && !account.is_nothing(),
+        "it could not be read: {account}"
+    );
+    assert!(account.to_string().contains("perhaps more"), "{account}");
     assert!(!pair.scratch.join("old.baton-rewind.conf").exists());
     pair.follow().await;
 }
@@ -320,6 +378,8 @@ async fn an_interrupted_rewind_leaves_the_mark_and_a_clone_heals_it() {
     assert!(matches!(pair.inspect(), DataDir::Incomplete { work: Work::Rewind, .. }), "{:?}", pair.inspect());
     let kept = data_dir::kept(&pair.old.data_dir).unwrap();
     assert_eq!(kept.len(), 1, "the tail");
+    let again = pair.rewind().await.unwrap_err();
+    assert!(matches!(&again, RewindError::Impossible(why) if why.contains("unfinished rewind")), "{again}");
 
     let clone = CloneFrom { connect: to_as(&pair.new, "replicator", PASSWORD), slot: None };
     let never = CancellationToken::new();

@@ -1,4 +1,4 @@
-//! `GET /cluster` and `GET /history`.
+//! `GET /cluster`, `GET /history` and `GET /baton/losses`.
 
 use super::Shared;
 use super::reply::{self, Reply};
@@ -124,4 +124,11 @@ pub(super) fn history(shared: &Shared) -> Reply {
         Value::Array(cells)
     };
     reply::json(StatusCode::OK, &rows.iter().map(row).collect())
+}
+
+/// What single members had and the cluster has not, as they found when they came back.
+pub(super) fn losses(shared: &Shared) -> Reply {
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let rows = snapshot.map(|snapshot| snapshot.losses.clone()).unwrap_or_default();
+    reply::json(StatusCode::OK, &rows.iter().map(etcd::Loss::to_value).collect())
 }

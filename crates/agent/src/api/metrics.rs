@@ -5,6 +5,7 @@ use super::status;
 use super::{Shared, health};
 use crate::publish;
 use etcd::Contact;
+use postgres::rewind::preflight::Obstacle;
 use settings::SynchronousMode;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -234,16 +235,48 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.gauge("baton_duty_info", "The duty that gave the last decision, as a label.", 1);
     page.labels = labels;
     addresses(page, shared);
-    if let Some(lost) = shared.jobs.lost() {
-        page.gauge(
-            "baton_undone_bytes",
-            "Bytes of WAL that only this node had and that the last rewind undid.",
-            lost.bytes,
-        );
-        page.gauge(
-            "baton_undone_transactions",
-            "Transactions that only this node had and that the last rewind undid.",
-            lost.commits.unwrap_or(0),
-        );
+    losses(page, shared);
+    rejoin(page, shared);
+}
+
+/// Each thing that a rewind depends on, so that an alert can name it.
+fn rejoin(page: &mut Page, shared: &Shared) {
+    let Some(obstacles) = shared.readiness.obstacles() else { return };
+    let name = "baton_rejoin_ready";
+    let help = "Value is 1 if a rewind, were one needed, would not fail of this, 0 otherwise.";
+    let _ = writeln!(page.text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for reason in Obstacle::CODES {
+        let ready = u8::from(!obstacles.iter().any(|obstacle| obstacle.code() == reason));
+        let _ = writeln!(page.text, "{name}{{{},reason=\"{reason}\"}} {ready}", page.labels);
     }
+}
+
+/// What this member had alone when it came back under another leader, since the agent was started; of the last one, what etcd
+/// remembers.
+fn losses(page: &mut Page, shared: &Shared) {
+    let counts = shared.losses.counts();
+    page.put(
+        "baton_lost_transactions_total",
+        "counter",
+        "Transactions that only this member had committed or prepared when another led; they are kept aside.",
+        counts.transactions,
+    );
+    page.put(
+        "baton_lost_bytes_total",
+        "counter",
+        "Bytes of WAL that only this member had when another led; they are kept aside.",
+        counts.bytes,
+    );
+    let me = &shared.settings().name;
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let rows = snapshot.as_ref().map(|snapshot| snapshot.losses.as_slice()).unwrap_or_default();
+    let Some(last) = rows.iter().rev().find(|loss| loss.member == *me) else { return };
+    let at = last.at.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+    page.gauge("baton_last_loss_timestamp_seconds", "When this member last accounted for a loss.", at);
+    page.gauge(
+        "baton_last_loss_transactions",
+        "Transactions of that loss.",
+        last.commits.saturating_add(last.prepared),
+    );
+    page.gauge("baton_last_loss_bytes", "Bytes of WAL of that loss.", last.bytes);
 }

@@ -34,8 +34,10 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
+use crate::losses::Losses;
 use crate::orders::Orders;
 use crate::planned::Planned;
+use crate::readiness::Readiness;
 use crate::signals::Signals;
 use crate::surroundings::Log;
 use crate::wake::Cell;
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     pub keeper: Keeper,
     pub watchdog: Watchdog,
     pub jobs: Jobs,
+    pub losses: Losses,
+    pub readiness: Readiness,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
     pub planned: Planned,

@@ -37,7 +37,8 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
         "failsafe" => failsafe::topology(shared),
         "baton" => match path {
             "baton/why" => reply::json(StatusCode::OK, &why(shared)),
-            _ => reply::text(StatusCode::NOT_FOUND, "there is /baton/why"),
+            "baton/losses" => cluster::losses(shared),
+            _ => reply::text(StatusCode::NOT_FOUND, "there are /baton/why and /baton/losses"),
         },
         _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),
     }
@@ -46,7 +47,15 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
 fn why(shared: &Shared) -> Value {
     let now = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
     let decisions = shared.journal.with(|journal| journal.to_json());
-    json!({ "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions })
+    let obstacles = shared.readiness.obstacles().unwrap_or_default();
+    let remarks: Vec<String> = obstacles
+        .iter()
+        .map(|obstacle| format!("if this member had to be rewound, that would fail: {obstacle}"))
+        .collect();
+    json!({
+        "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions,
+        "remarks": remarks,
+    })
 }
 
 /// What the verbs that change something mean.

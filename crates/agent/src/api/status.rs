@@ -121,6 +121,10 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         // What was promised before this start is not known: nobody may conclude that nothing was.
         baton["failsafe_unsure"] = json!(true);
     }
+    if let Some(obstacles) = shared.readiness.obstacles() {
+        let words: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+        baton["rejoin"] = json!({"ready": obstacles.is_empty(), "obstacles": words});
+    }
     map.insert("baton".to_owned(), baton);
     if shared.watchdog.failed() {
         map.insert("watchdog_failed".to_owned(), json!(true));
@@ -136,8 +140,8 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         let job = json!({"done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes, "bytes_per_second": progress.rate});
         map.insert("baton_job".to_owned(), job);
     }
-    if let Some(lost) = shared.jobs.lost() {
-        let lost = json!({"timeline": lost.timeline.0, "fork": lost.fork.to_string(), "bytes": lost.bytes, "commits": lost.commits, "kept": lost.kept});
+    if let Some(last) = shared.losses.counts().last {
+        let lost = json!({"timeline": last.fork_timeline, "fork": last.fork.to_string(), "bytes": last.bytes, "commits": last.transactions.commits, "kept": last.kept});
         map.insert("baton_undone".to_owned(), lost);
     }
     Value::Object(map)

@@ -14,15 +14,13 @@ use postgres::basebackup::{self, CloneFrom, Progress};
 use postgres::config_files::{self, PgPass};
 use postgres::connection::ConnectTo;
 use postgres::data_dir::{self, DataDir, Work};
-use postgres::{replication, script};
+use postgres::loss::{self, Account};
+use postgres::{replication, rewind, script};
 use settings::ReplicaMethod;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// So many whole directories that were moved aside may lie beside the data directory. They are never removed here: each may be
-/// the only copy of something. One more is refused, so that a member that is copied again and again does not fill the disk.
-const KEPT: usize = 5;
 const SOURCE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Jobs {
@@ -60,8 +58,9 @@ impl Jobs {
         // Before anything is touched here: is the source there, and does it let us in?
         let connect = source(tools, sender).await?;
         replication::identify_system(&connect, SOURCE_WITHIN).await?;
+        let account = account(tools, &connect).await;
         let data_dir = tools.local.data_dir().to_owned();
-        tokio::task::spawn_blocking(move || make_room(&data_dir)).await??;
+        tokio::task::spawn_blocking(move || make_room(&data_dir, account)).await??;
         let from = CloneFrom { connect, slot: None };
         let effective = configure::effective(&tools.settings, &tools.dynamic, &tools.local);
         let options = as_arguments(&effective.basebackup);
@@ -120,7 +119,11 @@ async fn run_script(
     };
     let data_dir = tools.local.data_dir().to_owned();
     let keep = script.keep_data;
-    let restores = tokio::task::spawn_blocking(move || prepare(&data_dir, keep)).await??;
+    let account = match &connect {
+        Some(connect) => account(tools, connect).await,
+        None => None,
+    };
+    let restores = tokio::task::spawn_blocking(move || prepare(&data_dir, keep, account)).await??;
     let mut arguments = Vec::new();
     if !script.no_params {
         let conninfo = connect.as_ref().map(|connect| config_files::conninfo(&connect.pairs()));
@@ -152,18 +155,22 @@ fn is_database(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether what is there stays, to be worked over; it never is a database again before the command has ended well.
-fn prepare(data_dir: &Path, keep_data: bool) -> anyhow::Result<bool> {
+fn prepare(data_dir: &Path, keep_data: bool, account: Option<Account>) -> anyhow::Result<bool> {
     let found = data_dir::inspect(data_dir)?;
     let there = matches!(
         found,
         DataDir::Present { .. } | DataDir::Incomplete { work: Work::Restore | Work::Rewind, .. }
     );
     if keep_data && there {
+        // The command works over what is there: what only this member has is kept first.
+        if let Some(account) = account {
+            rewind::keep_tail(data_dir, account)?;
+        }
         data_dir::mark_incomplete(data_dir, Work::Restore)?;
         return Ok(true);
     }
     if !keep_data {
-        make_room(data_dir)?;
+        make_room(data_dir, account)?;
         if matches!(data_dir::inspect(data_dir)?, DataDir::Foreign { .. }) {
             anyhow::bail!("make room in {}: it is neither empty nor a database", data_dir.display());
         }
@@ -183,27 +190,31 @@ fn finish(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves aside what is in the way of a copy: a whole directory, or what a rewind or a bootstrap left unfinished.
-pub(super) fn make_room(data_dir: &Path) -> anyhow::Result<()> {
-    let label = match data_dir::inspect(data_dir)? {
-        DataDir::Present { .. } => "before_clone",
-        DataDir::Incomplete { work: Work::Rewind | Work::Bootstrap | Work::Restore, .. } => "unfinished",
-        DataDir::Incomplete { work: Work::Clone, .. }
-        | DataDir::Missing
-        | DataDir::Empty
-        | DataDir::Foreign { .. } => return Ok(()),
-    };
-    let kept = data_dir::kept(data_dir)?.into_iter().filter(|kept| kept.label != "wal").count();
-    anyhow::ensure!(
-        kept < KEPT,
-        "move the data directory aside: {kept} older ones lie beside it already; remove those named \
-         {}.kept-* that nobody needs any more",
-        data_dir.display()
-    );
-    let aside = data_dir::move_aside(data_dir, label)?;
-    data_dir::clear_mark(data_dir)?;
+/// Moves aside what is in the way of a copy, with the account of what only it has; says where it is.
+fn make_room(data_dir: &Path, account: Option<Account>) -> anyhow::Result<()> {
+    let Some(aside) = data_dir::make_room(data_dir)? else { return Ok(()) };
     tracing::warn!(kept = %aside.display(), "the old data directory is moved aside");
+    if let Some(account) = account {
+        account.write(&aside)?;
+    }
     Ok(())
+}
+
+/// What the directory that is about to be moved aside has and the source has not.
+async fn account(tools: &Tools, connect: &ConnectTo) -> Option<Account> {
+    let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
+    let inspected = data_dir.to_owned();
+    let found = tokio::task::spawn_blocking(move || data_dir::inspect(&inspected)).await;
+    let Ok(Ok(DataDir::Present { control, .. })) = found else { return None };
+    let theirs = replication::identify_with_history(connect, SOURCE_WITHIN).await.ok()?;
+    let theirs = (theirs.0.system_id, &theirs.1);
+    let mut account = loss::account(installation, data_dir, &control, theirs).await?;
+    let authentication = &tools.settings.postgresql.authentication;
+    let login = authentication.rewind.as_ref().unwrap_or(&authentication.superuser);
+    let database = &tools.settings.postgresql.database;
+    let asked = configure::connect_to(login, &connect.host, connect.port, database, "baton loss");
+    loss::name_relations(&mut account, &asked).await;
+    Some(account)
 }
 
 /// The password file of an operator's command; removed when dropped.

@@ -1,20 +1,22 @@
 //! Bringing a data directory that has gone another way back to the history of the one that is followed now.
 
-use super::{Jobs, Lost, Tools, as_arguments};
+use super::{Jobs, Tools, as_arguments};
 use crate::configure;
 use crate::upstream::{self, Sender};
 use anyhow::Context;
 use postgres::basebackup::Progress;
-use postgres::rewind::{self, Outcome, RewindError, RewindOptions, Rewound};
+use postgres::rewind::{self, RewindError, RewindOptions};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A new leader has written its first checkpoint within this time, or the rewind is tried again later.
 const SOURCE_READY_WITHIN: Duration = Duration::from_secs(120);
+/// Room on the disk is waited for so long, in one job; meanwhile the directory is as it was.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 const SOURCE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Jobs {
-    /// Rewinds the data directory; the tail is kept first.
+    /// Rewinds the data directory; the tail is kept first, with the account of what is in it.
     pub(super) async fn rewind(&self, tools: &Tools, token: &CancellationToken) -> anyhow::Result<()> {
         let source = tools.source.as_ref().context("find the address of the leader in its member key")?;
         let authentication = &tools.settings.postgresql.authentication;
@@ -38,8 +40,8 @@ impl Jobs {
             options: as_arguments(&effective.rewind),
         };
         let note = |progress: Progress| self.note(progress);
-        let began = clock::now();
-        let outcome = loop {
+        let (began, mut complained) = (clock::now(), false);
+        loop {
             let (installation, data_dir) = (tools.local.installation(), tools.local.data_dir());
             match rewind::run(installation, data_dir, &connect, &options, note, token).await {
                 Err(RewindError::SourceNotReady(why)) if clock::now().since(began) < SOURCE_READY_WITHIN => {
@@ -49,27 +51,18 @@ impl Jobs {
                     }
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
-                ended => break ended?,
+                Err(RewindError::NoRoom(why)) if clock::now().since(began) < ROOM_WITHIN => {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::warn!("the rewind waits: {why}");
+                    }
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                // What only this member had is told by the account that is kept.
+                ended => return Ok(ended.map(drop)?),
             }
-        };
-        if let Outcome::Rewound(rewound) = outcome {
-            self.tell_lost(&rewound);
+            if token.is_cancelled() {
+                return Err(RewindError::Cancelled.into());
+            }
         }
-        Ok(())
-    }
-
-    fn tell_lost(&self, rewound: &Rewound) {
-        let lost = Lost {
-            timeline: rewound.fork.timeline,
-            fork: rewound.fork.lsn,
-            bytes: rewound.end.bytes_since(rewound.fork.lsn),
-            commits: rewound.commits,
-            kept: rewound.kept.display().to_string(),
-        };
-        tracing::warn!(
-            timeline = lost.timeline.0, fork = %lost.fork, bytes = lost.bytes, commits = ?lost.commits,
-            kept = lost.kept, "what only this node had is undone and kept"
-        );
-        self.inner.state.with(|state| state.lost = Some(lost));
     }
 }

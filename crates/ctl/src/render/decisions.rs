@@ -11,6 +11,9 @@ pub(crate) struct Diary {
     pub now: String,
     #[serde(default)]
     pub decisions: Vec<Entry>,
+    /// What is not right, though nothing depends on it now.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// One decision, and how long it stayed the same.
@@ -54,6 +57,9 @@ pub(crate) fn decisions(member: &str, diary: &Result<Diary, String>, count: usiz
         Ok(diary) => diary,
         Err(why) => return out + &paragraph(&format!("nothing is known: {why}"), 2) + "\n",
     };
+    for remark in &diary.remarks {
+        out.push_str(&paragraph(&sentence(remark), 2));
+    }
     if diary.decisions.is_empty() {
         return out + "  has decided nothing yet\n\n";
     }

@@ -6,6 +6,7 @@ pub(crate) mod etcd;
 pub(crate) mod haproxy;
 pub(crate) mod history;
 pub(crate) mod list;
+pub(crate) mod losses;
 pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod topology;

@@ -1,7 +1,7 @@
 //! Every compare-and-swap, won and lost.
 
 use crate::cluster::{Cluster, servers, within};
-use etcd::{Error, Failover, HistoryRow, Initialize, Member, Status, Sync, Writable};
+use etcd::{Error, Failover, HistoryRow, Initialize, Limits, Loss, LostIn, Member, Status, Sync, Writable};
 use serde_json::json;
 use std::collections::BTreeMap;
 use types::{LeaseId, Lsn, NodeName, PostgresState, Role, SystemId, Term, Timeline};
@@ -206,5 +206,44 @@ async fn the_configuration_and_orders_are_swapped_by_revision() {
         assert_eq!(one.remove_cluster(within(20)).await, Ok(()));
         let snapshot = two.snapshot(within(20)).await.unwrap();
         assert_eq!((snapshot.config, snapshot.failover_mod), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn losses_of_several_members_are_added_one_after_the_other_and_the_oldest_go() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 1).await;
+        let (one, two) = (cluster.etcd(), cluster.etcd());
+        let loss = |member: NodeName, at: usize| Loss {
+            member,
+            at: format!("2026-11-27T10:00:{at:02}Z"),
+            leader: Some(b()),
+            term: Some(Term(17)),
+            timeline: Timeline(1),
+            fork: Lsn(0x300_0060),
+            end: Lsn(0x300_0860),
+            bytes: 0x800,
+            commits: 2,
+            prepared: 0,
+            complete: true,
+            first_commit: None,
+            last_commit: None,
+            relations: vec![LostIn { name: "app.public.orders".to_owned(), records: 2 }],
+            kept: "/data.kept-x-wal".to_owned(),
+        };
+        let before = one.snapshot(within(20)).await.unwrap();
+        assert_eq!(one.add_loss(&loss(a(), 0), &before, within(20)).await, Ok(()));
+        // Who read before that must read again: nothing of another member is written over.
+        assert_eq!(two.add_loss(&loss(b(), 1), &before, within(20)).await, Err(Error::Conflict));
+        let now = two.snapshot(within(20)).await.unwrap();
+        assert_eq!(two.add_loss(&loss(b(), 1), &now, within(20)).await, Ok(()));
+        let both = one.snapshot(within(20)).await.unwrap();
+        assert_eq!(both.losses, [loss(a(), 0), loss(b(), 1)]);
+        for at in 2..=Limits::LOSSES {
+            let now = one.snapshot(within(20)).await.unwrap();
+            assert_eq!(one.add_loss(&loss(a(), at), &now, within(20)).await, Ok(()));
+        }
+        let full = one.snapshot(within(20)).await.unwrap().losses;
+        assert_eq!((full.len(), &full[0]), (Limits::LOSSES, &loss(b(), 1)));
     }
 }

@@ -6,9 +6,11 @@
 //!
 //! Links are followed first and the data directory last: a crash in between leaves a complete, working database.
 
+use super::{DataDir, Work, clear_mark, inspect};
 use crate::error::Error;
 use crate::files;
 use crate::postmaster::Postmaster;
+use crate::room;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -16,6 +18,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 const KEPT: &str = ".kept-";
+/// What a tail is kept as; everything else that is kept is a whole directory.
+pub(crate) const WAL_TAIL: &str = "wal";
+/// So many whole directories that were moved aside may lie beside the data directory. They are never removed here: each
+/// may be the only copy of something. One more is refused, so that a member that is copied again and again does not
+/// fill the disk.
+const WHOLE: usize = 5;
 
 /// A data directory that was moved aside.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,9 +45,58 @@ pub fn move_aside(data_dir: &Path, label: &str) -> Result<PathBuf, Error> {
     rename_all(data_dir, &suffix(label))
 }
 
-/// A new path among those that [`kept`] lists and [`prune_kept`] removes, for what a job keeps of `data_dir`.
-pub(crate) fn new_kept_path(data_dir: &Path, label: &str) -> PathBuf {
-    files::beside(data_dir, &suffix(label))
+/// Keeps something of `data_dir` under a new name among those that [`kept`] lists: `fill` writes it into a directory of
+/// another name first, so that what is there under its name is whole. What an earlier attempt left half is removed; the
+/// original is still there.
+pub(crate) fn keep_in_one_step(
+    data_dir: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    let half = files::beside(data_dir, ".baton-keeping");
+    let remove = || match fs::remove_dir_all(&half) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &half, error)),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    remove()?;
+    let path = files::beside(data_dir, &suffix(WAL_TAIL));
+    if let Err(error) = fill(&half).and_then(|()| files::sync_dir(&half)) {
+        // It may be what fills the disk.
+        remove()?;
+        return Err(error);
+    }
+    rename_new(&half, &path)?;
+    Ok(path)
+}
+
+/// Moves aside what is in the way of a copy: a whole directory, or what a rewind or a bootstrap left unfinished. Where
+/// it is now; `None` when nothing was in the way. The mark goes with it: it was about what was here.
+pub fn make_room(data_dir: &Path) -> Result<Option<PathBuf>, Error> {
+    let label = match inspect(data_dir)? {
+        DataDir::Present { .. } => "before_clone",
+        DataDir::Incomplete { work: Work::Rewind | Work::Bootstrap | Work::Restore, .. } => "unfinished",
+        DataDir::Incomplete { work: Work::Clone, .. }
+        | DataDir::Missing
+        | DataDir::Empty
+        | DataDir::Foreign { .. } => return Ok(None),
+    };
+    // An earlier attempt ended between the two.
+    if !data_dir.exists() {
+        clear_mark(data_dir)?;
+        return Ok(None);
+    }
+    let whole = kept(data_dir)?.into_iter().filter(|kept| kept.label != WAL_TAIL).count();
+    if whole >= WHOLE {
+        return Err(Error::Refused(format!(
+            "move the data directory aside: {whole} older ones lie beside it already; remove those named \
+             {}.kept-* that nobody needs any more",
+            data_dir.display()
+        )));
+    }
+    // The copy that follows is about as large as what is here, and both stay.
+    room::check(data_dir, "a copy", room::size(data_dir)).map_err(Error::Refused)?;
+    let aside = move_aside(data_dir, label)?;
+    clear_mark(data_dir)?;
+    Ok(Some(aside))
 }
 
 fn suffix(label: &str) -> String {

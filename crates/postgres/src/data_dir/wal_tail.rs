@@ -49,6 +49,18 @@ pub fn keep_wal_tail(data_dir: &Path, from: Lsn, timeline: Timeline, into: &Path
     Ok(tail)
 }
 
+/// How much [`keep_wal_tail`] would copy, at most.
+pub(crate) fn wal_tail_bytes(data_dir: &Path, from: Lsn, timeline: Timeline) -> u64 {
+    let Ok(control) = control::read(data_dir) else { return 0 };
+    let segment_size = u64::from(control.wal_segment_size);
+    let entries = fs::read_dir(data_dir.join("pg_wal")).into_iter().flatten().flatten();
+    let segments = entries.filter_map(|entry| Segment::parse(entry.file_name().to_str()?, segment_size));
+    let wanted = segments.filter(|segment| {
+        segment.timeline >= timeline && segment.start.0.saturating_add(segment_size) > from.0
+    });
+    (wanted.count() as u64).saturating_mul(segment_size)
+}
+
 impl Tail {
     fn add(&mut self, bytes: u64) {
         self.files += 1;

@@ -15,6 +15,8 @@ pub(super) struct Source {
     pub(super) history: History,
     /// That of its last checkpoint; behind `history.timeline` until the first checkpoint after a promotion.
     checkpoint_timeline: Timeline,
+    /// The size of its WAL, which pg_rewind copies.
+    pub(super) wal_bytes: u64,
 }
 
 impl Source {
@@ -35,20 +37,12 @@ impl Source {
 pub(super) async fn look(from: &ConnectTo, system_id: SystemId) -> Result<Source, RewindError> {
     let settings = [("statement_timeout", "0"), ("search_path", "pg_catalog")];
     let mut connection = Connection::open(from, Mode::Sql, &settings, PATIENCE).await?;
-    let rights: Vec<String> = REWIND_FUNCTIONS
-        .iter()
-        .map(|function| {
-            let name = escape_literal(function);
-            format!("CASE WHEN NOT has_function_privilege({name}, 'EXECUTE') THEN {name} END")
-        })
-        .collect();
     let sql = format!(
         "SELECT r AS in_recovery, (SELECT system_identifier FROM pg_control_system()) AS system_id, \
          CASE WHEN NOT r THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END AS timeline, \
          (SELECT timeline_id FROM pg_control_checkpoint()) AS checkpoint_timeline, \
-         array_to_string(ARRAY[{}], ', ') AS missing \
-         FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once",
-        rights.join(", ")
+         {} AS missing FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once",
+        missing()
     );
     let rows = connection.query(&sql, PATIENCE).await?;
     let nonsense =
@@ -76,8 +70,35 @@ pub(super) async fn look(from: &ConnectTo, system_id: SystemId) -> Result<Source
         )));
     }
     let history = read_history(&mut connection, from, timeline).await?;
+    let wal_bytes = wal_bytes(&mut connection).await.unwrap_or_default();
     let checkpoint_timeline = Timeline(checkpoint.ok_or_else(|| nonsense("checkpoint"))?);
-    Ok(Source { history, checkpoint_timeline })
+    Ok(Source { history, checkpoint_timeline, wal_bytes })
+}
+
+/// An expression: what of pg_rewind's functions the user may not execute.
+fn missing() -> String {
+    let rights: Vec<String> = REWIND_FUNCTIONS
+        .iter()
+        .map(|function| {
+            let name = escape_literal(function);
+            format!("CASE WHEN NOT has_function_privilege({name}, 'EXECUTE') THEN {name} END")
+        })
+        .collect();
+    format!("array_to_string(ARRAY[{}], ', ')", rights.join(", "))
+}
+
+/// The functions that pg_rewind needs and this user may not execute, as a list; empty when it may.
+pub(super) async fn missing_rights(connection: &mut Connection) -> Result<String, SqlError> {
+    let rows = connection.query(&format!("SELECT {}", missing()), PATIENCE).await?;
+    Ok(rows.single().unwrap_or_default().to_owned())
+}
+
+/// Only for the question whether there is room; with the rights that pg_rewind needs anyway.
+async fn wal_bytes(connection: &mut Connection) -> Result<u64, SqlError> {
+    let sql = "SELECT sum((pg_stat_file('pg_wal/' || name, true)).size)::bigint \
+               FROM pg_ls_dir('pg_wal', true, false) AS name WHERE length(name) = 24";
+    let rows = connection.query(sql, PATIENCE).await?;
+    Ok(rows.single().and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
 }
 
 /// Over SQL, since the user for the rewind need not be allowed to replicate.

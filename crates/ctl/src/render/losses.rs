@@ -1,0 +1,88 @@
+//! What single members had and the cluster has not: one row for each member that came back with it.
+
+use super::{Empty, Format, cell_text, document, tsv};
+use crate::table::{Column, Side, draw};
+use etcd::Loss;
+use serde_json::{Value, json};
+
+const HEADINGS: [&str; 9] =
+    ["Member", "At", "TL", "Fork", "Transactions", "Bytes", "Last Commit", "Touched", "Kept"];
+
+/// Draws the rows; as a document they are whole.
+pub(crate) fn losses(rows: &[Loss], format: Format) -> String {
+    let cells: Vec<Vec<Value>> = rows.iter().map(cells).collect();
+    match format {
+        Format::Pretty => {
+            let side = |at| if (2..=5).contains(&at) { Side::Right } else { Side::Left };
+            let columns: Vec<Column> = HEADINGS
+                .iter()
+                .enumerate()
+                .map(|(at, heading)| Column { heading: (*heading).to_owned(), side: side(at) })
+                .collect();
+            let texts: Vec<Vec<String>> =
+                cells.iter().map(|row| row.iter().map(cell_text).collect()).collect();
+            draw(None, &columns, &texts)
+        }
+        Format::Tsv => tsv(&HEADINGS, &cells),
+        Format::Json | Format::Yaml => document(format, &HEADINGS, &cells, Empty::Kept),
+    }
+}
+
+fn cells(loss: &Loss) -> Vec<Value> {
+    let at_least = if loss.complete { "" } else { "at least " };
+    let prepared = if loss.prepared > 0 { format!(" + {} prepared", loss.prepared) } else { String::new() };
+    let touched: Vec<String> = loss.relations.iter().map(|relation| relation.name.clone()).collect();
+    vec![
+        json!(loss.member.as_str()),
+        json!(loss.at),
+        json!(loss.timeline.0),
+        json!(loss.fork.to_string()),
+        json!(format!("{at_least}{}{prepared}", loss.commits)),
+        json!(loss.bytes),
+        json!(loss.last_commit.as_deref().unwrap_or_default()),
+        json!(touched.join(", ")),
+        json!(loss.kept),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, losses};
+    use etcd::{Loss, LostIn};
+    use types::{Lsn, NodeName, Term, Timeline};
+
+    #[test]
+    fn all_forms() {
+        let one = Loss {
+            member: NodeName::from("pg-1"),
+            at: "2026-11-27T10:00:00.000Z".into(),
+            leader: Some(NodeName::from("pg-2")),
+            term: Some(Term(17)),
+            timeline: Timeline(1),
+            fork: Lsn(0x300_0060),
+            end: Lsn(0x300_0860),
+            bytes: 2048,
+            commits: 2,
+            prepared: 1,
+            complete: true,
+            first_commit: None,
+            last_commit: Some("2026-11-27T09:59:59Z".into()),
+            relations: vec![LostIn { name: "app.public.orders".into(), records: 2 }],
+            kept: "/data.kept-20261127T100000.000Z-wal".into(),
+        };
+        let unsure = Loss {
+            commits: 0,
+            prepared: 0,
+            complete: false,
+            last_commit: None,
+            relations: vec![],
+            ..one.clone()
+        };
+        let drawn = losses(&[one, unsure], Format::Pretty);
+        for words in ["2 + 1 prepared", "at least 0", "app.public.orders", "0/3000060", "pg-1"] {
+            assert!(drawn.contains(words), "{words}:\n{drawn}");
+        }
+        assert!(losses(&[], Format::Json).contains("[]"));
+        assert!(losses(&[], Format::Tsv).starts_with("Member\tAt\tTL"));
+    }
+}
