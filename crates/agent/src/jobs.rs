@@ -6,8 +6,11 @@
 mod archive;
 mod bootstrap;
 mod copy;
+mod hand_tail;
 pub(crate) mod pre_promote;
 mod rewind;
+
+pub(crate) use hand_tail::PIECE;
 
 use crate::local::Local;
 use crate::upstream::Sender;
@@ -40,6 +43,8 @@ struct State {
     finished: Option<Finished>,
     progress: Option<Progress>,
     lost: Option<Lost>,
+    /// Bytes of WAL that were handed to the next leader.
+    handed: u64,
     /// How far the creation of the cluster is, while that is the job.
     creation: Option<PostgresState>,
 }
@@ -62,6 +67,8 @@ pub(crate) struct Tools {
     pub local: Local,
     /// Where the job copies from, or what it is measured against.
     pub source: Option<Sender>,
+    /// The REST API of the member that the job deals with.
+    pub peer: Option<(http::Client, String)>,
 }
 
 impl Jobs {
@@ -89,6 +96,11 @@ impl Jobs {
     /// What the last rewind undid.
     pub(crate) fn lost(&self) -> Option<Lost> {
         self.inner.state.with(|state| state.lost.clone())
+    }
+
+    /// Bytes of WAL that were handed to next leaders.
+    pub(crate) fn handed(&self) -> u64 {
+        self.inner.state.with(|state| state.handed)
     }
 
     /// How far the creation of the cluster is, in the words of the member key.
@@ -123,6 +135,10 @@ impl Jobs {
             let outcome = jobs.run(&work, &tools, &token).await;
             match &outcome {
                 Ok(()) => tracing::info!(job = name(&work), "job done"),
+                // PostgreSQL is started here then, which loses nothing either.
+                Err(error) if matches!(work, Work::HandTail { .. }) => {
+                    tracing::warn!(job = name(&work), error = format!("{error:#}"), "job failed");
+                }
                 Err(error) => tracing::error!(job = name(&work), error = format!("{error:#}"), "job failed"),
             }
             tools.local.look_at_data().await;
@@ -143,6 +159,12 @@ impl Jobs {
             Work::Checkpoint => checkpoint(tools).await,
             Work::ArchiveTail => archive::tail(tools, token).await,
             Work::PrePromote(_) => pre_promote::run(tools, token).await,
+            Work::HandTail { to, term, within } => {
+                let bytes = hand_tail::run(tools, to, *term, *within, token).await?;
+                tracing::info!(%to, bytes, "the next leader has all WAL of the crashed primary");
+                self.inner.state.with(|state| state.handed += bytes);
+                Ok(())
+            }
         }
     }
 
@@ -168,6 +190,7 @@ fn name(work: &Work) -> &'static str {
         Work::Checkpoint => "checkpoint",
         Work::ArchiveTail => "archive",
         Work::PrePromote(_) => "pre_promote",
+        Work::HandTail { .. } => "hand_tail",
     }
 }
 

@@ -31,6 +31,7 @@ mod local;
 mod notify;
 mod observe;
 mod orders;
+mod pace;
 mod peers;
 mod planned;
 mod publish;

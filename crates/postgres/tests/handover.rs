@@ -35,7 +35,8 @@ impl Pair {
         new.start();
         let pair = Pair { scratch, old, new };
         for _ in 0..2 {
-            pair.old.psql("CREATE TABLE much AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 12000)");
+            pair.old
+                .psql("CREATE TABLE much AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 12000)");
             pair.in_step().await;
             pair.old.psql("DROP TABLE much; CHECKPOINT");
             pair.in_step().await;

@@ -116,7 +116,7 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let Some(planned) = shared.planned.shown() {
         map.insert("scheduled_restart".to_owned(), Value::Object(planned));
     }
-    let mut baton = json!({"version": env!("CARGO_PKG_VERSION")});
+    let mut baton = json!({"version": env!("CARGO_PKG_VERSION"), "takes_wal": true});
     if dynamic.failsafe_mode && shared.failsafe.is_young(Duration::from_secs(dynamic.ttl.into())) {
         // What was promised before this start is not known: nobody may conclude that nothing was.
         baton["failsafe_unsure"] = json!(true);
