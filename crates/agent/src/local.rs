@@ -369,6 +369,8 @@ impl Local {
         upstream: Option<ha::Upstream>,
     ) -> Result<(), postgres::Error> {
         let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
+        // What was handed is in its WAL, and is replayed by this start.
+        self.inner.handed.with(|(handed, _)| *handed = None);
         self.inner.pace.starts(upstream.is_some());
         let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
         self.inner.life.with(|life| life.upstream = upstream);

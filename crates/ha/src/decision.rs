@@ -295,11 +295,11 @@ impl Turn<'_> {
             }
             (Work::PrePromote(term), ok) => memory.pre_promoted = Some((*term, ok)),
             (Work::ArchiveTail, _) => memory.tail_archived = true,
-            (Work::HandTail { to, .. }, ok) => {
-                if let Some(crash) = &mut memory.crash {
-                    crash.handed = Some((to.clone(), ok));
-                }
-            }
+            (Work::HandTail { to, .. }, ok) => match &mut memory.crash {
+                Some(crash) if ok => crash.handed = Some(to.clone()),
+                Some(crash) => crash.failed.push(to.clone()),
+                None => {}
+            },
             (Work::Rewind { .. }, false) => memory.rewind = memory.rewind.failed(self.now),
             (Work::Checkpoint, _) => {
                 if let Some(aside) = &mut memory.step_aside {

@@ -81,14 +81,16 @@ pub struct Memory {
 }
 
 /// A crash of the primary, before it is restarted or somebody else leads.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Crash {
     /// How many there were lately, this one included.
     pub number: usize,
     /// When the others were asked who could take over.
     pub asked: Option<Moment>,
-    /// To whom our last WAL was to be handed, and whether that one has it.
-    pub handed: Option<(NodeName, bool)>,
+    /// Who has all of our last WAL.
+    pub handed: Option<NodeName>,
+    /// To whom it could not be handed.
+    pub failed: Vec<NodeName>,
 }
 
 /// How far a change of the synchronous standbys has come.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::Lsn;
 
 /// Replayed a second where nothing was measured yet. Rather too much than too little: in doubt PostgreSQL is restarted where it is.
-const REDO_RATE: u64 = 64 << 20;
+const REDO_RATE: u64 = 64_000_000;
 /// A start that has nothing to replay.
 const START: Duration = Duration::from_millis(300);
 /// A promotion where none was measured.

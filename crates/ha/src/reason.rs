@@ -168,7 +168,7 @@ impl fmt::Display for Refusal {
             Refusal::Silent => f.write_str("it does not answer"),
             Refusal::Absent => f.write_str("there is no member of this name"),
             Refusal::IsPrimary => f.write_str("it says that it is a primary itself"),
-            Refusal::TakesNoWal => f.write_str("its agent cannot be handed the last WAL of a crashed primary, which in asynchronous mode nobody else may have"),
+            Refusal::TakesNoWal => f.write_str("it cannot be handed the last WAL of the crashed primary, which in asynchronous mode nobody else may have: it follows another member, or its agent is a Patroni or an older Baton"),
             Refusal::HasToReplay { bytes } => write!(f, "it has {bytes} bytes to replay itself before it could be promoted"),
         }
     }

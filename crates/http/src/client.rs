@@ -277,6 +277,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_are_sent_as_they_are() {
+        let (url, served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+        let within = Duration::from_secs(10);
+        let sent = client(None).send(Method::POST, &url, "/x?y=1", vec![b'a', 0, b'z'], within);
+        assert_eq!(sent.await.unwrap().json(), Some(json!({})));
+        let asked = served.await.unwrap();
+        assert!(asked.starts_with("POST /x?y=1 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("content-length: 3\r\n") && asked.ends_with("a\0z"), "{asked}");
+    }
+
+    #[tokio::test]
     async fn a_status_line_alone_is_an_answer() {
         let (url, served) = serve("HTTP/1.0 503 Service Unavailable\r\n\r\n").await;
         let reply = client(None).call(Method::GET, &url, "", None, Duration::from_secs(10)).await.unwrap();

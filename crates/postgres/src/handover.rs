@@ -4,11 +4,12 @@
 //!   the primary, stopped                                  a standby in recovery that streams from nobody
 //!     end: the last valid record ends there
 //!     flush, read ────────────── pieces ────────────────► write: what is there already must be the same; then what is new
-//!                                                         seal; is_whole: records up to the end, read back
+//!                                                         is_whole: records up to the end, read back
 //! ```
 //! A standby whose stream has ended reads `pg_wal` again and again, and once more when it is promoted: what was written there is
 //! replayed before it becomes a primary. The pieces are WAL of its own timeline, byte for byte as its primary wrote it, so a primary
-//! that comes back instead finds nothing that it would not have sent itself.
+//! that comes back instead finds nothing that it would not have sent itself, and a piece that is written late changes nothing. What
+//! an older use of the segment left behind the end is told from a record as it is behind any stream: by where it says it belongs.
 
 use crate::control::Control;
 use crate::error::Error;
@@ -186,23 +187,6 @@ impl WalFiles {
     /// Whether valid records lead from `known`, where one ends, to `end`, read back from the files.
     pub fn is_whole(&self, known: Lsn, end: Lsn) -> Result<bool, Error> {
         Ok(self.end(known)? >= end)
-    }
-
-    /// The last piece was written: what follows in its page is made zero. A used segment has old bytes there, and recovery should not
-    /// have to tell them from a record.
-    pub fn seal(&self, end: Lsn) -> Result<(), Error> {
-        let left = end.0.next_multiple_of(PAGE) - end.0;
-        if left == 0 {
-            return Ok(());
-        }
-        let path = self.segment(end.0 / self.segment_size());
-        let zeros = vec![0; usize::try_from(left).unwrap_or_default()];
-        let file = OpenOptions::new().write(true).open(&path);
-        let sealed = file.and_then(|file| {
-            file.write_all_at(&zeros, end.0 % self.segment_size())?;
-            file.sync_data()
-        });
-        sealed.map_err(|error| Error::io("write", &path, error))
     }
 
     fn segment(&self, number: u64) -> PathBuf {

@@ -115,7 +115,7 @@ impl Config {
             write_bytes: *rng.pick(&[200, 8192, 100_000]).unwrap_or(&200),
         };
         // Not drawn: what is drawn after it stays as it was.
-        config.rules.crash = match config.write_every % 4 {
+        config.rules.crash = match config.write_every / 1000 % 4 {
             0 => CrashRule::Restart,
             1 => CrashRule::Failover,
             _ => CrashRule::Auto,

@@ -83,7 +83,6 @@ pub(super) async fn taken(request: Request<Incoming>, shared: &Arc<Shared>) -> R
         if to < end {
             return Ok(false);
         }
-        files.seal(to)?;
         files.is_whole(replayed, end)
     });
     match tokio::time::timeout(DISK_WITHIN, write).await {

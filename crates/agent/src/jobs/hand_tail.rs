@@ -20,6 +20,8 @@ use types::{Lsn, NodeName, Term};
 pub(crate) const PIECE: u64 = 2 << 20;
 const PAGE: u64 = 8192;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// What the primary sent before it died has arrived by then.
+const STREAM_ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// A standby that still ends its stream is asked again after this rest.
 const AGAIN: Duration = Duration::from_millis(30);
 
@@ -56,10 +58,14 @@ async fn hand(tools: &Tools, to: &NodeName, term: Term) -> anyhow::Result<u64> {
     let (timeline, size) = (files.timeline().0, files.segment_size());
     let whom =
         format!("/baton/wal?name={me}&term={}&system={system}&timeline={timeline}&segment={size}", term.0);
+    let began = clock::now();
     let place = loop {
         match call(tools, &whom, Vec::new()).await? {
             Some(place) => break place,
-            None => tokio::time::sleep(AGAIN).await,
+            None if clock::now().since(began) < STREAM_ENDS_WITHIN => tokio::time::sleep(AGAIN).await,
+            None => bail!(
+                "ask its agent how far it is: its stream from here does not end, or PostgreSQL does not run there"
+            ),
         }
     };
     let ours = files.clone();

@@ -30,7 +30,7 @@ fn crash(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'s
         let now = seen.finished.as_ref().is_some_and(|finished| {
             finished.ok && matches!(&finished.work, Work::HandTail { to: handed, .. } if handed == to)
         });
-        now || before == Some((to.clone(), true))
+        now || before.as_ref() == Some(to)
     };
     let hasty = |action: &Action| matches!(action, Action::HandLeadTo { to, .. } if !handed(to));
     if has(decision, hasty) {

@@ -77,6 +77,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
             let soon = NOW.after(Duration::from_millis(1500));
             chooser.pick(&[Authority::None, held(soon), held(near)])
         }
+        Slice::Crash => chooser.pick(&[Authority::None, held(far)]),
         _ => chooser.pick(&[Authority::None, held(far), held(near), held(ago(1))]),
     };
     let guard = chooser.pick_if(
@@ -230,18 +231,20 @@ fn data(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> Data {
 }
 
 fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
-    let contact = chooser.pick(&[Some(Contact::Live), Some(Contact::Lost { since: ago(3000) }), None]);
+    let contacts = [Some(Contact::Live), Some(Contact::Lost { since: ago(3000) }), None];
+    let contact = chooser.pick_if(slice != Slice::Crash, &contacts);
     let Some(contact) = contact else {
         return Etcd::Never { since: ago(3000) };
     };
     let us = |ours, term| LeaderKey::Held { name: name("a"), term, ours };
-    let leader = chooser.pick(&[
-        LeaderKey::Free,
+    let leaders = [
         us(true, TERM),
-        us(false, TERM),
         LeaderKey::Held { name: name("b"), term: Term(12), ours: false },
+        LeaderKey::Free,
+        us(false, TERM),
         LeaderKey::Spoiled { term: TERM },
-    ]);
+    ];
+    let leader = chooser.pick(if slice == Slice::Crash { &leaders[..2] } else { &leaders[..] });
     let claim = |ours| Initialize::InProgress { ours };
     let all = [Initialize::Done(OURS), Initialize::Absent, claim(false), claim(true), Initialize::Spoiled];
     let initialize = match slice {
@@ -445,15 +448,17 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
         }
         Slice::Crash => {
             all.truncate(1);
-            let crash = |number, handed| Some(Crash { number, asked: Some(ago(300)), handed });
+            let b = || name("b");
+            let crash =
+                |number, handed, failed| Some(Crash { number, asked: Some(ago(300)), handed, failed });
             let loops = vec![ago(9000), ago(6000), ago(3000), ago(300)];
             all.extend([
-                Memory { crash: crash(1, None), crashes: vec![ago(300)], ..base.clone() },
-                Memory { crash: crash(1, Some((name("b"), true))), ..base.clone() },
-                Memory { crash: crash(1, Some((name("b"), false))), ..base.clone() },
+                Memory { crash: crash(1, None, vec![]), crashes: vec![ago(300)], ..base.clone() },
+                Memory { crash: crash(1, Some(b()), vec![]), ..base.clone() },
+                Memory { crash: crash(1, None, vec![b()]), ..base.clone() },
                 Memory { crashes: loops[..3].to_vec(), ..base.clone() },
-                Memory { crash: crash(4, None), crashes: loops.clone(), ..base.clone() },
-                Memory { crash: crash(4, Some((name("b"), false))), crashes: loops, ..base.clone() },
+                Memory { crash: crash(4, None, vec![]), crashes: loops.clone(), ..base.clone() },
+                Memory { crash: crash(4, None, vec![b()]), crashes: loops, ..base.clone() },
                 Memory { start: rested, down_since: Some(ago(400_000)), ..base },
             ]);
         }

@@ -41,8 +41,10 @@ async fn what_only_the_crashed_primary_has_is_handed_to_the_next_one_in_asynchro
     story.hold_back(&primary).await;
     before.run("INSERT INTO much SELECT generate_series(1, 200000)", SPAN).await.unwrap();
     before.run("INSERT INTO much VALUES (0)", SPAN).await.unwrap();
+    let killed = clock::now();
     story.lab.node(&primary).unwrap().kill_postmaster().unwrap();
     let next = story.another_primary(&primary).await;
+    println!("{next} leads after {:?}", clock::now().since(killed));
     story.await_rows(&next, "200001").await;
 
     let why = story.get(&primary, "/baton/why").await.body;

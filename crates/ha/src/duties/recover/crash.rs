@@ -148,7 +148,7 @@ pub(super) fn count(turn: &mut Turn<'_>) -> usize {
     turn.memory.crashes.retain(|crash| *crash >= oldest);
     turn.memory.crashes.push(turn.now);
     let number = turn.memory.crashes.len();
-    turn.memory.crash = Some(Crash { number, asked: None, handed: None });
+    turn.memory.crash = Some(Crash { number, ..Crash::default() });
     number
 }
 
@@ -173,10 +173,8 @@ pub(super) fn answer(
     if !super::super::another_could_take_over(turn.seen, cluster) {
         return Err(Stays::Alone);
     }
-    match turn.memory.crash.as_ref().and_then(|crash| crash.handed.clone()) {
-        Some((to, true)) => return Ok(give_away(turn, cause, Some(to), Cost::Nothing, term)),
-        Some((to, false)) => return settle(turn, cluster, cause, term, Stays::NotHanded { to }),
-        None => {}
+    if let Some(to) = turn.memory.crash.as_ref().and_then(|crash| crash.handed.clone()) {
+        return Ok(give_away(turn, cause, Some(to), Cost::Nothing, term));
     }
     if let Some(asking) = ask(turn, cluster, &cause) {
         return Ok(asking);
@@ -213,7 +211,7 @@ fn ask(turn: &mut Turn<'_>, cluster: &Cluster, cause: &Cause) -> Option<Answer> 
     let patience = turn.seen.rules.peer_patience();
     let number = turn.memory.crashes.len();
     let now = turn.now;
-    let crash = turn.memory.crash.get_or_insert(Crash { number, asked: None, handed: None });
+    let crash = turn.memory.crash.get_or_insert(Crash { number, ..Crash::default() });
     let answer = Answer::because(Why::AsksWhoCouldTakeOver { cause: cause.clone() });
     match crash.asked {
         None => {
@@ -253,6 +251,8 @@ fn choose(
         refusals.extend(fit.into_iter().map(few));
         return settle(turn, cluster, cause, term, Stays::NobodyFit { refusals });
     }
+    let failed = turn.memory.crash.as_ref().map(|crash| crash.failed.clone()).unwrap_or_default();
+    fit.retain(|(name, _)| !failed.contains(name));
     let best = fit.into_iter().max_by_key(|(_, facts)| (facts.lsn, facts.failover_priority));
     match best.map(|(name, _)| name.clone()) {
         Some(to) => {
@@ -260,7 +260,13 @@ fn choose(
             let work = Work::HandTail { to: to.clone(), term, within };
             Ok(Answer::because(Why::HandsTail { to, cause }).act(Action::Begin(work)))
         }
-        None => settle(turn, cluster, cause, term, Stays::NobodyFit { refusals }),
+        None => {
+            let stays = match failed.last().cloned() {
+                Some(to) => Stays::NotHanded { to },
+                None => Stays::NobodyFit { refusals },
+            };
+            settle(turn, cluster, cause, term, stays)
+        }
     }
 }
 
