@@ -44,7 +44,10 @@ pub(crate) struct Hands {
 
 /// Whether clients must no longer be led here when this is done.
 fn ends_writing(action: &Action) -> bool {
-    matches!(action, Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_))
+    matches!(
+        action,
+        Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_) | Action::HandLeadTo { .. }
+    )
 }
 
 /// What the actions of one turn are carried out with.
@@ -108,6 +111,10 @@ impl Hands {
             Action::ReleaseLeader(term) => {
                 self.keeper.gave_lead_back();
                 self.etcd.release_leader(me, *term, by).await?;
+            }
+            Action::HandLeadTo { term, to } => {
+                self.keeper.gave_lead_back();
+                self.etcd.release_leader_to(me, *term, to, by).await?;
             }
             Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let lease = self.lease()?;
@@ -320,13 +327,31 @@ impl Hands {
     fn begin(&self, work: &Work, turn: &Turn) {
         let source = match work {
             Work::Clone(from) | Work::Rewind { from, .. } => find(from, turn),
-            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => None,
+            Work::Bootstrap
+            | Work::Checkpoint
+            | Work::ArchiveTail
+            | Work::PrePromote(_)
+            | Work::HandTail { .. } => None,
+        };
+        let peer = match work {
+            Work::HandTail { to, .. } => {
+                let member = turn.snapshot.as_deref().and_then(|snapshot| snapshot.members.get(to));
+                let url = member.and_then(|member| member.api_url.clone());
+                url.map(|url| (self.peers.client(), url))
+            }
+            Work::Clone(_)
+            | Work::Rewind { .. }
+            | Work::Bootstrap
+            | Work::Checkpoint
+            | Work::ArchiveTail
+            | Work::PrePromote(_) => None,
         };
         let tools = Tools {
             settings: self.settings.clone(),
             dynamic: turn.dynamic.clone(),
             local: self.local.clone(),
             source,
+            peer,
         };
         self.jobs.begin(work.clone(), tools);
     }

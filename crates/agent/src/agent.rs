@@ -205,6 +205,7 @@ impl Agent {
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);
+        let memory = Memory { crashes: local.pace().crashes(), ..Memory::default() };
         let hands = Hands {
             etcd,
             settings: settings.clone(),
@@ -230,7 +231,7 @@ impl Agent {
             reader,
             log: surroundings.log,
             wake,
-            memory: Memory::default(),
+            memory,
             dynamic,
             config,
             config_revision,
@@ -288,6 +289,7 @@ impl Agent {
         let once = self.settings.log.deduplicate_heartbeat_logs;
         self.journal.with(|journal| journal.note(&seen, &decision, now, once));
         self.memory = decision.memory.clone();
+        self.hands.local.pace().note_crashes(&self.memory.crashes);
         let turn = Turn {
             snapshot: view.snapshot.clone(),
             dynamic: self.dynamic.clone(),
@@ -373,6 +375,7 @@ impl Agent {
             etcd: observe::etcd(view, &self.settings.name, &lease, self.began),
             authority: self.hands.keeper.authority(),
             data: local.data(),
+            pace: local.pace().observe(),
             postgres,
             replication: observe::replication(local),
             job: self.hands.jobs.running(),
@@ -847,7 +850,8 @@ pub(crate) fn state_and_role(seen: &Observation, creation: PostgresState) -> (Po
                 ha::Work::Rewind { .. }
                 | ha::Work::Checkpoint
                 | ha::Work::ArchiveTail
-                | ha::Work::PrePromote(_),
+                | ha::Work::PrePromote(_)
+                | ha::Work::HandTail { .. },
             )
             | None,
         ) => {

@@ -124,7 +124,8 @@ impl Changes {
     fn stopped(&mut self, seen: &Observation, decision: &Decision) -> Option<(Event, &'static str)> {
         let ran = std::mem::take(&mut self.running);
         let primary = self.role == Some("primary");
-        let released = decision.actions.iter().any(|action| matches!(action, Action::ReleaseLeader(_)));
+        let gives = |action: &Action| matches!(action, Action::ReleaseLeader(_) | Action::HandLeadTo { .. });
+        let released = decision.actions.iter().any(gives);
         if primary && self.told.is_none() && released && matches!(decision.reason, Reason::Recover(_)) {
             self.role = Some("demoted");
             return Some((Event::RoleChange, "demoted"));

@@ -6,8 +6,11 @@
 mod archive;
 mod bootstrap;
 mod copy;
+mod hand_tail;
 pub(crate) mod pre_promote;
 mod rewind;
+
+pub(crate) use hand_tail::PIECE;
 
 use crate::local::Local;
 use crate::losses::Losses;
@@ -41,6 +44,8 @@ struct State {
     running: Option<(Work, Moment, CancellationToken)>,
     finished: Option<Finished>,
     progress: Option<Progress>,
+    /// Bytes of WAL that were handed to the next leader.
+    handed: u64,
     /// How far the creation of the cluster is, while that is the job.
     creation: Option<PostgresState>,
 }
@@ -53,6 +58,8 @@ pub(crate) struct Tools {
     pub local: Local,
     /// Where the job copies from, or what it is measured against.
     pub source: Option<Sender>,
+    /// The REST API of the member that the job deals with.
+    pub peer: Option<(http::Client, String)>,
 }
 
 impl Jobs {
@@ -75,6 +82,11 @@ impl Jobs {
 
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.inner.state.with(|state| state.progress)
+    }
+
+    /// Bytes of WAL that were handed to next leaders.
+    pub(crate) fn handed(&self) -> u64 {
+        self.inner.state.with(|state| state.handed)
     }
 
     /// How far the creation of the cluster is, in the words of the member key.
@@ -109,6 +121,10 @@ impl Jobs {
             let outcome = jobs.run(&work, &tools, &token).await;
             match &outcome {
                 Ok(()) => tracing::info!(job = name(&work), "job done"),
+                // PostgreSQL is started here then, which loses nothing either.
+                Err(error) if matches!(work, Work::HandTail { .. }) => {
+                    tracing::warn!(job = name(&work), error = format!("{error:#}"), "job failed");
+                }
                 Err(error) => tracing::error!(job = name(&work), error = format!("{error:#}"), "job failed"),
             }
             // Whatever became of the job: what is kept by now is told.
@@ -131,6 +147,12 @@ impl Jobs {
             Work::Checkpoint => checkpoint(tools).await,
             Work::ArchiveTail => archive::tail(tools, token).await,
             Work::PrePromote(_) => pre_promote::run(tools, token).await,
+            Work::HandTail { to, term, within } => {
+                let bytes = hand_tail::run(tools, to, *term, *within, token).await?;
+                tracing::info!(%to, bytes, "the next leader has all WAL of the crashed primary");
+                self.inner.state.with(|state| state.handed += bytes);
+                Ok(())
+            }
         }
     }
 
@@ -156,6 +178,7 @@ fn name(work: &Work) -> &'static str {
         Work::Checkpoint => "checkpoint",
         Work::ArchiveTail => "archive",
         Work::PrePromote(_) => "pre_promote",
+        Work::HandTail { .. } => "hand_tail",
     }
 }
 

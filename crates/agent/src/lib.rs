@@ -32,6 +32,7 @@ mod losses;
 mod notify;
 mod observe;
 mod orders;
+mod pace;
 mod peers;
 mod planned;
 mod publish;

@@ -7,6 +7,7 @@
 //! No call into PostgreSQL or its disk is made by the loop itself: it looks at what these tasks found.
 
 use crate::before_stop::BeforeStop;
+use crate::pace::{self, Pace};
 use crate::senders::Senders;
 use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
@@ -111,6 +112,9 @@ struct Inner {
     hot_until: Cell<Moment>,
     names: SyncNames,
     senders: Senders,
+    pace: Pace,
+    /// WAL that the agent of a crashed primary has put into ours, up to there, and how much there was of it.
+    handed: Cell<(Option<(Timeline, Lsn)>, u64)>,
 }
 
 impl Local {
@@ -122,6 +126,7 @@ impl Local {
     ) -> Local {
         let log_file = beside(&data_dir, "log");
         let poke = Wake::default();
+        let pace = Pace::new(&data_dir);
         Local {
             inner: Arc::new(Inner {
                 installation,
@@ -143,6 +148,8 @@ impl Local {
                 poke,
                 by_hand: Cell::new(false),
                 hot_until: Cell::new(Moment::default()),
+                pace,
+                handed: Cell::new((None, 0)),
             }),
         }
     }
@@ -168,6 +175,42 @@ impl Local {
         let changed = self.inner.connect.with(|kept| std::mem::replace(kept, connect.clone()) != connect);
         if changed {
             self.inner.poke.wake();
+        }
+    }
+
+    /// What recoveries and promotions take.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.inner.pace
+    }
+
+    /// WAL up to there was put into ours: it is replayed at the latest when this standby is promoted, and counts as received.
+    pub(crate) fn was_handed(&self, timeline: Timeline, to: Lsn, bytes: u64) {
+        self.inner.handed.with(|(handed, taken)| {
+            let before = handed.filter(|(known, _)| *known == timeline).map(|(_, lsn)| lsn);
+            *handed = Some((timeline, to.max(before.unwrap_or_default())));
+            *taken += bytes;
+        });
+        self.inner.seen.send_modify(|seen| {
+            if let Some((facts, _)) = &mut seen.facts {
+                self.add_handed(Arc::make_mut(facts));
+            }
+        });
+        self.inner.wake.wake();
+    }
+
+    /// How much WAL was taken in this way.
+    pub(crate) fn taken(&self) -> u64 {
+        self.inner.handed.with(|(_, taken)| *taken)
+    }
+
+    /// What was handed here counts as received.
+    fn add_handed(&self, facts: &mut Facts) {
+        let handed = self.inner.handed.with(|(handed, _)| *handed);
+        if let Some((timeline, lsn)) = handed
+            && facts.in_recovery
+            && facts.timeline == Some(timeline)
+        {
+            facts.received_lsn = facts.received_lsn.max(Some(lsn));
         }
     }
 
@@ -331,6 +374,9 @@ impl Local {
         upstream: Option<ha::Upstream>,
     ) -> Result<(), postgres::Error> {
         let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
+        // What was handed is in its WAL, and is replayed by this start.
+        self.inner.handed.with(|(handed, _)| *handed = None);
+        self.inner.pace.starts(upstream.is_some());
         let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
         self.inner.life.with(|life| life.upstream = upstream);
         self.took_up(postmaster);
@@ -408,6 +454,7 @@ impl Local {
     /// Signals the promotion.
     pub(crate) fn promote(&self) -> Result<(), postgres::Error> {
         let Some(postmaster) = self.life().postmaster else { return Ok(()) };
+        self.inner.pace.promotes();
         postmaster.promote()?;
         self.expect_change();
         Ok(())
@@ -447,9 +494,18 @@ impl Local {
     pub(crate) async fn look_at_data(&self) {
         let (data_dir, installation) = (self.inner.data_dir.clone(), self.inner.installation.clone());
         let newborn = self.inner.newborn.get();
-        let look = tokio::task::spawn_blocking(move || inspect(&data_dir, &installation, newborn));
+        let stopped = self.life().postmaster.is_none_or(|postmaster| !postmaster.alive());
+        let look = tokio::task::spawn_blocking(move || {
+            let found = inspect(&data_dir, &installation, newborn)?;
+            let pace = match &found {
+                DataDir::Present { control, .. } if stopped => pace::Found::look(&data_dir, control),
+                _ => None,
+            };
+            Ok::<_, postgres::Error>((found, pace))
+        });
         let (data, fault) = match tokio::time::timeout(Duration::from_secs(5), look).await {
-            Ok(Ok(Ok(found))) => {
+            Ok(Ok(Ok((found, pace)))) => {
+                self.inner.pace.found(pace);
                 if let DataDir::Present { control, .. } = &found {
                     let size = u64::from(control.wal_segment_size);
                     self.inner.segment_size.with(|kept| *kept = size);
@@ -519,7 +575,9 @@ impl Local {
                 self.inner.senders.watch(facts.replication.iter().map(|standby| standby.pid));
                 if facts.in_recovery {
                     facts.timeline = self.standby_timeline(&facts, &old).await;
+                    self.add_handed(&mut facts);
                 }
+                self.inner.pace.runs(!facts.in_recovery);
                 new.facts = Some((Arc::from(facts), asked));
                 new.now = Answer::Running;
                 new.silent_since = None;

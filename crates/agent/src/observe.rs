@@ -6,8 +6,8 @@ use crate::local::{Answer, Local};
 use crate::planned;
 use etcd::{Contact, Schedule, Snapshot, View};
 use ha::{
-    Cluster, Control, Data, Due, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres, Replication,
-    Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable, sync_quorum::Promise,
+    Cluster, Control, CrashRule, Data, Due, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres,
+    Replication, Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable, sync_quorum::Promise,
 };
 use postgres::data_dir::DataDir;
 use postgres::probe::Facts;
@@ -226,6 +226,11 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
         may_rewind: settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind),
         may_copy_without_leader: listed.is_some_and(|names| names.iter().any(needs_no_leader)),
         standby_cluster: dynamic.standby_cluster.is_some(),
+        crash: match dynamic.crash {
+            settings::Crash::Auto => CrashRule::Auto,
+            settings::Crash::Restart => CrashRule::Restart,
+            settings::Crash::Failover => CrashRule::Failover,
+        },
         synchronous: synchronous(dynamic),
     }
 }
@@ -253,6 +258,7 @@ pub(crate) mod tests {
             may_rewind: true,
             may_copy_without_leader: false,
             standby_cluster: false,
+            crash: ha::CrashRule::Auto,
         }
     }
 }

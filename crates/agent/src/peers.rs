@@ -173,8 +173,15 @@ fn facts(body: &Value) -> Option<PeerFacts> {
         nofailover: tags.nofailover(),
         failover_priority: tags.failover_priority(),
         failsafe_active: failsafe_active(body),
+        replayed: position("replayed_location").map(Lsn),
+        takes_wal: takes_wal(body),
         unprotected: body.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
     })
+}
+
+/// Whether its agent can be handed the last WAL of a crashed primary: a Patroni cannot, nor a Baton of an earlier version.
+fn takes_wal(body: &Value) -> bool {
+    body.get("baton").and_then(|baton| baton.get("takes_wal")).and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// By the contract's own word, or by Baton's that this agent cannot know yet.

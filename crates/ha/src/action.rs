@@ -4,6 +4,7 @@
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use std::fmt;
+use std::time::Duration;
 use types::{Lsn, Moment, NodeName, StandbyNames, SystemId, Term, Timeline};
 
 /// One thing to do.
@@ -21,6 +22,8 @@ pub enum Action {
     AdoptLeader(Term),
     /// Delete the leader key of this term.
     ReleaseLeader(Term),
+    /// Delete the leader key of this term and, in the same step, name in `/failover` who takes it.
+    HandLeadTo { term: Term, to: NodeName },
     /// Tell the routers that PostgreSQL accepts writes in this term, and everybody whether the guard would end it.
     AnnounceWritable { term: Term, timeline: Timeline, lsn: Lsn, guarded: bool },
     /// Tell the routers that the lead is about to be handed over: no transaction may begin.
@@ -80,6 +83,7 @@ impl fmt::Display for Action {
             Action::AcquireLeader => f.write_str("take the leader key"),
             Action::AdoptLeader(term) => write!(f, "attach the leader key of term {term} to our lease"),
             Action::ReleaseLeader(term) => write!(f, "release the leader key of term {term}"),
+            Action::HandLeadTo { term, to } => write!(f, "release the leader key of term {term} for {to}"),
             Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let guarded = if *guarded { "" } else { ", without a guard" };
                 write!(f, "announce writes in term {term} on timeline {timeline} from {lsn}{guarded}")
@@ -154,6 +158,8 @@ pub enum Work {
     PrePromote(Term),
     /// Give the WAL with the checkpoint of the stop to the archive, where the cluster that takes over finds it.
     ArchiveTail,
+    /// Hand the WAL of the crashed primary that only it has to that standby, while the lead of this term lasts.
+    HandTail { to: NodeName, term: Term, within: Duration },
 }
 
 impl fmt::Display for Work {
@@ -165,6 +171,7 @@ impl fmt::Display for Work {
             Work::Checkpoint => f.write_str("write a checkpoint"),
             Work::PrePromote(term) => write!(f, "run pre_promote in term {term}"),
             Work::ArchiveTail => f.write_str("archive the last WAL"),
+            Work::HandTail { to, .. } => write!(f, "hand the last WAL to {to}"),
         }
     }
 }

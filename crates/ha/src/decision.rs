@@ -207,6 +207,7 @@ impl Turn<'_> {
             }
             Postgres::Running(running) => {
                 memory.start = Default::default();
+                memory.crash = None;
                 match running {
                     Running::Primary { .. } => {
                         memory.returning = false;
@@ -233,6 +234,7 @@ impl Turn<'_> {
         } else {
             memory.promoting = None;
             memory.down_since = None;
+            memory.crash = None;
         }
         let excess = memory.crashes.len().saturating_sub(CRASHES_KEPT);
         memory.crashes.drain(..excess);
@@ -293,6 +295,11 @@ impl Turn<'_> {
             }
             (Work::PrePromote(term), ok) => memory.pre_promoted = Some((*term, ok)),
             (Work::ArchiveTail, _) => memory.tail_archived = true,
+            (Work::HandTail { to, .. }, ok) => match &mut memory.crash {
+                Some(crash) if ok => crash.handed = Some(to.clone()),
+                Some(crash) => crash.failed.push(to.clone()),
+                None => {}
+            },
             (Work::Rewind { .. }, false) => memory.rewind = memory.rewind.failed(self.now),
             (Work::Checkpoint, _) => {
                 if let Some(aside) = &mut memory.step_aside {

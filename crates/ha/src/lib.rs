@@ -15,7 +15,7 @@
 //! 1. perform the actions in their order and stop at the first that fails: the order is part of the proof;
 //! 2. call again after every event, after every finished action, and at `wake_at` at the latest;
 //! 3. keep the returned memory and hand it back, unchanged;
-//! 4. give the authority up before `ReleaseLeader` is sent, whether an answer comes or not, and let it delete only the leader key
+//! 4. give the authority up before `ReleaseLeader` or `HandLeadTo` is sent, whether an answer comes or not, and let it delete only the leader key
 //!    that was seen: one that was adopted since stays;
 //! 5. take a timeline number for each promotion that no member has used before;
 //! 6. keep the mark of an unfinished directory after a bootstrap until `/initialize` names its system identifier, and let the
@@ -31,6 +31,7 @@ pub mod duties;
 mod failsafe;
 mod memory;
 mod observation;
+mod pace;
 mod peers;
 mod plans;
 mod reason;
@@ -44,15 +45,18 @@ mod watchdog;
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};
 pub use failsafe::{Failsafe, FailsafePromise, FailsafeRound};
-pub use memory::{Announced, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy, SyncChange, SyncSent};
+pub use memory::{
+    Announced, Crash, Memory, Ordered, Race, Retry, StepAside, StepAsideWhy, SyncChange, SyncSent,
+};
 pub use observation::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
     LeaderHistory, LeaderKey, Member, Observation, Order, Postgres, Replication, Running, Standby, SyncKey,
     Writable,
 };
+pub use pace::{Estimate, Pace};
 pub use peers::{PeerAnswer, PeerFacts, Peers};
 pub use plans::{Due, PlannedRestart, Unmet};
 pub use reason::{Reason, Refusal};
-pub use rules::{Rules, SyncMode, Synchronous};
+pub use rules::{CrashRule, Rules, SyncMode, Synchronous};
 pub use upstream::Upstream;
 pub use watchdog::Watchdog;

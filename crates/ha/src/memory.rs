@@ -38,6 +38,8 @@ pub struct Memory {
     pub expected_stop: bool,
     /// When PostgreSQL crashed while we led; the newest last.
     pub crashes: Vec<Moment>,
+    /// The crash that is being dealt with.
+    pub crash: Option<Crash>,
     /// Starts that came to nothing.
     pub start: Retry,
     /// Since when PostgreSQL is wanted as a running primary and is not one.
@@ -76,6 +78,19 @@ pub struct Memory {
     pub sync: SyncChange,
     /// Since when we ask the leader not to count on us as a synchronous standby.
     pub leaving_sync: Option<Moment>,
+}
+
+/// A crash of the primary, before it is restarted or somebody else leads.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Crash {
+    /// How many there were lately, this one included.
+    pub number: usize,
+    /// When the others were asked who could take over.
+    pub asked: Option<Moment>,
+    /// Who has all of our last WAL.
+    pub handed: Option<NodeName>,
+    /// To whom it could not be handed.
+    pub failed: Vec<NodeName>,
 }
 
 /// How far a change of the synchronous standbys has come.

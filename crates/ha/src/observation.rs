@@ -4,6 +4,7 @@ mod questions;
 
 use crate::action::Work;
 use crate::failsafe::Failsafe;
+use crate::pace::Pace;
 use crate::peers::Peers;
 use crate::plans::{Due, PlannedRestart};
 use crate::rules::Rules;
@@ -33,6 +34,8 @@ pub struct Observation {
     pub postgres: Postgres,
     /// Who streams from our running PostgreSQL.
     pub replication: Option<Replication>,
+    /// What a restart after a crash would take, and a failover.
+    pub pace: Pace,
     /// The running job.
     pub job: Job,
     /// A job that ended since the last turn.

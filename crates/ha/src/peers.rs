@@ -28,6 +28,10 @@ pub struct PeerFacts {
     pub lsn: Lsn,
     pub nofailover: bool,
     pub failover_priority: i64,
+    /// How far it has replayed, when it says so.
+    pub replayed: Option<Lsn>,
+    /// It can be handed the last WAL of a crashed primary.
+    pub takes_wal: bool,
     /// Its guard or watchdog cannot protect a lead.
     pub unprotected: bool,
     /// It leads on without etcd by the word of the others, or gave its word to one that does, or began less than a ttl ago.

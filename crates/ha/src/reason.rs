@@ -91,7 +91,18 @@ impl Reason {
         [true, false].into_iter().any(|any| {
             let names = StandbyNames::Everybody { any };
             *self == Reason::Synchronize(synchronize::Why::SetsNames { names })
-        })
+        }) || self.costs_something()
+    }
+}
+
+impl Reason {
+    /// Whether commits that were acknowledged may be lost by it.
+    fn costs_something(&self) -> bool {
+        let Reason::Recover(recover::Why::GivesLeadAway { cost, .. }) = self else { return false };
+        match cost {
+            recover::Cost::UpTo { bytes } => *bytes > 0,
+            recover::Cost::Nothing | recover::Cost::Unknown => false,
+        }
     }
 }
 
@@ -124,6 +135,8 @@ pub enum Refusal {
     Silent,
     Absent,
     IsPrimary,
+    TakesNoWal,
+    HasToReplay { bytes: u64 },
 }
 
 impl fmt::Display for Refusal {
@@ -155,6 +168,8 @@ impl fmt::Display for Refusal {
             Refusal::Silent => f.write_str("it does not answer"),
             Refusal::Absent => f.write_str("there is no member of this name"),
             Refusal::IsPrimary => f.write_str("it says that it is a primary itself"),
+            Refusal::TakesNoWal => f.write_str("it cannot be handed the last WAL of the crashed primary, which in asynchronous mode nobody else may have: it follows another member, or its agent is a Patroni or an older Baton"),
+            Refusal::HasToReplay { bytes } => write!(f, "it has {bytes} bytes to replay itself before it could be promoted"),
         }
     }
 }

@@ -35,6 +35,20 @@ pub struct Rules {
     pub may_copy_without_leader: bool,
     /// The whole cluster follows a remote one: its leader is a standby.
     pub standby_cluster: bool,
+    /// Where a crashed primary comes back.
+    pub crash: CrashRule,
+}
+
+/// `baton.crash`: what comes first after a crash of the primary.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CrashRule {
+    /// Whatever is faster and loses nothing.
+    #[default]
+    Auto,
+    /// A restart where it crashed.
+    Restart,
+    /// A failover, as long as it loses nothing.
+    Failover,
 }
 
 /// Which standbys commits wait for.

@@ -114,6 +114,21 @@ impl Client {
         within: Duration,
     ) -> Result<Reply, Trouble> {
         let late = || Trouble::Silence(format!("no answer within {} s", within.as_secs_f32()));
+        let body = body.map(|body| (Bytes::from(body.to_string()), "application/json"));
+        timeout(within, self.exchange(method, api_url, path, body)).await.map_err(|_| late())?
+    }
+
+    /// The same with a body of bytes.
+    pub async fn send(
+        &self,
+        method: Method,
+        api_url: &str,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Reply, Trouble> {
+        let late = || Trouble::Silence(format!("no answer within {} s", within.as_secs_f32()));
+        let body = Some((Bytes::from(body), "application/octet-stream"));
         timeout(within, self.exchange(method, api_url, path, body)).await.map_err(|_| late())?
     }
 
@@ -122,7 +137,7 @@ impl Client {
         method: Method,
         api_url: &str,
         path: &str,
-        body: Option<&Value>,
+        body: Option<(Bytes, &str)>,
     ) -> Result<Reply, Trouble> {
         let no_url = || Trouble::Broken(format!("{api_url:?} is no URL of a REST API"));
         let target = Target::parse(api_url).ok_or_else(no_url)?;
@@ -153,22 +168,22 @@ impl Client {
         method: Method,
         target: &Target,
         path: &str,
-        body: Option<&Value>,
+        body: Option<(Bytes, &str)>,
     ) -> Result<Request<Full<Bytes>>, Trouble> {
-        let text = body.map(Value::to_string).unwrap_or_default();
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, format!("{}:{}", target.host, target.port))
             .header(header::USER_AGENT, concat!("baton/", env!("CARGO_PKG_VERSION")))
             .header(header::CONNECTION, "close");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((_, kind)) = &body {
+            request = request.header(header::CONTENT_TYPE, *kind);
         }
+        let bytes = body.map(|(bytes, _)| bytes).unwrap_or_default();
         if let Some(credentials) = &self.inner.credentials {
             request = request.header(header::AUTHORIZATION, credentials.header());
         }
-        request.body(Full::new(Bytes::from(text))).map_err(|error| Trouble::Broken(error.to_string()))
+        request.body(Full::new(bytes)).map_err(|error| Trouble::Broken(error.to_string()))
     }
 }
 
@@ -259,6 +274,17 @@ mod tests {
         assert!(asked.starts_with("POST /reload HTTP/1.1\r\n"), "{asked}");
         assert!(asked.to_lowercase().contains("authorization: basic dtpw\r\n"), "{asked}");
         assert!(asked.contains("content-length: 7\r\n") && asked.ends_with("{\"a\":1}"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_sent_as_they_are() {
+        let (url, served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+        let within = Duration::from_secs(10);
+        let sent = client(None).send(Method::POST, &url, "/x?y=1", vec![b'a', 0, b'z'], within);
+        assert_eq!(sent.await.unwrap().json(), Some(json!({})));
+        let asked = served.await.unwrap();
+        assert!(asked.starts_with("POST /x?y=1 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("content-length: 3\r\n") && asked.ends_with("a\0z"), "{asked}");
     }
 
     #[tokio::test]

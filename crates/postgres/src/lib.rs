@@ -1,7 +1,7 @@
 //! The PostgreSQL on this host: its processes, its files, its programs, and the protocol spoken to it.
 //!
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
-//!     programs     installation · initdb · basebackup · rewind · loss (what only we had) · script (an operator's) · archive (archive_command)
+//!     programs     installation · initdb · basebackup · rewind · loss (what only we had) · handover (of the last WAL) · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
 //!     connections  probe · replication · users · slots
 //!
@@ -15,6 +15,7 @@ pub mod control;
 pub mod data_dir;
 pub mod error;
 mod files;
+pub mod handover;
 pub mod initdb;
 pub mod installation;
 mod job;

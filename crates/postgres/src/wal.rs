@@ -109,6 +109,46 @@ impl Wal {
     }
 }
 
+impl Wal {
+    /// About where the WAL ends: the end of the last page that was written, of all from `start` on. It costs a few reads, however
+    /// much WAL there is, and is wrong by a segment at most, after a switch to the next one.
+    pub(crate) fn reach(&self, start: Lsn) -> Result<Lsn, Error> {
+        let mut pages = Pages::new(self);
+        let size = pages.segment_size();
+        let first = start.0 / size;
+        let segment = last_in_a_row(first, u64::MAX / size, |number| {
+            Ok(number == first || pages.load(number * size)?.is_ok())
+        })?;
+        let page = (segment * size).max(start.0) / PAGE;
+        let last = ((segment + 1) * size / PAGE).saturating_sub(1);
+        let page = last_in_a_row(page, last, |number| Ok(pages.load(number * PAGE)?.is_ok()))?;
+        Ok(Lsn((page + 1) * PAGE))
+    }
+}
+
+/// The last number from `first` up to `limit` for which `holds`, when it holds up to there and not beyond.
+fn last_in_a_row(
+    first: u64,
+    limit: u64,
+    mut holds: impl FnMut(u64) -> Result<bool, Error>,
+) -> Result<u64, Error> {
+    let (mut known, mut step) = (first, 1);
+    while known + step <= limit && holds(known + step)? {
+        known += step;
+        step *= 2;
+    }
+    while step > 1 {
+        let half = step / 2;
+        if known + half <= limit && holds(known + half)? {
+            known += half;
+            step -= half;
+        } else {
+            step = half;
+        }
+    }
+    Ok(known)
+}
+
 enum Step {
     Record(Record),
     /// A record that a crash cut off; what follows was written at this page by the server's next life.
@@ -307,15 +347,28 @@ impl<'a> Pages<'a> {
     }
 }
 
-fn segment_name(timeline: Timeline, number: u64, segment_size: u64) -> String {
+pub(crate) fn segment_name(timeline: Timeline, number: u64, segment_size: u64) -> String {
     let per_id = 0x1_0000_0000 / segment_size;
     format!("{:08X}{:08X}{:08X}", timeline.0, number / per_id, number % per_id)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::segment_name;
+    use super::{last_in_a_row, segment_name};
     use types::Timeline;
+
+    #[test]
+    fn the_last_of_a_row_is_found_in_a_few_steps() {
+        for last in [5, 6, 7, 12, 1000, 1_000_000] {
+            let mut asked = 0;
+            let found = last_in_a_row(5, 1_000_000, |number| {
+                asked += 1;
+                Ok(number <= last)
+            });
+            assert_eq!(found.ok(), Some(last));
+            assert!(asked < 45, "{asked} questions for {last}");
+        }
+    }
 
     #[test]
     fn segments_are_named_as_postgresql_names_them() {

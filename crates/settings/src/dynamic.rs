@@ -31,6 +31,8 @@ pub struct Dynamic {
     /// Bytes; `None` is any.
     pub maximum_lag_on_syncnode: Option<u64>,
     pub pause: bool,
+    /// What comes first after a crash of the primary.
+    pub crash: Crash,
     pub synchronous_mode: SynchronousMode,
     pub synchronous_mode_strict: bool,
     pub synchronous_node_count: u32,
@@ -82,6 +84,16 @@ impl Dynamic {
                 matches!(slot.wish, SlotWish::Logical { .. }) && slot.only_in != Some(ClusterType::Standby)
             })
     }
+}
+
+/// `baton.crash`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crash {
+    /// Whatever is faster and loses nothing.
+    Auto,
+    Restart,
+    /// As long as it loses nothing.
+    Failover,
 }
 
 /// `synchronous_mode`
@@ -186,6 +198,11 @@ fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dyn
             .int("maximum_lag_on_syncnode")
             .and_then(|bytes| u64::try_from(bytes).ok()),
         pause: values.flag("pause"),
+        crash: match values.text("baton.crash").as_deref() {
+            Some("restart") => Crash::Restart,
+            Some("failover") => Crash::Failover,
+            _ => Crash::Auto,
+        },
         synchronous_mode: match values.text("synchronous_mode").as_deref() {
             Some("on") => SynchronousMode::On,
             Some("quorum") => SynchronousMode::Quorum,

@@ -39,7 +39,7 @@ mod vip;
 mod yaml;
 
 pub use callbacks::Callbacks;
-pub use dynamic::{Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};
+pub use dynamic::{Crash, Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};
 pub use effective::{Effective, Raised, ShmemMinimums, effective};
 pub use env::{CONFIGURATION, Env, ProcessEnv, environment};
 pub use etcd::{BadEndpoint, Etcd, endpoint};

@@ -4,7 +4,7 @@ use crate::clock::{SECOND, Time};
 use crate::faults::Kind;
 use crate::rng::Rng;
 use crate::world::NodeNo;
-use ha::{Rules, SyncMode, Synchronous};
+use ha::{CrashRule, Rules, SyncMode, Synchronous};
 use std::time::Duration;
 use types::{TagValue, Tags};
 
@@ -93,9 +93,10 @@ impl Config {
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,
             standby_cluster: false,
+            crash: CrashRule::Auto,
         };
         let faults: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.chance(550)).collect();
-        Config {
+        let mut config = Config {
             nodes: *rng.pick(&[2, 3, 3, 3, 3, 4, 5]).unwrap_or(&3),
             rules,
             without,
@@ -112,7 +113,20 @@ impl Config {
             synchronous: synchronous(rng),
             write_every: rng.between(20, 500) * 1000,
             write_bytes: *rng.pick(&[200, 8192, 100_000]).unwrap_or(&200),
-        }
+        };
+        // Not drawn: what is drawn after it stays as it was.
+        config.rules.crash = match config.write_every / 1000 % 4 {
+            0 => CrashRule::Restart,
+            1 => CrashRule::Failover,
+            _ => CrashRule::Auto,
+        };
+        config
+    }
+
+    /// What a recovery replays a second, as an agent would have measured it.
+    #[must_use]
+    pub fn redo_rate(&self) -> u64 {
+        self.write_bytes * 4
     }
 
     /// The tags of a node; the first two may always lead.

@@ -91,9 +91,11 @@ pub enum Write {
         term: Term,
         lease: u64,
     },
+    /// `wish`: in the same step, from whom to whom the lead goes.
     Release {
         term: Term,
         modified: i64,
+        wish: Option<(NodeName, NodeName)>,
     },
     Announce {
         writable: Writable,
@@ -298,11 +300,15 @@ impl Etcd {
             Write::Adopt { term, lease } if self.is_term(*term) && self.lives(*lease) => {
                 self.keys.leader = Some(Leader { node: from, term: *term, lease: *lease, modified: next });
             }
-            Write::Release { term, modified }
+            Write::Release { term, modified, wish }
                 if self.is_term(*term)
                     && (self.blind || keys.leader.is_some_and(|l| l.modified == *modified)) =>
             {
                 self.keys.leader = None;
+                if let Some((from, to)) = wish.clone() {
+                    let (leader, candidate, due) = (Some(from), Some(to), ha::Due::Now);
+                    self.keys.failover = Some(Failover { leader, candidate, due, revision: next });
+                }
             }
             Write::Announce { writable, guarded, history } if self.is_term(writable.term) => {
                 let Writable { name, term, timeline } = writable.clone();

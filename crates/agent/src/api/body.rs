@@ -34,7 +34,12 @@ pub(super) async fn optional(request: Request<Incoming>) -> Result<Option<Value>
 }
 
 async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
-    let read = Limited::new(request.into_body(), LONGEST).collect();
+    bytes(request, LONGEST).await
+}
+
+/// At most so many bytes of anything.
+pub(super) async fn bytes(request: Request<Incoming>, longest: usize) -> Result<Bytes, Reply> {
+    let read = Limited::new(request.into_body(), longest).collect();
     match tokio::time::timeout(WITHIN, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(_)) => Err(reply::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")),

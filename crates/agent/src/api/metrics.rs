@@ -48,6 +48,40 @@ fn version(text: &str) -> String {
     text.split('.').map(|part| format!("{part:0>2}")).collect()
 }
 
+/// What crashes were and would be like.
+fn crashes(page: &mut Page, shared: &Shared) {
+    let pace = shared.local.pace();
+    page.put(
+        "baton_crashes_total",
+        "counter",
+        "How often PostgreSQL crashed here while it led, or failed to start after that, since the agent was started.",
+        pace.counted(),
+    );
+    let known = pace.observe();
+    if let Some(rate) = known.redo_rate {
+        page.gauge(
+            "baton_redo_rate_bytes_per_second",
+            "WAL replayed a second when these data were last recovered.",
+            rate,
+        );
+    }
+    if let Some(took) = known.promotion {
+        page.gauge("baton_promotion_seconds", "What the last promotion here took.", took.as_secs_f64());
+    }
+    page.put(
+        "baton_wal_handed_bytes_total",
+        "counter",
+        "Bytes of WAL of a crashed primary that were handed to the next leader.",
+        shared.jobs.handed(),
+    );
+    page.put(
+        "baton_wal_taken_bytes_total",
+        "counter",
+        "Bytes of WAL that the agent of a crashed primary handed to this member.",
+        shared.local.taken(),
+    );
+}
+
 /// Each value of all virtual addresses together, as the format wants it.
 fn addresses(page: &mut Page, shared: &Shared) {
     let held = shared.addresses.held();
@@ -234,6 +268,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     let labels = std::mem::replace(&mut page.labels, own);
     page.gauge("baton_duty_info", "The duty that gave the last decision, as a label.", 1);
     page.labels = labels;
+    crashes(page, shared);
     addresses(page, shared);
     losses(page, shared);
     rejoin(page, shared);

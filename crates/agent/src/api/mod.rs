@@ -22,6 +22,7 @@ mod schedule;
 mod status;
 mod switchover;
 mod tls;
+mod wal;
 
 pub(crate) use listen::bind;
 pub(crate) use status::present;

@@ -110,6 +110,7 @@ fn name(work: &ha::Work) -> &'static str {
         ha::Work::Checkpoint => "checkpoint",
         ha::Work::ArchiveTail => "archiving WAL",
         ha::Work::PrePromote(_) => "pre_promote",
+        ha::Work::HandTail { .. } => "handing WAL over",
     }
 }
 

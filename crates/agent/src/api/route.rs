@@ -2,7 +2,7 @@
 
 use super::reply::{self, Reply};
 use super::{
-    Caller, Shared, access, body, cluster, config, failsafe, health, metrics, order, status, switchover,
+    Caller, Shared, access, body, cluster, config, failsafe, health, metrics, order, status, switchover, wal,
 };
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -18,6 +18,8 @@ pub(super) async fn answer(request: Request<Incoming>, caller: Caller, shared: &
     match *request.method() {
         Method::GET => get(&first, &path, &query, shared).await,
         Method::HEAD | Method::OPTIONS => reply::bare(health::check(&path, &query, shared)),
+        // Below /baton/ the whole path says what is meant.
+        _ if first == "baton" => change(request, &path, caller, shared).await,
         _ => change(request, &first, caller, shared).await,
     }
 }
@@ -71,6 +73,7 @@ enum Change {
     FlushSwitchover,
     Sigterm,
     Citus,
+    TakeWal,
 }
 
 impl Change {
@@ -88,6 +91,7 @@ impl Change {
             ("DELETE", "switchover") => Change::FlushSwitchover,
             ("POST", "sigterm") => Change::Sigterm,
             ("POST", "citus" | "mpp") => Change::Citus,
+            ("POST", "baton/wal") => Change::TakeWal,
             _ => return None,
         })
     }
@@ -106,6 +110,7 @@ async fn change(request: Request<Incoming>, first: &str, caller: Caller, shared:
     match change {
         Change::PatchConfig => with_body(request, async |body| config::patch(body, shared).await).await,
         Change::PutConfig => with_body(request, async |body| config::put(body, shared).await).await,
+        Change::TakeWal => wal::taken(request, shared).await,
         Change::Failsafe => with_body(request, async |body| failsafe::asked(&body, shared)).await,
         Change::Reload => order::reload(shared),
         Change::Restart => match body::optional(request).await {

@@ -116,7 +116,7 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let Some(planned) = shared.planned.shown() {
         map.insert("scheduled_restart".to_owned(), Value::Object(planned));
     }
-    let mut baton = json!({"version": env!("CARGO_PKG_VERSION")});
+    let mut baton = json!({"version": env!("CARGO_PKG_VERSION"), "takes_wal": takes_wal(shared)});
     if dynamic.failsafe_mode && shared.failsafe.is_young(Duration::from_secs(dynamic.ttl.into())) {
         // What was promised before this start is not known: nobody may conclude that nothing was.
         baton["failsafe_unsure"] = json!(true);
@@ -177,6 +177,12 @@ fn postgres(map: &mut Map<String, Value>, facts: &Facts) {
         };
         map.insert("replication".to_owned(), facts.replication.iter().map(row).collect());
     }
+}
+
+/// Whether a crashed leader could hand its last WAL over: only to a standby that follows nobody else.
+fn takes_wal(shared: &Shared) -> bool {
+    let upstream = shared.local.life().upstream;
+    leader(shared).is_some_and(|leader| upstream == Some(ha::Upstream::Member(leader)))
 }
 
 /// The parameters that wait for a restart, with the value in effect and the one that is configured.

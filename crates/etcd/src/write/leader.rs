@@ -3,6 +3,7 @@
 use crate::Etcd;
 use crate::commit::{Read, Seen, Verdict, Write};
 use crate::error::Error;
+use crate::records::Failover;
 use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use types::{LeaseId, Moment, NodeName, Term};
 
@@ -51,10 +52,31 @@ impl Etcd {
     /// Gives the lead back, if it is ours with this term, and with it the word that this primary is writable. Whether
     /// the lead of this term was there to be given back.
     pub async fn release_leader(&self, me: &NodeName, term: Term, by: Moment) -> Result<bool, Error> {
+        self.release(me, term, None, by).await
+    }
+
+    /// The same, and in the same step `/failover` names who shall take it, as for a switchover.
+    pub async fn release_leader_to(
+        &self,
+        me: &NodeName,
+        term: Term,
+        to: &NodeName,
+        by: Moment,
+    ) -> Result<bool, Error> {
+        let wish = Failover { leader: Some(me.clone()), member: Some(to.clone()), ..Failover::default() };
+        self.release(me, term, Some((self.keys().failover(), wish.to_json())), by).await
+    }
+
+    async fn release(
+        &self,
+        me: &NodeName,
+        term: Term,
+        successor: Option<(String, String)>,
+        by: Moment,
+    ) -> Result<bool, Error> {
         let keys = self.keys();
-        let release =
-            Release { leader: keys.leader(), writable: keys.baton_writable(), me: me.as_str(), term };
-        self.commit(&release, by).await
+        let (leader, writable) = (keys.leader(), keys.baton_writable());
+        self.commit(&Release { leader, writable, me: me.as_str(), term, successor }, by).await
     }
 }
 
@@ -120,6 +142,8 @@ struct Release<'a> {
     writable: String,
     me: &'a str,
     term: Term,
+    /// Key and value of the wish that names who shall lead.
+    successor: Option<(String, String)>,
 }
 
 impl Write for Release<'_> {
@@ -141,7 +165,10 @@ impl Write for Release<'_> {
             Compare::mod_revision(leader, CompareOp::Less, base.saturating_add(1)),
             Compare::value(leader, CompareOp::Equal, self.me),
         ];
-        (compares, vec![TxnOp::delete(leader, None), TxnOp::delete(self.writable.as_str(), None)])
+        let wish = self.successor.iter();
+        let wish = wish.map(|(key, value)| TxnOp::put(key.as_str(), value.as_str(), None));
+        let ends = [TxnOp::delete(leader, None), TxnOp::delete(self.writable.as_str(), None)];
+        (compares, wish.chain(ends).collect())
     }
 
     fn executed(&self, _revision: i64) -> bool {

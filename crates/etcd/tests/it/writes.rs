@@ -78,6 +78,15 @@ async fn the_lead_is_taken_by_one_and_each_term_is_larger() {
         assert_eq!(etcd.release_leader(&a(), term, within(20)).await, Ok(false));
         let snapshot = etcd.snapshot(within(20)).await.unwrap();
         assert_eq!((snapshot.leader, snapshot.writable), (None, None));
+        // Given back to a successor: the wish is there with it, or not at all.
+        let again = etcd.acquire_leader(&a(), ours.lease, within(20)).await.unwrap().unwrap();
+        assert_eq!(etcd.release_leader_to(&a(), term, &b(), within(20)).await, Ok(false), "another term");
+        assert_eq!(etcd.snapshot(within(20)).await.unwrap().failover, None);
+        assert_eq!(etcd.release_leader_to(&a(), again, &b(), within(20)).await, Ok(true));
+        let snapshot = etcd.snapshot(within(20)).await.unwrap();
+        assert_eq!(snapshot.leader, None);
+        let wish = snapshot.failover.unwrap();
+        assert_eq!((wish.leader, wish.member, wish.scheduled_at), (Some(a()), Some(b()), None));
 
         let next = etcd.acquire_leader(&b(), theirs.lease, within(20)).await.unwrap().unwrap();
         assert!(next > term);

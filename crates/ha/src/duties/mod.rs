@@ -52,12 +52,21 @@ pub(crate) fn ask(turn: &mut Turn<'_>) -> Answer {
 
 /// Whether another member looks able to lead: it runs, can be asked and is allowed to.
 fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
+    another_within(seen, cluster, seen.rules.maximum_lag_on_failover)
+}
+
+/// The same, if it were given what it lacks.
+fn another_could_take_over(seen: &Observation, cluster: &Cluster) -> bool {
+    another_within(seen, cluster, u64::MAX)
+}
+
+fn another_within(seen: &Observation, cluster: &Cluster, most: u64) -> bool {
     let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
         let allowed = !member.nofailover && sync.is_none_or(|key| key.lists(name));
         // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
         let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));
-        let near = sync.is_some() || behind <= seen.rules.maximum_lag_on_failover;
+        let near = sync.is_some() || behind <= most;
         *name != seen.me && member.running && member.reachable && allowed && near && !member.primary
     })
 }

@@ -1,29 +1,29 @@
 //! PostgreSQL is stopped and there are data: start it, as what it may be.
 //!
 //! ```text
-//!   we lead, it was the primary ─────► start as primary (after a crash, too; not for ever)
+//!   we lead, it was the primary ─────► start as primary; after a crash see `crash`: here, or another member leads
 //!   we lead, it was a standby ───────► start as standby, the lead duty promotes it
 //!   we lead a standby cluster ───────► see `standby_leader`: a standby of the remote cluster, whatever it was
 //!   another leads ───────────────────► see `rejoin`: follow, rewind first, or copy anew
 //!   nobody leads ────────────────────► start as standby, to take part in the race with all the WAL it has
 //! ```
 
+mod crash;
 mod rejoin;
 mod standby_leader;
+
+pub use crash::{Cause, Cost, Stays};
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Control, Data, Initialize, LeaderKey, Postgres};
+use crate::pace::Estimate;
 use crate::upstream::Upstream;
 use std::fmt;
-use std::time::Duration;
 use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
 
 /// After so many failed rewinds the directory is kept aside and copied anew.
 const REWINDS_TRIED: u32 = 3;
-/// So many crashes within `CRASH_WINDOW` and the lead goes to somebody else.
-const CRASHES_TOLERATED: usize = 3;
-const CRASH_WINDOW: Duration = Duration::from_secs(120);
 
 /// How a stopped PostgreSQL is brought back.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -34,11 +34,11 @@ pub enum Why {
     InitializeSpoiled,
     CreatorTakesLead,
     KeyNamesUs { term: Term },
-    RestartsCrashedPrimary { crashes: usize },
+    RestartsCrashedPrimary { crashes: usize, estimate: Option<Estimate>, stays: Stays },
     StartsPrimary,
-    GivesLeadAwayAfterCrashes { crashes: usize },
-    GivesLeadAwayAtOnce,
-    GivesLeadAwayAfterFailedStarts { down: Duration },
+    AsksWhoCouldTakeOver { cause: Cause },
+    HandsTail { to: NodeName, cause: Cause },
+    GivesLeadAway { cause: Cause, to: Option<NodeName>, cost: Cost },
     StartRetryLater { failures: u32, at: Moment },
     AuthorityEnds { term: Term },
     StartsToBePromoted,
@@ -62,11 +62,16 @@ impl fmt::Display for Why {
             Why::InitializeSpoiled => f.write_str("the key /initialize holds something that is no system identifier: put the right one there"),
             Why::CreatorTakesLead => f.write_str("the new cluster is created: this member takes the lead"),
             Why::KeyNamesUs { term } => write!(f, "the leader key of term {term} names this member under an older lease: it is attached to this agent's lease"),
-            Why::RestartsCrashedPrimary { crashes } => write!(f, "PostgreSQL crashed while it led ({crashes} times lately): it is restarted here, which loses nothing"),
+            Why::RestartsCrashedPrimary { crashes, estimate, stays } => {
+                write!(f, "PostgreSQL crashed while it led ({crashes} times lately): it is restarted here, which loses nothing")?;
+                estimate.map_or(Ok(()), |estimate| write!(f, " and takes {estimate}"))?;
+                stays.fmt(f)
+            }
             Why::StartsPrimary => f.write_str("this member leads: PostgreSQL is started as the primary"),
-            Why::GivesLeadAwayAfterCrashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes: the lead is given to another member"),
-            Why::GivesLeadAwayAtOnce => f.write_str("PostgreSQL crashed while it led, and primary_start_timeout is 0: it is not restarted as the primary, the lead is given to another member at once"),
-            Why::GivesLeadAwayAfterFailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout, or the timeout of the restart): the lead is given to another member"),
+            Why::AsksWhoCouldTakeOver { cause } => write!(f, "{cause}; the others are asked whether one of them could lead and lose nothing"),
+            Why::HandsTail { to, cause } => write!(f, "{cause}; {to} takes over and loses nothing: the last WAL, which nobody else may have, is handed to it first"),
+            Why::GivesLeadAway { cause, to: Some(to), cost } => write!(f, "{cause}: the lead is given to {to}{cost}"),
+            Why::GivesLeadAway { cause, to: None, cost } => write!(f, "{cause}: the lead is given to another member{cost}"),
             Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
             Why::AuthorityEnds { term } => write!(f, "the lease of term {term} could not be renewed and its authority ends in a moment: PostgreSQL stays stopped until that is decided"),
             Why::StartsToBePromoted => f.write_str("this member leads and its PostgreSQL was a standby: it is started to be promoted"),
@@ -168,47 +173,31 @@ pub(crate) fn claim_running(turn: &mut Turn<'_>, cluster: &Cluster) -> Option<An
     }
 }
 
-/// Starts what this member leads with, or gives the lead away when that fails again and again.
+/// Starts what this member leads with, or lets another member lead where that is better.
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -> Answer {
-    let down_since = *turn.memory.down_since.get_or_insert(turn.now);
-    let down = turn.now.since(down_since);
-    let limit = turn.start_limit();
-    let another = super::another_could_lead(turn.seen, cluster);
+    turn.memory.down_since.get_or_insert(turn.now);
     let crashed = !(turn.memory.expected_stop || turn.memory.created || control.standby);
-    if another && limit.is_zero() && crashed {
-        return give_away(turn, Why::GivesLeadAwayAtOnce, term);
-    }
-    if another && down >= limit && turn.memory.start.failures > 0 {
-        return give_away(turn, Why::GivesLeadAwayAfterFailedStarts { down }, term);
-    }
+    let crashes = crashed.then(|| crash::count(turn));
+    let stays = match crash::answer(turn, cluster, control, term, crashes) {
+        Ok(leaves) => return leaves,
+        Err(stays) => stays,
+    };
+    turn.memory.crash = None;
     if turn.seen.rules.standby_cluster {
         return standby_leader::answer(turn, control);
     }
     if control.standby {
         return start(turn, Why::StartsToBePromoted, Upstream::Archive);
     }
-    let why = if turn.memory.expected_stop || turn.memory.created {
-        Why::StartsPrimary
-    } else {
-        let oldest = turn.now.before(CRASH_WINDOW);
-        turn.memory.crashes.retain(|crash| *crash >= oldest);
-        turn.memory.crashes.push(turn.now);
-        let crashes = turn.memory.crashes.len();
-        if another && crashes > CRASHES_TOLERATED {
-            return give_away(turn, Why::GivesLeadAwayAfterCrashes { crashes }, term);
-        }
-        Why::RestartsCrashedPrimary { crashes }
-    };
+    let estimate = turn.seen.pace.estimate();
+    let why = crashes.map_or(Why::StartsPrimary, |crashes| Why::RestartsCrashedPrimary {
+        crashes,
+        estimate,
+        stays,
+    });
     turn.memory.start = turn.memory.start.failed(turn.now);
     let synchronous = super::synchronize::before_primary(turn, cluster, term, true);
     Answer::because(why).act_all(synchronous).act(Action::ArmGuard(term)).act(Action::StartPrimary)
-}
-
-fn give_away(turn: &mut Turn<'_>, why: Why, term: Term) -> Answer {
-    turn.memory.no_race_before = Some(turn.now.after(turn.seen.rules.ttl));
-    turn.memory.down_since = None;
-    turn.memory.start = Default::default();
-    Answer::because(why).act(Action::ReleaseLeader(term))
 }
 
 /// Starts a standby; the next try, should this one come to nothing, waits a little longer.

@@ -5,7 +5,7 @@ use crate::decision::{Answer, Turn};
 use crate::observation::{Job, Order};
 use crate::upstream::Upstream;
 use std::fmt;
-use types::Term;
+use types::{NodeName, Term};
 
 /// Which job runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -15,6 +15,8 @@ pub enum Why {
     Rewinding { from: Upstream },
     Checkpointing,
     ArchivingTail,
+    HandingTail { to: NodeName },
+    LostLeadBeforeTail { term: Term },
     PrePromoting { term: Term },
     LostLeadBeforePromotion { term: Term },
 }
@@ -38,6 +40,14 @@ impl fmt::Display for Why {
             Why::ArchivingTail => {
                 f.write_str("the WAL with the checkpoint of the stop is being given to the archive")
             }
+            Why::HandingTail { to } => write!(
+                f,
+                "the WAL of the crashed primary that only it has is being handed to {to}, which then leads and loses nothing"
+            ),
+            Why::LostLeadBeforeTail { term } => write!(
+                f,
+                "the lead of term {term} has ended while the last WAL was handed over, which is ended too"
+            ),
             Why::PrePromoting { term } => write!(
                 f,
                 "this member took the lead in term {term}: pre_promote runs, and must succeed before PostgreSQL is promoted"
@@ -61,12 +71,16 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Work::Rewind { from, .. } => Why::Rewinding { from: from.clone() },
         Work::Checkpoint => Why::Checkpointing,
         Work::ArchiveTail => Why::ArchivingTail,
+        Work::HandTail { to, term, .. } if turn.leads() == Some(*term) => Why::HandingTail { to: to.clone() },
+        Work::HandTail { term, .. } => Why::LostLeadBeforeTail { term: *term },
         Work::PrePromote(term) if turn.leads() == Some(*term) => Why::PrePromoting { term: *term },
         Work::PrePromote(term) => Why::LostLeadBeforePromotion { term: *term },
     });
     let shutdown = turn.seen.order == Some(Order::Shutdown);
     Some(match work {
-        Work::PrePromote(term) if turn.leads() != Some(*term) => answer.act(Action::CancelJob),
+        Work::PrePromote(term) | Work::HandTail { term, .. } if turn.leads() != Some(*term) => {
+            answer.act(Action::CancelJob)
+        }
         Work::Bootstrap | Work::Clone(_) | Work::Rewind { .. } | Work::ArchiveTail | Work::PrePromote(_)
             if shutdown =>
         {
@@ -77,6 +91,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         | Work::Rewind { .. }
         | Work::Checkpoint
         | Work::ArchiveTail
+        | Work::HandTail { .. }
         | Work::PrePromote(_) => answer,
     })
 }

@@ -1,8 +1,11 @@
 //! What holds in every single turn.
 
 use crate::world::NOW;
+use ha::duties::recover;
 use ha::sync_quorum::{Promise, fits};
-use ha::{Action, Authority, Data, Decision, Guard, LeaderKey, Memory, Observation, Postgres, Running, Work};
+use ha::{
+    Action, Authority, Data, Decision, Guard, LeaderKey, Memory, Observation, Postgres, Reason, Running, Work,
+};
 
 /// The law that this decision breaks.
 pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
@@ -17,6 +20,30 @@ pub(crate) fn broken(seen: &Observation, memory: &Memory, decision: &Decision) -
         .or_else(|| leader_key(seen, decision))
         .or_else(|| promises(seen, decision))
         .or_else(|| conditions(seen, memory, decision))
+        .or_else(|| crash(seen, memory, decision))
+}
+
+/// A crashed primary gives nothing away that it need not.
+fn crash(seen: &Observation, memory: &Memory, decision: &Decision) -> Option<&'static str> {
+    let handed = |to: &types::NodeName| {
+        let before = memory.crash.as_ref().and_then(|crash| crash.handed.clone());
+        let now = seen.finished.as_ref().is_some_and(|finished| {
+            finished.ok && matches!(&finished.work, Work::HandTail { to: handed, .. } if handed == to)
+        });
+        now || before.as_ref() == Some(to)
+    };
+    let hasty = |action: &Action| matches!(action, Action::HandLeadTo { to, .. } if !handed(to));
+    if has(decision, hasty) {
+        return Some("the lead is handed only to one that has all WAL");
+    }
+    match &decision.reason {
+        Reason::Recover(recover::Why::GivesLeadAway { cost: recover::Cost::UpTo { bytes }, .. })
+            if *bytes > seen.rules.maximum_lag_on_failover =>
+        {
+            Some("no more is given up than the settings allow")
+        }
+        _ => None,
+    }
 }
 
 /// What the operator wants before a promotion.
@@ -155,7 +182,8 @@ fn promises(seen: &Observation, decision: &Decision) -> Option<&'static str> {
 }
 
 fn leader_key(seen: &Observation, decision: &Decision) -> Option<&'static str> {
-    let releases = has(decision, |action| matches!(action, Action::ReleaseLeader(_)));
+    let releases =
+        has(decision, |action| matches!(action, Action::ReleaseLeader(_) | Action::HandLeadTo { .. }));
     if releases && seen.may_be_primary() {
         return Some("the lead is not given away while PostgreSQL may be a primary");
     }

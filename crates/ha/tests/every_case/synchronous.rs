@@ -82,6 +82,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         data: Data::Present(control(&postgres)),
         postgres,
         replication,
+        pace: ha::Pace::default(),
         job: Job::Idle,
         finished: None,
         guard: Guard::Armed,
@@ -156,6 +157,8 @@ fn peers(chooser: &mut Chooser, leads: bool) -> Peers {
             lsn: Lsn(lsn),
             nofailover: false,
             failover_priority: 1,
+            replayed: None,
+            takes_wal: true,
             unprotected: false,
             failsafe_active: false,
         })

@@ -2,10 +2,11 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
-    FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules,
-    Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Authority, Cluster, Contact, Control, Crash, CrashRule, Data, Due, Etcd, Failover, Failsafe,
+    FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
+    Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race,
+    Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work,
+    Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,10 +38,12 @@ pub(crate) enum Slice {
     Failsafe,
     /// With what the operator wants before a promotion: a command, a watchdog; and a crash that is never waited for.
     Conditions,
+    /// With a crash of a primary that others could take over from.
+    Crash,
 }
 
 impl Slice {
-    pub(crate) const ALL: [Slice; 8] = [
+    pub(crate) const ALL: [Slice; 9] = [
         Slice::Alone,
         Slice::Wishes,
         Slice::Orders,
@@ -49,6 +52,7 @@ impl Slice {
         Slice::Remote,
         Slice::Failsafe,
         Slice::Conditions,
+        Slice::Crash,
     ];
 }
 
@@ -73,14 +77,17 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
             let soon = NOW.after(Duration::from_millis(1500));
             chooser.pick(&[Authority::None, held(soon), held(near)])
         }
+        Slice::Crash => chooser.pick(&[Authority::None, held(far)]),
         _ => chooser.pick(&[Authority::None, held(far), held(near), held(ago(1))]),
     };
     let guard = chooser.pick_if(
         matches!(slice, Slice::Alone | Slice::Wishes),
         &[Guard::Armed, Guard::Disarmed, Guard::Absent],
     );
-    let pause =
-        chooser.pick_if(!matches!(slice, Slice::Rejoin | Slice::Jobs | Slice::Failsafe), &[false, true]);
+    let pause = chooser.pick_if(
+        !matches!(slice, Slice::Rejoin | Slice::Jobs | Slice::Failsafe | Slice::Crash),
+        &[false, true],
+    );
     let (job, finished) = job(chooser, slice, &postgres);
     let memory = memory(chooser, slice);
     let peers = peers(chooser, slice);
@@ -91,7 +98,10 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let planned = chooser.pick_if(slice == Slice::Orders && order.is_none(), &planned());
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);
+    let crash =
+        chooser.pick_if(slice == Slice::Crash, &[CrashRule::Auto, CrashRule::Restart, CrashRule::Failover]);
     let rules = Rules {
+        crash,
         failsafe: slice == Slice::Failsafe,
         standby_cluster: slice == Slice::Remote,
         pre_promote: slice == Slice::Conditions,
@@ -102,6 +112,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
             match slice {
                 Slice::Rejoin => chooser.pick(&[300, 1]),
                 Slice::Conditions => 0,
+                Slice::Crash => chooser.pick(&[300, 0, 1]),
                 Slice::Alone
                 | Slice::Wishes
                 | Slice::Orders
@@ -113,6 +124,8 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     };
     let watchdog = chooser.pick_if(slice == Slice::Conditions, &[Watchdog::Fine, Watchdog::Failed]);
     let failsafe = failsafe(chooser, slice);
+    let slow = Pace { end: Some(Lsn(6000)), to_replay: Some(8 << 30), ..Pace::default() };
+    let pace = chooser.pick_if(slice == Slice::Crash, &[Pace::default(), slow]);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -122,6 +135,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         data,
         postgres,
         replication: None,
+        pace,
         job,
         finished,
         guard,
@@ -152,6 +166,7 @@ pub(crate) fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rul
         may_rewind: may_bootstrap,
         may_copy_without_leader: false,
         standby_cluster: false,
+        crash: CrashRule::Auto,
     }
 }
 
@@ -171,6 +186,9 @@ fn postgres(chooser: &mut Chooser, slice: Slice) -> Postgres {
         Postgres::Unresponsive { since: ago(60_000), primary: true },
         Postgres::Unresponsive { since: ago(100), primary: false },
     ];
+    if slice == Slice::Crash {
+        all.truncate(2);
+    }
     if slice == Slice::Remote {
         all.extend([true, false].map(|streaming| standby(streaming, Some(Upstream::Remote))));
     }
@@ -213,24 +231,26 @@ fn data(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> Data {
 }
 
 fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
-    let contact = chooser.pick(&[Some(Contact::Live), Some(Contact::Lost { since: ago(3000) }), None]);
+    let contacts = [Some(Contact::Live), Some(Contact::Lost { since: ago(3000) }), None];
+    let contact = chooser.pick_if(slice != Slice::Crash, &contacts);
     let Some(contact) = contact else {
         return Etcd::Never { since: ago(3000) };
     };
     let us = |ours, term| LeaderKey::Held { name: name("a"), term, ours };
-    let leader = chooser.pick(&[
-        LeaderKey::Free,
+    let leaders = [
         us(true, TERM),
-        us(false, TERM),
         LeaderKey::Held { name: name("b"), term: Term(12), ours: false },
+        LeaderKey::Free,
+        us(false, TERM),
         LeaderKey::Spoiled { term: TERM },
-    ]);
+    ];
+    let leader = chooser.pick(if slice == Slice::Crash { &leaders[..2] } else { &leaders[..] });
     let claim = |ours| Initialize::InProgress { ours };
     let all = [Initialize::Done(OURS), Initialize::Absent, claim(false), claim(true), Initialize::Spoiled];
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
         Slice::Rejoin | Slice::Remote | Slice::Conditions => chooser.pick(&all[..2]),
-        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe => all[0],
+        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe | Slice::Crash => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, due| {
         Some(Failover { leader: leader.map(name), candidate: candidate.map(name), due, revision: 40 })
@@ -250,7 +270,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
         Slice::Conditions => chooser.pick(&[None, wishes[3].clone()]),
-        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe => None,
+        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe | Slice::Crash => None,
     };
     let b = |primary, running, timeline| Member {
         primary,
@@ -312,7 +332,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
 }
 
 fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option<Finished>) {
-    if !matches!(slice, Slice::Jobs | Slice::Conditions) {
+    if !matches!(slice, Slice::Jobs | Slice::Conditions | Slice::Crash) {
         return (Job::Idle, None);
     }
     let b = || Upstream::Member(name("b"));
@@ -320,13 +340,17 @@ fn job(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> (Job, Option
     let remote = || Upstream::Remote;
     let works = match postgres {
         _ if slice == Slice::Conditions => vec![Work::PrePromote(TERM)],
+        _ if slice == Slice::Crash => {
+            vec![Work::HandTail { to: name("b"), term: TERM, within: Duration::from_secs(5) }]
+        }
         Postgres::Stopped => {
             vec![Work::Bootstrap, Work::Clone(b()), Work::Clone(remote()), Work::ArchiveTail, rewind]
         }
         _ => vec![Work::Checkpoint],
     };
     let work = chooser.pick(&works);
-    let ways: &[u8] = if slice == Slice::Conditions { &[0, 1, 2, 3] } else { &[0, 1, 2] };
+    let ways: &[u8] =
+        if matches!(slice, Slice::Conditions | Slice::Crash) { &[0, 1, 2, 3] } else { &[0, 1, 2] };
     match chooser.pick(ways) {
         3 => (Job::Idle, None),
         0 => (Job::Running { work, since: ago(900) }, None),
@@ -422,6 +446,22 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
                 Memory { pre_promoted: Some((TERM, false)), ..base },
             ]);
         }
+        Slice::Crash => {
+            all.truncate(1);
+            let b = || name("b");
+            let crash =
+                |number, handed, failed| Some(Crash { number, asked: Some(ago(300)), handed, failed });
+            let loops = vec![ago(9000), ago(6000), ago(3000), ago(300)];
+            all.extend([
+                Memory { crash: crash(1, None, vec![]), crashes: vec![ago(300)], ..base.clone() },
+                Memory { crash: crash(1, Some(b()), vec![]), ..base.clone() },
+                Memory { crash: crash(1, None, vec![b()]), ..base.clone() },
+                Memory { crashes: loops[..3].to_vec(), ..base.clone() },
+                Memory { crash: crash(4, None, vec![]), crashes: loops.clone(), ..base.clone() },
+                Memory { crash: crash(4, None, vec![b()]), crashes: loops, ..base.clone() },
+                Memory { start: rested, down_since: Some(ago(400_000)), ..base },
+            ]);
+        }
         Slice::Rejoin => all.extend([
             Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
@@ -448,6 +488,8 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
             lsn: Lsn(lsn),
             nofailover: false,
             failover_priority: 1,
+            replayed: Some(Lsn(lsn)),
+            takes_wal: true,
             unprotected: false,
             failsafe_active: false,
         };
@@ -465,7 +507,7 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
     if slice == Slice::Failsafe {
         return chooser.pick(&[all[1].clone(), all[4].clone()]);
     }
-    chooser.pick_if(slice == Slice::Wishes, &all)
+    chooser.pick_if(matches!(slice, Slice::Wishes | Slice::Crash), &all)
 }
 
 fn failsafe(chooser: &mut Chooser, slice: Slice) -> Failsafe {

@@ -2,9 +2,9 @@
 
 use crate::cluster::{Leader, Pg, State, TTL, deadline};
 use ha::{
-    Action, Authority, Cluster, Contact, Control, Data, Etcd, Finished, Initialize, Job, Last, LeaderHistory,
-    LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running, Synchronous,
-    Upstream, Work, Writable,
+    Action, Authority, Cluster, Contact, Control, CrashRule, Data, Etcd, Finished, Initialize, Job, Last,
+    LeaderHistory, LeaderKey, Member, Observation, PeerAnswer, PeerFacts, Peers, Postgres, Rules, Running,
+    Synchronous, Upstream, Work, Writable,
 };
 use std::time::Duration;
 use types::{History, HistoryLine, Lsn, NodeName, SystemId, Tags, Term, Timeline};
@@ -37,6 +37,7 @@ fn rules() -> Rules {
         may_rewind: true,
         may_copy_without_leader: false,
         standby_cluster: false,
+        crash: CrashRule::Auto,
     }
 }
 
@@ -120,6 +121,7 @@ impl State {
                 }),
             },
             replication: None,
+            pace: ha::Pace::default(),
             job: Job::Idle,
             finished: node.finished.clone(),
             guard: node.guard(),
@@ -164,7 +166,7 @@ impl State {
             Action::AdoptLeader(term) if !cut && self.leader.is_some_and(|leader| leader.term == term) => {
                 self.takes(me, term)
             }
-            Action::ReleaseLeader(term) => {
+            Action::ReleaseLeader(term) | Action::HandLeadTo { term, .. } => {
                 self.nodes[me].authority = None;
                 if !cut && self.leader.is_some_and(|leader| leader.term == term) {
                     self.leader = None;
@@ -223,6 +225,8 @@ impl State {
                 lsn: if runs { LSN } else { Lsn(0) },
                 nofailover: false,
                 failover_priority: 1,
+                replayed: None,
+                takes_wal: false,
                 unprotected: false,
                 failsafe_active: false,
             })
@@ -242,7 +246,11 @@ impl State {
                 }
                 ok
             }
-            Work::Bootstrap | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => true,
+            Work::Bootstrap
+            | Work::Checkpoint
+            | Work::ArchiveTail
+            | Work::PrePromote(_)
+            | Work::HandTail { .. } => true,
         };
         self.nodes[me].finished = Some(Finished { work, ok });
     }

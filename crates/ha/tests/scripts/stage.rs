@@ -8,25 +8,27 @@
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
 //!   initialize absent | in-progress | ours | done | spoiled
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
-//!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [priority N]
+//!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [patroni] [priority N]
 //!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
 //!   pause on | off    standby-cluster on | off    no-leader on | off    synchronous on | off
 //!   tag NAME VALUE
 //!   planned none | in MILLIS | ago MILLIS [overtaken | replica-only]
 //!   order none | restart | reinitialize | shutdown
-//!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind|pre-promote running|done|failed
+//!   job clone|restore|rewind|bootstrap|checkpoint|archive|remote-clone|remote-rewind|pre-promote|hand-tail running|done|failed
 //!   pre-promote on | off                     watchdog fine | failed          start-timeout MILLIS
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
 //!   promised NAME MILLIS                     booted                        kept NAME…
+//!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
+//!   sync on|quorum LEADER QUORUM NAME…
 //!   turn                                     decide, and say what
 //! ```
 
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
+    Authority, Cluster, Contact, Control, CrashRule, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, SyncMode,
-    Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running,
+    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable, sync_quorum::Promise,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -94,6 +96,7 @@ impl Stage {
             may_rewind: true,
             may_copy_without_leader: false,
             standby_cluster: false,
+            crash: CrashRule::Auto,
         };
         let cluster = Cluster {
             revision: 100,
@@ -118,6 +121,7 @@ impl Stage {
             data: Data::Empty,
             postgres: Postgres::Stopped,
             replication: None,
+            pace: Pace::default(),
             job: Job::Idle,
             finished: None,
             guard: Guard::Disarmed,
@@ -303,6 +307,27 @@ impl Stage {
                 });
             }
             ("pre-promote", [word]) => self.seen.rules.pre_promote = *word == "on",
+            ("crash", [word]) => {
+                self.seen.rules.crash = match *word {
+                    "restart" => CrashRule::Restart,
+                    "failover" => CrashRule::Failover,
+                    _ => CrashRule::Auto,
+                };
+            }
+            ("replay", ["unknown"]) => self.seen.pace = Pace::default(),
+            ("replay", [bytes, rate, end]) => {
+                let redo_rate = Some(number(rate)).filter(|rate| *rate > 0);
+                let (to_replay, end) = (Some(number(bytes)), Some(Lsn(number(end))));
+                self.seen.pace = Pace { to_replay, redo_rate, end, promotion: None };
+            }
+            ("sync", [mode, leader, quorum, voters @ ..]) => {
+                self.seen.rules.synchronous.mode =
+                    if *mode == "on" { SyncMode::On } else { SyncMode::Quorum };
+                let voters = voters.iter().map(|who| name(who)).collect();
+                let promise = Promise { voters, quorum: usize::try_from(number(quorum)).unwrap() };
+                let revision = self.cluster.revision;
+                self.cluster.sync = Some(SyncKey { leader: Some(name(leader)), promise, revision });
+            }
             ("start-timeout", [millis]) => {
                 self.seen.rules.primary_start_timeout = Duration::from_millis(number(millis));
             }
@@ -359,6 +384,8 @@ impl Stage {
                     .last()
                     .filter(|_| tags.contains(&"priority"))
                     .map_or(1, |at| i64::try_from(number(at)).unwrap()),
+                replayed: Some(Lsn(number(lsn))),
+                takes_wal: !tags.contains(&"patroni"),
                 unprotected: false,
                 failsafe_active: false,
             }),
@@ -378,6 +405,11 @@ impl Stage {
             "rewind" => Work::Rewind { from: Upstream::Member(name("b")), fork: None },
             "bootstrap" => Work::Bootstrap,
             "pre-promote" => Work::PrePromote(self.memory.term.unwrap()),
+            "hand-tail" => Work::HandTail {
+                to: name("b"),
+                term: self.memory.term.unwrap(),
+                within: Duration::from_secs(30),
+            },
             _ => Work::Checkpoint,
         };
         self.seen.job = Job::Idle;

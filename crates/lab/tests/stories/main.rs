@@ -14,6 +14,7 @@ mod archive;
 mod bad_input;
 mod come_up;
 mod crash;
+mod crash_failover;
 mod ctl;
 mod etcd_trouble;
 mod golden;

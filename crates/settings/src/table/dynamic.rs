@@ -78,6 +78,13 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("30min")
     .dynamic(),
+    Row::new(
+        "baton.crash",
+        Kind::Choice(&["auto", "restart", "failover"]),
+        "After a crash of the primary: whatever is faster and loses nothing, a restart where it is, or a failover that loses nothing.",
+    )
+    .default("auto")
+    .dynamic(),
     Row::new("pause", Kind::Bool, "Maintenance mode: nothing is started, stopped or promoted.")
         .default("false")
         .dynamic(),

@@ -65,6 +65,7 @@ impl World {
             | Action::AcquireLeader
             | Action::AdoptLeader(_)
             | Action::ReleaseLeader(_)
+            | Action::HandLeadTo { .. }
             | Action::AnnounceWritable { .. }
             | Action::WithdrawWritable(_)
             | Action::ClearFailover(_)
@@ -198,7 +199,7 @@ impl World {
     }
 
     fn write(&mut self, node: NodeNo, action: Action) -> Came {
-        if let Action::ReleaseLeader(_) = action {
+        if let Action::ReleaseLeader(_) | Action::HandLeadTo { .. } = action {
             // From here on it is somebody else's, whether an answer comes or not.
             self.nodes[node].agent.seen.authority = Authority::None;
             self.bequeath(node);
@@ -238,7 +239,14 @@ impl World {
             Action::AdoptLeader(term) => Write::Adopt { term: *term, lease },
             Action::ReleaseLeader(term) => {
                 let leader = agent.view.as_ref().and_then(|keys| keys.leader);
-                Write::Release { term: *term, modified: leader.map_or(0, |leader| leader.modified) }
+                let modified = leader.map_or(0, |leader| leader.modified);
+                Write::Release { term: *term, modified, wish: None }
+            }
+            Action::HandLeadTo { term, to } => {
+                let leader = agent.view.as_ref().and_then(|keys| keys.leader);
+                let modified = leader.map_or(0, |leader| leader.modified);
+                let wish = Some((agent.seen.me.clone(), to.clone()));
+                Write::Release { term: *term, modified, wish }
             }
             Action::WithdrawWritable(term) => Write::Withdraw(*term),
             Action::ClearFailover(revision) => Write::ClearFailover(*revision),

@@ -7,7 +7,7 @@ use crate::postgres::{Database, Disk, OURS, Proc};
 use crate::wal::Wal;
 use crate::world::{NodeNo, World};
 use ha::{Finished, Job, Upstream, Work};
-use types::{NodeName, SystemId};
+use types::{Lsn, NodeName, SystemId, Term};
 
 /// The running job.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl World {
             Work::Bootstrap => self.rng.between(SECOND / 2, 3 * SECOND),
             Work::Clone(_) => self.rng.between(SECOND, self.config.clone),
             Work::Rewind { .. } => self.rng.between(SECOND / 3, 5 * SECOND),
-            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => {
+            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) | Work::HandTail { .. } => {
                 self.rng.between(SECOND / 50, SECOND)
             }
         };
@@ -50,7 +50,7 @@ impl World {
             }
             Work::Clone(_) => {}
             Work::Rewind { .. } => self.law_of_rewind(node, &work),
-            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) => {}
+            Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) | Work::HandTail { .. } => {}
         }
         let token = self.token();
         self.nodes[node].agent.job = Some(Running { token, work: work.clone() });
@@ -96,7 +96,39 @@ impl World {
                 }
             },
             Work::Checkpoint => self.nodes[node].postgres.checkpointed = self.now,
+            Work::HandTail { to, term, .. } => return self.hand_tail(node, to, *term, ok),
             Work::ArchiveTail | Work::PrePromote(_) => {}
+        }
+        ok
+    }
+
+    /// The last WAL of a crashed primary goes into that of a standby; a part of it, when the job fails on the way.
+    fn hand_tail(&mut self, node: NodeNo, to: &NodeName, term: Term, ok: bool) -> bool {
+        let Some(to) = self.node_named(to).filter(|to| self.net.joined(node, *to)) else { return false };
+        let named = self.nodes[to].agent.view.as_ref().and_then(|keys| keys.leader);
+        let named = named.is_some_and(|leader| leader.node == node && leader.term == term);
+        let (sender, taker) = (&self.nodes[node], &self.nodes[to]);
+        let follows = match taker.postgres.proc {
+            Proc::Standby { upstream, streaming, promoting } => {
+                upstream == Some(node) && !streaming && !promoting
+            }
+            Proc::Stopped | Proc::Starting { .. } | Proc::Primary | Proc::Stopping { .. } => false,
+        };
+        let awake = taker.agent.answers() && taker.postgres.hangs.is_none() && !taker.agent.lost;
+        let (Some(ours), Some(theirs)) = (sender.postgres.disk.database(), taker.postgres.disk.database())
+        else {
+            return false;
+        };
+        let same = ours.system_id == theirs.system_id && ours.wal.timeline() == theirs.wal.timeline();
+        if !named || !follows || !awake || !same || !theirs.wal.is_within(&ours.wal) {
+            return false;
+        }
+        let ours = ours.wal.clone();
+        let have = theirs.wal.end();
+        let part = Lsn(have.0 + ours.end().bytes_since(have) / 2);
+        let limit = if ok { ours.end() } else { part };
+        if let Some(theirs) = self.nodes[to].postgres.disk.database_mut() {
+            theirs.wal.advance(&ours, limit);
         }
         ok
     }
@@ -139,7 +171,12 @@ impl World {
         match cut.map(|job| job.work) {
             Some(Work::Rewind { .. }) => self.nodes[node].postgres.disk = Disk::Incomplete,
             Some(
-                Work::Bootstrap | Work::Clone(_) | Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_),
+                Work::Bootstrap
+                | Work::Clone(_)
+                | Work::Checkpoint
+                | Work::ArchiveTail
+                | Work::PrePromote(_)
+                | Work::HandTail { .. },
             )
             | None => {}
         }

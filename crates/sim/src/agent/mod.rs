@@ -97,6 +97,7 @@ impl Agent {
             data: Data::Empty,
             postgres: Postgres::Stopped,
             replication: None,
+            pace: ha::Pace::default(),
             job: Job::Idle,
             finished: None,
             guard: ha::Guard::Absent,

@@ -53,6 +53,8 @@ impl World {
             lsn: database.map_or(Lsn(0), |database| database.wal.end()),
             nofailover: host.tags.nofailover(),
             failover_priority: host.tags.failover_priority(),
+            replayed: database.map(|database| database.wal.end()),
+            takes_wal: true,
             unprotected: !host.guard.there,
             failsafe_active: self.is_extended(node),
         }

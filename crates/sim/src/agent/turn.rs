@@ -5,6 +5,7 @@ use crate::clock::{SECOND, Time, span};
 use crate::config::Without;
 use crate::etcd::{Keys, Request, Write};
 use crate::event::ForAgent;
+use crate::postgres::Proc;
 use crate::world::{NodeNo, World};
 use ha::{Cluster, Contact, Data, Etcd, Initialize, LeaderKey, PeerAnswer, Work};
 use types::Lsn;
@@ -89,12 +90,25 @@ impl World {
         host.postgres.disk.seen()
     }
 
+    /// What the files of a stopped PostgreSQL tell.
+    fn pace(&self, node: NodeNo) -> ha::Pace {
+        let postgres = &self.nodes[node].postgres;
+        let database = postgres.disk.database().filter(|_| postgres.proc == Proc::Stopped);
+        database.map_or_else(ha::Pace::default, |database| ha::Pace {
+            end: Some(database.wal.end()),
+            to_replay: Some(database.wal.end().bytes_since(database.checkpoint)),
+            redo_rate: Some(self.config.redo_rate()),
+            promotion: None,
+        })
+    }
+
     fn observe(&mut self, node: NodeNo) {
         let data = self.see_disk(node);
         let host = &self.nodes[node];
         let postgres = host.postgres.seen(&self.names);
         let guard = host.guard.seen();
         let replication = self.senders(node);
+        let pace = self.pace(node);
         let cluster = match (&host.agent.view, host.agent.stale) {
             (Some(keys), true) => Some(self.cluster(keys, host.agent.lease)),
             (Some(_) | None, _) => None,
@@ -115,6 +129,7 @@ impl World {
         agent.seen.postgres = postgres;
         agent.seen.guard = guard;
         agent.seen.replication = replication;
+        agent.seen.pace = pace;
         agent.seen.order = agent.orders.front().cloned();
         if deaf {
             for answer in agent.seen.peers.answers.values_mut() {
