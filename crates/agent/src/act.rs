@@ -44,7 +44,7 @@ pub(crate) struct Hands {
 
 /// Whether clients must no longer be led here when this is done.
 fn ends_writing(action: &Action) -> bool {
-    matches!(action, Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_))
+    matches!(action, Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_) | Action::ForsakeLead(_))
 }
 
 /// What the actions of one turn are carried out with.
@@ -109,6 +109,7 @@ impl Hands {
                 self.keeper.gave_lead_back();
                 self.etcd.release_leader(me, *term, by).await?;
             }
+            Action::ForsakeLead(term) => self.keeper.forsake(*term),
             Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let lease = self.lease()?;
                 // First where the earlier timelines ended: who takes over after us must know which data are of this cluster.
@@ -252,7 +253,7 @@ impl Hands {
             .context("promote: the disk does not answer")???;
         self.check_authority(term)?;
         self.slots.warn_of_unready();
-        self.local.promote()?;
+        self.local.promote().await?;
         Ok(())
     }
 

@@ -173,6 +173,7 @@ fn facts(body: &Value) -> Option<PeerFacts> {
         nofailover: tags.nofailover(),
         failover_priority: tags.failover_priority(),
         failsafe_active: failsafe_active(body),
+        sick: body.get("baton").is_some_and(|baton| baton.get("sick").is_some_and(Value::is_string)),
         unprotected: body.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
     })
 }

@@ -207,6 +207,7 @@ impl Turn<'_> {
             }
             Postgres::Running(running) => {
                 memory.start = Default::default();
+                memory.leaves_for = memory.leaves_for.filter(|_| memory.stopping.is_some());
                 match running {
                     Running::Primary { .. } => {
                         memory.returning = false;
@@ -320,6 +321,9 @@ impl Turn<'_> {
         }
         if let Some(planned_at) = self.planned_at() {
             wake_at = wake_at.min(planned_at);
+        }
+        if let Some(counts_at) = duties::need_health::counts_at(&self) {
+            wake_at = wake_at.min(counts_at);
         }
         if let Some(ask_at) = duties::live_on::ask_at(&self).filter(|ask_at| self.now < *ask_at) {
             wake_at = wake_at.min(ask_at);

@@ -41,7 +41,7 @@ pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'s
         return ("stopping", role);
     }
     match seen.now {
-        Answer::Running => ("running", role),
+        Answer::Running | Answer::Crowded => ("running", role),
         Answer::None | Answer::NotYet => ("starting", role),
         Answer::Silent => ("unknown", role),
     }
@@ -120,6 +120,14 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if dynamic.failsafe_mode && shared.failsafe.is_young(Duration::from_secs(dynamic.ttl.into())) {
         // What was promised before this start is not known: nobody may conclude that nothing was.
         baton["failsafe_unsure"] = json!(true);
+    }
+    let health = shared.health.get();
+    if let Some(ailment) = health.sick {
+        // Members in a race let others lead before this one.
+        baton["sick"] = json!(ailment.to_string());
+    }
+    if health.unfenced.is_some() {
+        baton["fenced"] = json!(false);
     }
     map.insert("baton".to_owned(), baton);
     if shared.watchdog.failed() {

@@ -8,7 +8,9 @@ pub mod keep_schedule;
 pub mod lead;
 pub mod lead_standby_cluster;
 pub mod live_on;
+pub mod need_health;
 pub mod need_watchdog;
+pub mod not_fenced;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
@@ -27,9 +29,11 @@ use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 15] = [
+const DUTIES: [Ask; 17] = [
+    not_fenced::answer,
     live_on::answer,
     keep_deadline::answer,
+    need_health::answer,
     wait_for_job::answer,
     carry_out_order::answer,
     stand_still::answer,
@@ -50,11 +54,11 @@ pub(crate) fn ask(turn: &mut Turn<'_>) -> Answer {
     DUTIES.into_iter().find_map(|ask| ask(turn)).unwrap_or_else(|| follow::answer(turn))
 }
 
-/// Whether another member looks able to lead: it runs, can be asked and is allowed to.
-fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
+/// Whether another member looks able to lead: it runs, is well, can be asked and is allowed to.
+pub(crate) fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
     let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
-        let allowed = !member.nofailover && sync.is_none_or(|key| key.lists(name));
+        let allowed = !member.nofailover && !member.sick && sync.is_none_or(|key| key.lists(name));
         // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
         let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));
         let near = sync.is_some() || behind <= seen.rules.maximum_lag_on_failover;

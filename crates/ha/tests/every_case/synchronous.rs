@@ -86,6 +86,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         finished: None,
         guard: Guard::Armed,
         watchdog: ha::Watchdog::Fine,
+        signs: ha::Signs::default(),
         peers,
         leader_history: LeaderHistory::Unknown,
         order,
@@ -107,6 +108,7 @@ fn member(primary: bool) -> Member {
         running: true,
         reachable: true,
         nofailover: false,
+        sick: false,
         clonefrom: false,
         replicatefrom: None,
         sync_priority: 1,
@@ -117,7 +119,9 @@ fn member(primary: bool) -> Member {
 
 fn replication(chooser: &mut Chooser) -> Option<Replication> {
     let names = chooser.pick(&[StandbyNames::Nobody, first(&["b"]), StandbyNames::Other("x, y".to_owned())]);
-    let sender = |who: &str, flushed| Standby { name: name(who), streaming: true, flushed: Lsn(flushed) };
+    let stalled = chooser.pick(&[None, Some(ago(20_000))]);
+    let sender =
+        |who: &str, flushed| Standby { name: name(who), streaming: true, flushed: Lsn(flushed), stalled };
     let standbys =
         chooser.pick(&[vec![], vec![sender("b", 5000)], vec![sender("b", 4000), sender("c", 5000)]]);
     Some(Replication { asked: NOW, names, settled: true, standbys })
@@ -157,6 +161,7 @@ fn peers(chooser: &mut Chooser, leads: bool) -> Peers {
             nofailover: false,
             failover_priority: 1,
             unprotected: false,
+            sick: false,
             failsafe_active: false,
         })
     };

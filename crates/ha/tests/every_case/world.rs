@@ -2,10 +2,10 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
+    Authority, Cluster, Contact, Control, Data, Disk, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race, Retry, Rules,
-    Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Race, Retry,
+    Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,12 +35,14 @@ pub(crate) enum Slice {
     Remote,
     /// With failsafe mode: rounds of questions, and promises to others.
     Failsafe,
+    /// With a PostgreSQL that hangs, and disks that do or are full.
+    Grey,
     /// With what the operator wants before a promotion: a command, a watchdog; and a crash that is never waited for.
     Conditions,
 }
 
 impl Slice {
-    pub(crate) const ALL: [Slice; 8] = [
+    pub(crate) const ALL: [Slice; 9] = [
         Slice::Alone,
         Slice::Wishes,
         Slice::Orders,
@@ -48,6 +50,7 @@ impl Slice {
         Slice::Rejoin,
         Slice::Remote,
         Slice::Failsafe,
+        Slice::Grey,
         Slice::Conditions,
     ];
 }
@@ -107,12 +110,14 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
                 | Slice::Orders
                 | Slice::Jobs
                 | Slice::Remote
+                | Slice::Grey
                 | Slice::Failsafe => 300,
             },
         )
     };
     let watchdog = chooser.pick_if(slice == Slice::Conditions, &[Watchdog::Fine, Watchdog::Failed]);
     let failsafe = failsafe(chooser, slice);
+    let signs = signs(chooser, slice);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -126,6 +131,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         finished,
         guard,
         watchdog,
+        signs,
         peers,
         leader_history,
         order,
@@ -230,7 +236,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
         Slice::Rejoin | Slice::Remote | Slice::Conditions => chooser.pick(&all[..2]),
-        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe => all[0],
+        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe | Slice::Grey => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, due| {
         Some(Failover { leader: leader.map(name), candidate: candidate.map(name), due, revision: 40 })
@@ -250,13 +256,14 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
         Slice::Conditions => chooser.pick(&[None, wishes[3].clone()]),
-        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe => None,
+        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Grey | Slice::Failsafe => None,
     };
     let b = |primary, running, timeline| Member {
         primary,
         running,
         reachable: true,
         nofailover: false,
+        sick: false,
         clonefrom: false,
         replicatefrom: None,
         sync_priority: 1,
@@ -422,6 +429,15 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
                 Memory { pre_promoted: Some((TERM, false)), ..base },
             ]);
         }
+        Slice::Grey => {
+            all.truncate(2);
+            let sick = Some(ha::Ailment::DiskFull { of: ha::Volume::Wal });
+            let stopping = Some((StopMode::Immediate, ago(600)));
+            all.extend([
+                Memory { leaves_for: sick, stopping, ..base.clone() },
+                Memory { step_aside: aside(false), ..base },
+            ]);
+        }
         Slice::Rejoin => all.extend([
             Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
@@ -449,6 +465,7 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
             nofailover: false,
             failover_priority: 1,
             unprotected: false,
+            sick: false,
             failsafe_active: false,
         };
         Peers { asked: Some(asked), answers: BTreeMap::from([(name("b"), PeerAnswer::Said(facts))]) }
@@ -481,6 +498,22 @@ fn failsafe(chooser: &mut Chooser, slice: Slice) -> Failsafe {
     // What counts until etcd was read.
     let kept = Some(BTreeSet::from([name("a"), name("b")]));
     Failsafe { began, listed: BTreeSet::new(), kept, round, promise }
+}
+
+fn signs(chooser: &mut Chooser, slice: Slice) -> Signs {
+    let bad = ago(60_000);
+    let signs = |wal_disk, pulse| Signs { wal_disk, pulse, ..Signs::default() };
+    let all = [
+        Signs::default(),
+        signs(Disk::Full { since: bad }, Pulse::Beats),
+        signs(Disk::Low { since: bad }, Pulse::Beats),
+        signs(Disk::Hung { since: bad }, Pulse::Blocked { since: bad }),
+        signs(Disk::Hung { since: ago(100) }, Pulse::Halted { since: ago(100) }),
+        signs(Disk::Fine, Pulse::Halted { since: bad }),
+        Signs { late: Some(ago(100)), ..signs(Disk::Fine, Pulse::Rests { since: bad }) },
+        Signs { killed: Some(bad), ..Signs::default() },
+    ];
+    chooser.pick_if(slice == Slice::Grey, &all)
 }
 
 fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {

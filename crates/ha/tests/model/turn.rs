@@ -53,6 +53,7 @@ impl State {
             running: self.nodes[no].pg != Pg::Stopped,
             reachable: true,
             nofailover: false,
+            sick: false,
             clonefrom: false,
             replicatefrom: None,
             sync_priority: 1,
@@ -124,6 +125,7 @@ impl State {
             finished: node.finished.clone(),
             guard: node.guard(),
             watchdog: ha::Watchdog::Fine,
+            signs: ha::Signs::default(),
             peers: node.peers.clone(),
             leader_history: match self.leader {
                 Some(leader) => {
@@ -224,6 +226,7 @@ impl State {
                 nofailover: false,
                 failover_priority: 1,
                 unprotected: false,
+                sick: false,
                 failsafe_active: false,
             })
         };

@@ -17,6 +17,8 @@ mod crash;
 mod ctl;
 mod etcd_trouble;
 mod golden;
+mod grey;
+mod hardware;
 mod hooks;
 mod host;
 mod idle_connections;

@@ -71,11 +71,25 @@ impl Postmaster {
 /// Kills the server processes that a dead postmaster of `data_dir` left behind, and waits until they are gone.
 /// Answers with how many there were. A live postmaster is an error: stop that one.
 pub async fn kill_leftovers(data_dir: &Path) -> Result<usize, Error> {
+    kill_leftovers_within(data_dir, PATIENCE).await
+}
+
+/// The server processes of `data_dir` that there are although no postmaster serves it.
+pub fn leftovers(data_dir: &Path) -> Result<usize, Error> {
+    if Postmaster::adopt(data_dir)?.is_some() {
+        return Ok(0);
+    }
+    let Some(dir) = DirId::of(data_dir)? else { return Ok(0) };
+    Ok(processes::servers_in(dir)?.len())
+}
+
+/// The same with another patience: processes in the middle of a call to a disk that does not answer cannot be ended.
+pub async fn kill_leftovers_within(data_dir: &Path, within: Duration) -> Result<usize, Error> {
     if let Some(postmaster) = Postmaster::adopt(data_dir)? {
         return Err(Error::AlreadyRunning { pid: postmaster.pid });
     }
     let Some(dir) = DirId::of(data_dir)? else { return Ok(0) };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + within;
     let mut killed = BTreeSet::new();
     loop {
         let left = processes::servers_in(dir)?;
@@ -86,7 +100,7 @@ pub async fn kill_leftovers(data_dir: &Path) -> Result<usize, Error> {
             let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
             let what =
                 format!("end the leftover server processes {} of {}", pids.join(", "), data_dir.display());
-            return Err(Error::Timeout { what, within: PATIENCE });
+            return Err(Error::Timeout { what, within });
         }
         for process in left {
             if kill(&process)? {

@@ -54,6 +54,7 @@ impl World {
             nofailover: host.tags.nofailover(),
             failover_priority: host.tags.failover_priority(),
             unprotected: !host.guard.there,
+            sick: false,
             failsafe_active: self.is_extended(node),
         }
     }
