@@ -363,7 +363,9 @@ impl Agent {
         let health = Health { sick: seen.sick_disk(now), unfenced };
         let before = self.health.with(|kept| std::mem::replace(kept, health));
         match (before.unfenced, unfenced) {
-            (None, Some(_)) => tracing::error!("{reason}"),
+            (None, Some(_)) => tracing::error!(
+                "NOT FENCED: processes of this primary were killed and do not end; the leader key is not released, and its lease is left to end"
+            ),
             (Some(_), None) => tracing::info!("no process of the old primary is left: it is fenced"),
             (_, _) => {}
         }

@@ -14,7 +14,7 @@ mod pulse;
 use crate::guard::Warden;
 use crate::local::Local;
 use crate::wake::{Cell, Wake};
-use disk::{DiskProbe, Found};
+use disk::DiskProbe;
 use ha::{Ailment, Disk, Rules, Volume};
 use std::sync::Arc;
 use std::time::Duration;

@@ -191,7 +191,7 @@ impl Rules {
     /// How long killed processes may take to be gone before it is said that they are not.
     #[must_use]
     pub fn fence_patience(&self) -> Duration {
-        (self.ttl / 5).max(Duration::from_secs(1))
+        self.grey_limit()
     }
 
     /// How long a standby that commits wait for may confirm nothing although there is something to confirm.

@@ -126,7 +126,8 @@ impl Postmaster {
             Stop::Smart => Signal::TERM,
             Stop::Fast => Signal::INT,
             Stop::Immediate => Signal::QUIT,
-        })
+        })?;
+        if stop == Stop::Fast { self.wake_children() } else { Ok(()) }
     }
 
     /// Tells it to read its configuration files again.

@@ -7,7 +7,7 @@
 //! ```
 //! Asked before the deadline is kept: a key that was left to its end must not be taken up again while they are there.
 
-use crate::action::Action;
+use crate::action::{Action, StopMode};
 use crate::decision::{Answer, Turn};
 use crate::observation::Postgres;
 use std::fmt;
@@ -33,7 +33,14 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.now < late || !turn.seen.may_be_primary() {
         return None;
     }
-    let answer = Answer::because(Why::NotFenced { since });
+    // The guard may have done it while the agent could not.
+    let budget = turn.seen.rules.stop_budget();
+    let kill = match &turn.seen.postgres {
+        Postgres::Stopped | Postgres::Stopping { .. } => Vec::new(),
+        Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } => {
+            turn.stop(StopMode::Kill, budget)
+        }
+    };
     let forsake = turn.leads().map(Action::ForsakeLead);
-    Some(answer.act_all(forsake.into_iter().collect()))
+    Some(Answer::because(Why::NotFenced { since }).act_all(kill).act_all(forsake.into_iter().collect()))
 }

@@ -20,6 +20,11 @@ impl Story {
         if primary == candidate {
             return;
         }
+        lab::wait::until(SPAN, "the candidate to be well", async || {
+            self.get(candidate, "/patroni").await.json().ok()?["baton"]["sick"].is_null().then_some(())
+        })
+        .await
+        .unwrap();
         let wish = json!({ "leader": primary, "candidate": candidate });
         let answer = self.send(&primary, "POST", "/switchover", &wish).await;
         assert!([200, 202].contains(&answer.status), "{} {}", answer.status, answer.body);

@@ -50,6 +50,18 @@ impl Postmaster {
         Ok(killed.len() + 1)
     }
 
+    /// Lets children go on that somebody has stopped: a stopped process hears of no clean end, and the server would wait for it.
+    pub(super) fn wake_children(&self) -> Result<(), Error> {
+        let stopped = |process: &Process| process.parent == self.pid && process.state == 'T';
+        for process in processes::all()?.into_iter().filter(stopped) {
+            if let Some(pidfd) = process.open()? {
+                // Gone in between: nothing to wake.
+                let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until it and all server processes of its data directory are gone; `false` when that takes longer than
     /// `within`.
     pub async fn all_gone(&self, within: Duration) -> Result<bool, Error> {
