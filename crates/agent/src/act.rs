@@ -44,7 +44,10 @@ pub(crate) struct Hands {
 
 /// Whether clients must no longer be led here when this is done.
 fn ends_writing(action: &Action) -> bool {
-    matches!(action, Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_) | Action::ForsakeLead(_))
+    matches!(
+        action,
+        Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_) | Action::ForsakeLead(_)
+    )
 }
 
 /// What the actions of one turn are carried out with.

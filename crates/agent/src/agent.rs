@@ -594,7 +594,8 @@ impl Agent {
         };
         let round = Round::of(seen, &self.dynamic, self.config_revision, view.snapshot.clone());
         self.hands.slots.look_after(round.map(|round| round.with(&self.hands.failsafe)));
-        let unfenced = self.health.get().unfenced.map(|_| "its primary was killed, and processes of it do not end");
+        let unfenced =
+            self.health.get().unfenced.map(|_| "its primary was killed, and processes of it do not end");
         self.publisher.say(Word {
             member,
             unfenced,
@@ -691,7 +692,9 @@ fn is_settled(seen: &Observation) -> bool {
     let present = matches!(seen.data, Data::Present(_));
     present
         && match &seen.job {
-            ha::Job::Running { work: ha::Work::Checkpoint | ha::Work::PrePromote(_), .. } | ha::Job::Idle => true,
+            ha::Job::Running { work: ha::Work::Checkpoint | ha::Work::PrePromote(_), .. } | ha::Job::Idle => {
+                true
+            }
             ha::Job::Running { .. } => false,
         }
 }

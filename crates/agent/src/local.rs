@@ -636,7 +636,8 @@ impl Local {
                 }
             }
             Probe::Unresponsive { why } | Probe::Failed { why } => {
-                if old.silent_since.is_none() {
+                // One that is being ended need not answer.
+                if old.silent_since.is_none() && self.life().stopping.is_none() {
                     tracing::warn!(why, "PostgreSQL does not answer");
                 }
                 new.now = Answer::Silent;

@@ -87,7 +87,9 @@ pub(crate) fn postgres(local: &Local) -> Postgres {
     }
     let seen = local.seen();
     match (seen.now, &seen.facts) {
-        (Answer::Running | Answer::Crowded, Some((facts, _))) => Postgres::Running(running(facts, life.upstream)),
+        (Answer::Running | Answer::Crowded, Some((facts, _))) => {
+            Postgres::Running(running(facts, life.upstream))
+        }
         (Answer::Silent, facts) => Postgres::Unresponsive {
             since: seen.silent_since.unwrap_or(life.since),
             primary: facts.as_ref().is_none_or(|(facts, _)| !facts.in_recovery),

@@ -127,7 +127,8 @@ impl Signs {
         let limit = self.inner.rules.with(|rules| rules.stall_limit());
         let seen = self.inner.local.seen();
         let primary = seen.facts.filter(|(facts, _)| !facts.in_recovery);
-        primary.map_or_else(Vec::new, |(facts, _)| seen.stalls.longer_than(limit, &facts, clock::now()))
+        // Counted up to the answer: what has happened since then nobody has seen.
+        primary.map_or_else(Vec::new, |(facts, asked)| seen.stalls.longer_than(limit, &facts, asked))
     }
 
     async fn disks(&self) {
@@ -156,7 +157,10 @@ impl Signs {
         let disk = worst(&signs, rules, clock::now());
         let crowded = self.inner.local.free_slots().is_some_and(|free| free <= 0);
         let stalled = self.stalled();
-        let before = self.inner.told.with(|told| std::mem::replace(told, Told { disk, crowded, stalled: stalled.clone() }));
+        let before = self
+            .inner
+            .told
+            .with(|told| std::mem::replace(told, Told { disk, crowded, stalled: stalled.clone() }));
         match (before.disk, disk) {
             (old, Some(ailment)) if old != Some(ailment) => tracing::warn!("{ailment}: {}", advice(ailment)),
             (Some(ailment), None) => tracing::info!("no longer: {ailment}"),
@@ -194,7 +198,9 @@ fn worst(signs: &ha::Signs, rules: &Rules, now: Moment) -> Option<Ailment> {
 
 fn advice(ailment: Ailment) -> &'static str {
     match ailment {
-        Ailment::DiskHung { .. } => "a small write has not ended; look at the kernel's log and at the storage",
+        Ailment::DiskHung { .. } => {
+            "a small write has not ended; look at the kernel's log and at the storage"
+        }
         Ailment::DiskFailed { .. } => {
             "a small write failed; look at the kernel's log, the file system may be read-only"
         }

@@ -29,14 +29,14 @@ impl Stalls {
         self.rows.get(&pid).filter(|_| flushed < all).map(|(_, since)| *since)
     }
 
-    /// Those that have stalled for longer than `limit`.
-    pub(crate) fn longer_than(&self, limit: Duration, facts: &Facts, now: Moment) -> Vec<String> {
+    /// Those that had stalled for longer than `limit` when the primary was asked.
+    pub(crate) fn longer_than(&self, limit: Duration, facts: &Facts, asked: Moment) -> Vec<String> {
         let all = facts.flush_lsn.unwrap_or_default();
         let stalled = facts.replication.iter().filter(|standby| {
             let since = self.since(standby.pid, standby.flush_lsn.unwrap_or_default(), all);
             // One that is being copied or catches up is not waited for.
             let streams = standby.state.as_deref() == Some("streaming");
-            streams && since.is_some_and(|since| now.since(since) >= limit)
+            streams && since.is_some_and(|since| asked.since(since) >= limit)
         });
         stalled.map(|standby| standby.application_name.clone()).collect()
     }

@@ -47,7 +47,9 @@ impl Etcd {
     ) -> Result<(), Error> {
         let key = self.keys().baton_unfenced(name);
         let put = match value {
-            Some(value) => Put { lease: Some(lease), ..Put::own("say that the primary is not fenced", key, value) },
+            Some(value) => {
+                Put { lease: Some(lease), ..Put::own("say that the primary is not fenced", key, value) }
+            }
             None => Put::delete("say that the primary is gone", key, Expected::Own),
         };
         self.commit(&put, by).await.map(drop)

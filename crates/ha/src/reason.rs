@@ -2,8 +2,8 @@
 
 use crate::duties::{
     bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster,
-    live_on, need_health, need_watchdog, not_fenced, race, recover, refuse_foreign_data, stand_still, step_aside,
-    survive_without_etcd, synchronize, wait_for_job,
+    live_on, need_health, need_watchdog, not_fenced, race, recover, refuse_foreign_data, stand_still,
+    step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};

@@ -36,12 +36,20 @@ pub enum Disk {
     Unknown,
     Fine,
     /// There is less room than the next WAL file needs.
-    Low { since: Moment },
-    Full { since: Moment },
+    Low {
+        since: Moment,
+    },
+    Full {
+        since: Moment,
+    },
     /// It answers with an error: it cannot be read, or not be written.
-    Failed { since: Moment },
+    Failed {
+        since: Moment,
+    },
     /// The write has not ended.
-    Hung { since: Moment },
+    Hung {
+        since: Moment,
+    },
 }
 
 /// Whether PostgreSQL greets who connects. A greeting needs no query, no lock and no disk, only a postmaster that lives.
@@ -70,9 +78,15 @@ pub enum Volume {
 /// For what a member gives its lead away, or is not given one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Ailment {
-    DiskHung { of: Volume },
-    DiskFailed { of: Volume },
-    DiskFull { of: Volume },
+    DiskHung {
+        of: Volume,
+    },
+    DiskFailed {
+        of: Volume,
+    },
+    DiskFull {
+        of: Volume,
+    },
     DiskLow,
     /// Neither queries nor greetings are answered.
     Silent,
@@ -169,7 +183,11 @@ impl Observation {
             // Without room it has just crashed, and will do so again: there is nothing to wait for.
             let crashed = matches!(self.postgres, Postgres::Starting { .. } | Postgres::Stopped);
             let hopeless = matches!(ailment, Ailment::DiskFull { of: Volume::Wal } | Ailment::DiskLow);
-            if crashed && hopeless { (ailment, from.before(self.rules.grey_limit())) } else { (ailment, from) }
+            if crashed && hopeless {
+                (ailment, from.before(self.rules.grey_limit()))
+            } else {
+                (ailment, from)
+            }
         });
         silent.into_iter().chain(disk).min_by_key(|(_, from)| *from)
     }

@@ -290,7 +290,11 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let fit = match answer(turn, candidate)? {
         PeerAnswer::Said(facts) => {
             let behind = facts.timeline.map(|timeline| (timeline, facts.lsn)) < mine;
-            !facts.nofailover && !facts.unprotected && !facts.sick && facts.timeline.is_some() && (presses || !behind)
+            !facts.nofailover
+                && !facts.unprotected
+                && !facts.sick
+                && facts.timeline.is_some()
+                && (presses || !behind)
         }
         PeerAnswer::Silent | PeerAnswer::Down => false,
     };

@@ -85,7 +85,11 @@ fn addresses(page: &mut Page, shared: &Shared) {
 fn signs(page: &mut Page, shared: &Shared) {
     let signs = shared.signs.now();
     let fenced = shared.health.get().unfenced.is_none();
-    page.flag("baton_fenced", "Value is 0 while killed processes of this node's primary do not end, else 1.", fenced);
+    page.flag(
+        "baton_fenced",
+        "Value is 0 while killed processes of this node's primary do not end, else 1.",
+        fenced,
+    );
     let disk = |disk: ha::Disk| match disk {
         ha::Disk::Unknown => -1,
         ha::Disk::Fine => 0,
@@ -103,8 +107,17 @@ fn signs(page: &mut Page, shared: &Shared) {
         page.gauge("baton_free_connection_slots", "So many more clients can connect.", free.max(0));
     }
     let (worst, times) = shared.signs.lateness();
-    page.gauge("baton_late_seconds_max", "The longest time that the agent was not given the processor.", worst.as_secs_f64());
-    page.put("baton_late_total", "counter", "How often the agent was not given the processor for half a second or more.", times);
+    page.gauge(
+        "baton_late_seconds_max",
+        "The longest time that the agent was not given the processor.",
+        worst.as_secs_f64(),
+    );
+    page.put(
+        "baton_late_total",
+        "counter",
+        "How often the agent was not given the processor for half a second or more.",
+        times,
+    );
     page.gauge(
         "baton_stalled_standbys",
         "Streaming standbys that have confirmed nothing for a while although there was something to confirm.",

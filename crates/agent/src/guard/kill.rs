@@ -50,7 +50,8 @@ pub(super) fn family(board: &Board) {
     let Ok(task) = rustix::fs::openat(&own, c"task", flags, Mode::empty()) else { return };
     let Ok(thread) = rustix::fs::openat(&task, name, flags, Mode::empty()) else { return };
     // Kernels without CONFIG_PROC_CHILDREN do not have it.
-    if let Ok(children) = rustix::fs::openat(&thread, c"children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    if let Ok(children) =
+        rustix::fs::openat(&thread, c"children", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     {
         kill_listed(&children);
     }

@@ -99,10 +99,7 @@ impl DiskProbe {
     pub(super) fn found(&self) -> Found {
         let state = self.state.get();
         let hangs = state.busy.filter(|since| clock::now().since(*since) >= SLOW);
-        Found {
-            disk: hangs.map_or(state.disk, |since| Disk::Hung { since }),
-            wal_apart: state.wal_apart,
-        }
+        Found { disk: hangs.map_or(state.disk, |since| Disk::Hung { since }), wal_apart: state.wal_apart }
     }
 }
 

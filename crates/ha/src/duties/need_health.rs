@@ -27,9 +27,16 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::StopsSick { ailment } => write!(f, "this member leads and {ailment}: PostgreSQL is ended here, so that a healthy member can lead"),
-            Why::GivesLeadAwaySick { ailment } => write!(f, "{ailment}, and PostgreSQL has ended here: the lead is given to a healthy member"),
-            Why::WaitsForDisk { ailment } => write!(f, "PostgreSQL is stopped and {ailment}: it is not started before that is over"),
+            Why::StopsSick { ailment } => write!(
+                f,
+                "this member leads and {ailment}: PostgreSQL is ended here, so that a healthy member can lead"
+            ),
+            Why::GivesLeadAwaySick { ailment } => {
+                write!(f, "{ailment}, and PostgreSQL has ended here: the lead is given to a healthy member")
+            }
+            Why::WaitsForDisk { ailment } => {
+                write!(f, "PostgreSQL is stopped and {ailment}: it is not started before that is over")
+            }
         }
     }
 }

@@ -5,7 +5,8 @@ use ha::{
     Authority, Cluster, Contact, Control, Data, Disk, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
     Observation, Order, Ordered, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Race, Retry,
-    Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work,
+    Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
