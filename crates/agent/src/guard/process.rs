@@ -106,8 +106,12 @@ fn harden() {
         if libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0 {
             libc::mlockall(libc::MCL_CURRENT);
         }
-        let priority = libc::sched_param { sched_priority: 10 };
-        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) != 0 {
+        // An account that is not root gets as much as LimitRTPRIO allows; 1 is before everything that is not real-time.
+        let real_time = [10, 1].into_iter().any(|priority| {
+            let priority = libc::sched_param { sched_priority: priority };
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0
+        });
+        if !real_time {
             libc::setpriority(libc::PRIO_PROCESS, 0, -20);
         }
     }

@@ -23,7 +23,7 @@ pub mod wait_for_job;
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::memory::Announced;
-use crate::observation::{Authority, Cluster, LeaderKey, Observation};
+use crate::observation::{Authority, Cluster, LeaderKey, Observation, same};
 use crate::standing;
 use types::{Lsn, NodeName, Term, Timeline};
 
@@ -61,9 +61,20 @@ pub(crate) fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool 
         let allowed = !member.nofailover && !member.sick && sync.is_none_or(|key| key.lists(name));
         // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
         let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));
-        let near = sync.is_some() || behind <= seen.rules.maximum_lag_on_failover;
+        let limit = seen.rules.maximum_lag_on_failover;
+        let near = sync.is_some() || behind <= limit || streams(seen, cluster, name, limit);
         *name != seen.me && member.running && member.reachable && allowed && near && !member.primary
     })
+}
+
+/// Whether our own PostgreSQL last saw this member near: the member keys are written once in a while, and a busy primary is far ahead
+/// of what they say.
+fn streams(seen: &Observation, cluster: &Cluster, name: &NodeName, limit: u64) -> bool {
+    let standbys = seen.replication.iter().flat_map(|replication| &replication.standbys);
+    let near = |flushed: Lsn| cluster.optime.map_or(0, |optime| optime.bytes_since(flushed)) <= limit;
+    standbys
+        .filter(|standby| same(name, &standby.name))
+        .any(|standby| standby.streaming && near(standby.flushed))
 }
 
 /// The timeline on which the holder of the leader key can be followed; `None` while it cannot. In a standby cluster it is a

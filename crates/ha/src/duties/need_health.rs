@@ -57,15 +57,14 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     let another = super::another_could_lead(turn.seen, cluster);
     let counts = turn.seen.ailment().filter(|(_, from)| turn.now >= *from).map(|(ailment, _)| ailment);
     // What was begun is brought to its end, also when the signs end with the process that gave them.
-    let ailment = turn.memory.leaves_for.or(counts.filter(|_| another))?;
+    let Some(ailment) = turn.memory.leaves_for.or(counts.filter(|_| another)) else {
+        return starts_nothing(turn);
+    };
     match &turn.seen.postgres {
         Postgres::Running(Running::Standby { .. }) => None,
         Postgres::Stopped if turn.memory.step_aside.is_some() => None,
-        Postgres::Stopped if another => Some(give_away(turn, ailment, term)),
-        Postgres::Stopped => {
-            turn.memory.leaves_for = None;
-            starts_nothing(turn)
-        }
+        // It was ended for that: who takes over is decided by the race, and not by what was last heard of them.
+        Postgres::Stopped => Some(give_away(turn, ailment, term)),
         Postgres::Running(Running::Primary { .. })
         | Postgres::Starting { .. }
         | Postgres::Stopping { .. }

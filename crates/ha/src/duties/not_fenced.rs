@@ -35,12 +35,12 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     }
     // The guard may have done it while the agent could not.
     let budget = turn.seen.rules.stop_budget();
-    let kill = match &turn.seen.postgres {
-        Postgres::Stopped | Postgres::Stopping { .. } => Vec::new(),
-        Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } => {
-            turn.stop(StopMode::Kill, budget)
-        }
+    let runs = match &turn.seen.postgres {
+        Postgres::Stopped | Postgres::Stopping { .. } => false,
+        Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } => true,
     };
+    let ends = runs && !turn.seen.rules.pause;
+    let kill = if ends { turn.stop(StopMode::Kill, budget) } else { Vec::new() };
     let forsake = turn.leads().map(Action::ForsakeLead);
     Some(Answer::because(Why::NotFenced { since }).act_all(kill).act_all(forsake.into_iter().collect()))
 }
