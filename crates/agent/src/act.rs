@@ -46,7 +46,11 @@ pub(crate) struct Hands {
 fn ends_writing(action: &Action) -> bool {
     matches!(
         action,
-        Action::WithdrawWritable(_) | Action::Stop(_) | Action::ReleaseLeader(_) | Action::HandLeadTo { .. }
+        Action::WithdrawWritable(_)
+            | Action::Stop(_)
+            | Action::ReleaseLeader(_)
+            | Action::HandLeadTo { .. }
+            | Action::ForsakeLead(_)
     )
 }
 
@@ -116,6 +120,7 @@ impl Hands {
                 self.keeper.gave_lead_back();
                 self.etcd.release_leader_to(me, *term, to, by).await?;
             }
+            Action::ForsakeLead(term) => self.keeper.forsake(*term),
             Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let lease = self.lease()?;
                 // First where the earlier timelines ended: who takes over after us must know which data are of this cluster.
@@ -259,7 +264,7 @@ impl Hands {
             .context("promote: the disk does not answer")???;
         self.check_authority(term)?;
         self.slots.warn_of_unready();
-        self.local.promote()?;
+        self.local.promote().await?;
         Ok(())
     }
 

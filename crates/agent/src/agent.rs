@@ -32,6 +32,7 @@ use crate::publish::{self, Leading, Publisher, Word};
 use crate::readiness::Readiness;
 use crate::reload::{self, Reader};
 use crate::signals::{Signal, Signals};
+use crate::signs::{Health, Signs};
 use crate::slots::{Round, Slots};
 use crate::surroundings::{Log, Surroundings};
 use crate::upstream::Sender;
@@ -77,6 +78,9 @@ struct Agent {
     reader: Reader,
     log: Arc<dyn Log>,
     wake: Wake,
+    signs: Signs,
+    /// As the REST API tells it.
+    health: Arc<Cell<Health>>,
     memory: Memory,
     dynamic: Arc<Dynamic>,
     /// The configuration as last understood, and the revision of the key it came from.
@@ -122,6 +126,8 @@ impl Agent {
         local.names().set_rules(observe::synchronous(&dynamic));
         let rules = rules(&settings, &dynamic);
         let watchdog = Watchdog::new(wake.clone())?;
+        let signs = Signs::new(local.clone(), warden.clone(), wake.clone(), rules.clone())?;
+        let health = Arc::new(Cell::new(Health::default()));
         let keeper = Keeper::new(
             etcd.clone(),
             settings.name.clone(),
@@ -169,6 +175,8 @@ impl Agent {
             signals: signals.clone(),
             log: surroundings.log.clone(),
             failsafe: failsafe.clone(),
+            signs: signs.clone(),
+            health: health.clone(),
             addresses: addresses.clone(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
@@ -182,7 +190,7 @@ impl Agent {
         })? {
             tracing::info!("took up the PostgreSQL that runs on the data directory");
         }
-        let mut tasks = vec![tokio::spawn(local.clone().probe_forever())];
+        let mut tasks = vec![tokio::spawn(local.clone().probe_forever()), tokio::spawn(signs.clone().run())];
         // A lead that may go on without etcd must not end by waiting for it.
         let patience = failsafe.kept().filter(|_| keeper.authority() != Authority::None);
         let patience = patience.map_or(Duration::MAX, |_| GOES_ON_AFTER);
@@ -231,6 +239,8 @@ impl Agent {
             reader,
             log: surroundings.log,
             wake,
+            signs,
+            health,
             memory,
             dynamic,
             config,
@@ -281,13 +291,16 @@ impl Agent {
         if let Err(error) = self.hands.warden.ensure() {
             tracing::error!(%error, "failed to have a guard");
         }
+        self.hands.warden.serves(self.hands.local.life().postmaster.map(|postmaster| postmaster.pid));
         let seen = self.observe(&view);
         let now = clock::now();
         self.hands.keeper.turned(&seen.rules);
         self.shared.turned.with(|turned| *turned = now);
+        self.signs.turned(&seen.rules, is_settled(&seen));
         let decision = ha::decide(&seen, &self.memory, now);
         let once = self.settings.log.deduplicate_heartbeat_logs;
         self.journal.with(|journal| journal.note(&seen, &decision, now, once));
+        self.note_health(&seen, &decision.reason, now);
         self.memory = decision.memory.clone();
         self.hands.local.pace().note_crashes(&self.memory.crashes);
         let turn = Turn {
@@ -352,6 +365,23 @@ impl Agent {
         })
     }
 
+    /// Notes what the others have to know of this host; a primary that could not be ended is told aloud.
+    fn note_health(&self, seen: &Observation, reason: &ha::Reason, now: Moment) {
+        let unfenced = match reason {
+            ha::Reason::NotFenced(ha::duties::not_fenced::Why::NotFenced { since }) => Some(*since),
+            _ => None,
+        };
+        let health = Health { sick: seen.sick_disk(now), unfenced };
+        let before = self.health.with(|kept| std::mem::replace(kept, health));
+        match (before.unfenced, unfenced) {
+            (None, Some(_)) => tracing::error!(
+                "NOT FENCED: processes of this primary were killed and do not end; the leader key is not released, and its lease is left to end"
+            ),
+            (Some(_), None) => tracing::info!("no process of the old primary is left: it is fenced"),
+            (_, _) => {}
+        }
+    }
+
     /// An action on etcd ends in time for what comes next.
     fn etcd_deadline(&self, seen: &Observation, now: Moment) -> Moment {
         let by = now.after(seen.rules.retry_timeout.min(Duration::from_secs(2)));
@@ -382,6 +412,7 @@ impl Agent {
             finished: self.hands.jobs.take_finished(),
             guard: self.hands.warden.state(),
             watchdog: self.hands.watchdog.look(&self.settings.watchdog, &self.rules()),
+            signs: self.signs.now(),
             peers: self.hands.peers.answers(),
             leader_history: self.hands.peers.history(),
             order: self.orders.head(),
@@ -577,8 +608,11 @@ impl Agent {
         };
         let round = Round::of(seen, &self.dynamic, self.config_revision, view.snapshot.clone());
         self.hands.slots.look_after(round.map(|round| round.with(&self.hands.failsafe)));
+        let unfenced =
+            self.health.get().unfenced.map(|_| "its primary was killed, and processes of it do not end");
         self.publisher.say(Word {
             member,
+            unfenced,
             loop_wait: seen.rules.loop_wait,
             retry_timeout: seen.rules.retry_timeout,
             snapshot: view.snapshot.clone(),
@@ -601,6 +635,7 @@ impl Agent {
                 .as_ref()
                 .map(|address| format!("postgres://{address}/{}", postgresql.database)),
         );
+        member.sick = self.health.get().sick.map(|ailment| ailment.to_string());
         member.tags = settings.tags.published();
         if self.memory.leaving_sync.is_some() {
             member.tags = member.tags.without_sync();
@@ -664,6 +699,18 @@ impl Agent {
             ExitWhy::BootstrapFailed => Err(Error::BootstrapFailed),
         }
     }
+}
+
+/// Whether the data directory is a database that nothing else works on.
+fn is_settled(seen: &Observation) -> bool {
+    let present = matches!(seen.data, Data::Present(_));
+    present
+        && match &seen.job {
+            ha::Job::Running { work: ha::Work::Checkpoint | ha::Work::PrePromote(_), .. } | ha::Job::Idle => {
+                true
+            }
+            ha::Job::Running { .. } => false,
+        }
 }
 
 /// Whether the holder of the lead says what a leader says: a primary, or the standby that leads a standby cluster.

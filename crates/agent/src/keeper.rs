@@ -155,6 +155,17 @@ impl Keeper {
         });
     }
 
+    /// The lead of this term is not renewed any more: its lease ends by itself, and nobody may lead before it has. The guard keeps the
+    /// deadline that it has; this member goes on with another lease.
+    pub(crate) fn forsake(&self, term: Term) {
+        self.change(|kept| {
+            if kept.term == Some(term) {
+                *kept = Lease { generation: kept.generation + 1, ..Lease::default() };
+            }
+        });
+        self.inner.renew.wake();
+    }
+
     fn change(&self, change: impl FnOnce(&mut Lease)) {
         // In one step with the change, so that of two changes the guard hears the later one last.
         self.inner.lease.with(|lease| {

@@ -7,7 +7,7 @@
 //!   peers      what the others say                           guard     kills a primary whose deadline has passed
 //!   planned    a restart that has its time (conditions: and its conditions)
 //!   slots      replication slots of this PostgreSQL
-//!   failsafe   leading on without etcd, by their word
+//!   failsafe   leading on without etcd, by their word        signs     probes for what is half broken
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
 //! ```
 
@@ -40,7 +40,9 @@ mod readiness;
 mod reload;
 mod senders;
 mod signals;
+mod signs;
 mod slots;
+mod stalls;
 mod surroundings;
 mod sync_names;
 mod timelines;

@@ -9,6 +9,7 @@
 use crate::before_stop::BeforeStop;
 use crate::pace::{self, Pace};
 use crate::senders::Senders;
+use crate::stalls::Stalls;
 use crate::sync_names::SyncNames;
 use crate::wake::{Cell, Wake};
 use etcd::PendingChange;
@@ -39,6 +40,10 @@ const HOT_FOR_NAMES: Duration = Duration::from_secs(2);
 /// An answer of this age is as good as a new one: many who ask at once cost one question.
 const FRESH: Duration = Duration::from_millis(20);
 const PROBE_WITHIN: Duration = Duration::from_millis(1500);
+/// A disk that takes longer for a file is taken for one that hangs.
+const DISK_WITHIN: Duration = Duration::from_secs(5);
+/// Killed processes get so long to end before they count as still there.
+const LEFTOVERS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the prober found last.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +58,10 @@ pub(crate) struct Seen {
     pub recovers_since: Option<Moment>,
     /// When the question was asked that this answers.
     pub asked: Moment,
+    /// When a primary was last seen to have forced more WAL to its disk.
+    pub written: Option<Moment>,
+    /// How far its standbys have come.
+    pub stalls: Arc<Stalls>,
 }
 
 /// The kind of the last answer.
@@ -62,6 +71,8 @@ pub(crate) enum Answer {
     #[default]
     None,
     Running,
+    /// It lives and has no connection left for us: what it said last stands.
+    Crowded,
     NotYet,
     Silent,
 }
@@ -74,6 +85,8 @@ pub(crate) struct Life {
     pub since: Moment,
     /// When it was told to stop.
     pub stopping: Option<Moment>,
+    /// When all of its processes were killed; they may still be there.
+    pub killed: Option<Moment>,
     /// Whom it was configured to follow.
     pub upstream: Option<ha::Upstream>,
     /// The command that runs before the signal to stop; ended when a harder stop is asked for.
@@ -110,6 +123,8 @@ struct Inner {
     /// A person may start PostgreSQL by hand: it is looked for.
     by_hand: Cell<bool>,
     hot_until: Cell<Moment>,
+    /// When the question was asked that has no answer yet.
+    waits: Cell<Option<Moment>>,
     names: SyncNames,
     senders: Senders,
     pace: Pace,
@@ -150,6 +165,7 @@ impl Local {
                 hot_until: Cell::new(Moment::default()),
                 pace,
                 handed: Cell::new((None, 0)),
+                waits: Cell::new(None),
             }),
         }
     }
@@ -224,6 +240,35 @@ impl Local {
 
     pub(crate) fn seen(&self) -> Seen {
         self.inner.seen.borrow().clone()
+    }
+
+    /// When its processes were killed, while some are still there.
+    pub(crate) fn killed(&self) -> Option<Moment> {
+        self.inner.life.with(|life| life.killed)
+    }
+
+    /// Since when a question waits for its answer.
+    pub(crate) fn waits_since(&self) -> Option<Moment> {
+        self.inner.waits.get()
+    }
+
+    /// When a primary was last seen to have forced more WAL to its disk.
+    pub(crate) fn written_at(&self) -> Option<Moment> {
+        self.inner.seen.borrow().written
+    }
+
+    /// The size of a WAL file.
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.inner.segment_size.get()
+    }
+
+    /// So many more clients can connect.
+    pub(crate) fn free_slots(&self) -> Option<i64> {
+        let seen = self.inner.seen.borrow();
+        if seen.now == Answer::Crowded {
+            return Some(0);
+        }
+        seen.facts.as_ref().map(|(facts, _)| facts.free_slots)
     }
 
     /// The timeline of the running PostgreSQL.
@@ -341,7 +386,15 @@ impl Local {
     /// Takes up a postmaster that runs on the data directory already.
     pub(crate) fn adopt(&self) -> Result<bool, postgres::Error> {
         match Postmaster::adopt(&self.inner.data_dir)? {
-            None => Ok(false),
+            None => {
+                if postgres::postmaster::leftovers(&self.inner.data_dir)? > 0 {
+                    // Of a postmaster that was killed and whose processes do not end: nothing may be started beside them.
+                    self.inner.life.with(|life| life.killed = Some(clock::now()));
+                    let local = self.clone();
+                    tokio::spawn(async move { local.end_leftovers().await });
+                }
+                Ok(false)
+            }
             Some(postmaster) => {
                 self.took_up(postmaster);
                 Ok(true)
@@ -393,6 +446,7 @@ impl Local {
             life.postmaster = Some(postmaster.clone());
             life.since = clock::now();
             life.stopping = None;
+            life.killed = None;
             life.before_stop = None;
         });
         let local = self.clone();
@@ -409,14 +463,30 @@ impl Local {
             let log = self.inner.log_file.display();
             tracing::warn!(%log, words, "PostgreSQL ended before it took connections; the last lines of its log say why");
         }
-        if let Err(error) = postgres::postmaster::kill_leftovers(&self.inner.data_dir).await {
-            tracing::error!(%error, "failed to end what the postmaster left behind");
+        self.end_leftovers().await;
+    }
+
+    /// Ends what a postmaster that has ended left behind, however long that takes: as long as one process is left, PostgreSQL is not
+    /// stopped.
+    async fn end_leftovers(&self) {
+        let mut told = false;
+        while let Err(error) = kill_leftovers(&self.inner.data_dir).await {
+            self.inner.life.with(|life| {
+                life.stopping = life.stopping.or(Some(clock::now()));
+                life.killed = life.killed.or(Some(clock::now()));
+            });
+            self.inner.wake.wake();
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(%error, "failed to end what the postmaster left behind; it is tried again and again");
+            }
+            tokio::time::sleep(LEFTOVERS_WITHIN).await;
         }
         self.look_at_data().await;
         self.inner.seen.send_replace(Seen::default());
         self.inner.life.with(|life| {
             life.postmaster = None;
             life.stopping = None;
+            life.killed = None;
             if let Some(command) = life.before_stop.take() {
                 command.cancel();
             }
@@ -437,6 +507,10 @@ impl Local {
             earlier.cancel();
         }
         self.expect_change();
+        if mode == ha::StopMode::Kill {
+            self.kill(postmaster);
+            return Ok(());
+        }
         let Some(before) = before.filter(|_| first) else { return signal(&postmaster, mode) };
         let installation = self.inner.installation.clone();
         tokio::spawn(async move {
@@ -451,11 +525,48 @@ impl Local {
         Ok(())
     }
 
+    /// Kills everything of it, beside the loop: the directory is looked at, and its disk may hang.
+    fn kill(&self, postmaster: Arc<Postmaster>) {
+        let local = self.clone();
+        tokio::task::spawn_blocking(move || {
+            match postmaster.kill_all() {
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "failed to kill PostgreSQL"),
+            }
+            local.inner.life.with(|life| {
+                let same = life.postmaster.as_ref().is_some_and(|known| known.pid == postmaster.pid);
+                if same {
+                    life.killed = life.killed.or(Some(clock::now()));
+                }
+            });
+            local.inner.wake.wake();
+        });
+    }
+
     /// Signals the promotion.
-    pub(crate) fn promote(&self) -> Result<(), postgres::Error> {
+    pub(crate) async fn promote(&self) -> Result<(), postgres::Error> {
         let Some(postmaster) = self.life().postmaster else { return Ok(()) };
         self.inner.pace.promotes();
-        postmaster.promote()?;
+        // It leaves a file in the data directory, whose disk may hang.
+        let promote = tokio::task::spawn_blocking(move || postmaster.promote());
+        match tokio::time::timeout(DISK_WITHIN, promote).await {
+            Ok(Ok(promoted)) => promoted?,
+            Ok(Err(error)) => return Err(postgres::Error::Refused(format!("promote: {error}"))),
+            Err(_) => {
+                let what = "promote: the disk of the data directory does not answer".to_owned();
+                return Err(postgres::Error::Timeout { what, within: DISK_WITHIN });
+            }
+        }
+        // It leaves a file in the data directory, whose disk may hang.
+        let promote = tokio::task::spawn_blocking(move || postmaster.promote());
+        match tokio::time::timeout(DISK_WITHIN, promote).await {
+            Ok(Ok(promoted)) => promoted?,
+            Ok(Err(error)) => return Err(postgres::Error::Refused(format!("promote: {error}"))),
+            Err(_) => {
+                let what = "promote: the disk of the data directory does not answer".to_owned();
+                return Err(postgres::Error::Timeout { what, within: DISK_WITHIN });
+            }
+        }
         self.expect_change();
         Ok(())
     }
@@ -503,7 +614,7 @@ impl Local {
             };
             Ok::<_, postgres::Error>((found, pace))
         });
-        let (data, fault) = match tokio::time::timeout(Duration::from_secs(5), look).await {
+        let (data, fault) = match tokio::time::timeout(DISK_WITHIN, look).await {
             Ok(Ok(Ok((found, pace)))) => {
                 self.inner.pace.found(pace);
                 if let DataDir::Present { control, .. } = &found {
@@ -563,7 +674,9 @@ impl Local {
     async fn probe(&self, prober: &mut Prober) {
         let asked = clock::now();
         let before = self.life().postmaster.map(|postmaster| postmaster.pid);
+        self.inner.waits.with(|waits| *waits = Some(asked));
         let answer = prober.probe(PROBE_WITHIN).await;
+        self.inner.waits.with(|waits| *waits = None);
         if self.life().postmaster.map(|postmaster| postmaster.pid) != before {
             return; // the answer of a postmaster that has ended
         }
@@ -583,6 +696,10 @@ impl Local {
                 new.silent_since = None;
                 new.recovers_since = None;
             }
+            Probe::Crowded { .. } => {
+                new.now = Answer::Crowded;
+                new.silent_since = None;
+            }
             Probe::Starting { .. } | Probe::NotAccepting { .. } => {
                 new.now = Answer::NotYet;
                 new.silent_since = None;
@@ -591,7 +708,8 @@ impl Local {
                 }
             }
             Probe::Unresponsive { why } | Probe::Failed { why } => {
-                if old.silent_since.is_none() {
+                // One that is being ended need not answer.
+                if old.silent_since.is_none() && self.life().stopping.is_none() {
                     tracing::warn!(why, "PostgreSQL does not answer");
                 }
                 new.now = Answer::Silent;
@@ -622,6 +740,31 @@ impl Local {
         let found = tokio::time::timeout(PROBE_WITHIN, look).await;
         facts.timeline.max(found.ok().and_then(Result::ok).flatten())
     }
+}
+
+/// Notes what a primary shows of its disk's and its standbys' progress.
+fn note_progress(new: &mut Seen, facts: &Facts, asked: Moment) {
+    let flushed = |facts: &Facts| facts.flush_lsn.filter(|_| !facts.in_recovery);
+    let before = new.facts.as_ref().and_then(|(facts, _)| flushed(facts));
+    if flushed(facts) > before {
+        new.written = Some(asked);
+    }
+    if flushed(facts).is_some() {
+        let mut stalls = Stalls::clone(&new.stalls);
+        stalls.note(facts, asked);
+        new.stalls = Arc::new(stalls);
+    }
+}
+
+/// Ends leftovers on a thread of its own: the directory is looked at, and its disk may hang.
+async fn kill_leftovers(data_dir: &std::path::Path) -> Result<(), postgres::Error> {
+    let data_dir = data_dir.to_owned();
+    let runtime = tokio::runtime::Handle::current();
+    let ended = tokio::task::spawn_blocking(move || {
+        let end = postgres::postmaster::kill_leftovers_within(&data_dir, LEFTOVERS_WITHIN);
+        runtime.block_on(end).map(drop)
+    });
+    ended.await.map_err(|error| postgres::Error::Refused(format!("end leftovers: {error}")))?
 }
 
 fn signal(postmaster: &Postmaster, mode: ha::StopMode) -> Result<(), postgres::Error> {

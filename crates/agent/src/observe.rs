@@ -56,11 +56,14 @@ pub(crate) fn running(facts: &Facts, upstream: Option<ha::Upstream>) -> Running 
 
 /// Who streams from the running primary.
 pub(crate) fn replication(local: &Local) -> Option<Replication> {
-    let (facts, asked) = local.seen().facts.filter(|(facts, _)| !facts.in_recovery)?;
+    let seen = local.seen();
+    let (facts, asked) = seen.facts.filter(|(facts, _)| !facts.in_recovery)?;
+    let all = facts.flush_lsn.unwrap_or_default();
     let standby = |standby: &postgres::probe::Standby| Standby {
         name: NodeName::from(standby.application_name.as_str()),
         streaming: standby.state.as_deref() == Some("streaming"),
         flushed: standby.flush_lsn.unwrap_or_default(),
+        stalled: seen.stalls.since(standby.pid, standby.flush_lsn.unwrap_or_default(), all),
     };
     Some(Replication {
         asked,
@@ -73,6 +76,9 @@ pub(crate) fn replication(local: &Local) -> Option<Replication> {
 /// The process.
 pub(crate) fn postgres(local: &Local) -> Postgres {
     let life = local.life();
+    if let (None, Some(since)) = (&life.postmaster, life.killed) {
+        return Postgres::Stopping { since };
+    }
     if life.postmaster.is_none() {
         return Postgres::Stopped;
     }
@@ -81,12 +87,14 @@ pub(crate) fn postgres(local: &Local) -> Postgres {
     }
     let seen = local.seen();
     match (seen.now, &seen.facts) {
-        (Answer::Running, Some((facts, _))) => Postgres::Running(running(facts, life.upstream)),
+        (Answer::Running | Answer::Crowded, Some((facts, _))) => {
+            Postgres::Running(running(facts, life.upstream))
+        }
         (Answer::Silent, facts) => Postgres::Unresponsive {
             since: seen.silent_since.unwrap_or(life.since),
             primary: facts.as_ref().is_none_or(|(facts, _)| !facts.in_recovery),
         },
-        (Answer::None | Answer::NotYet | Answer::Running, _) => {
+        (Answer::None | Answer::NotYet | Answer::Running | Answer::Crowded, _) => {
             Postgres::Starting { since: seen.recovers_since.unwrap_or(life.since) }
         }
     }
@@ -169,6 +177,7 @@ fn member(found: &etcd::Member) -> Member {
         running: found.state.known() == Some(PostgresState::Running),
         reachable: found.api_url.is_some(),
         nofailover: found.tags.nofailover(),
+        sick: found.sick.is_some(),
         clonefrom: found.tags.clonefrom(),
         replicatefrom: found.tags.replicatefrom().map(NodeName::from),
         sync_priority: if found.tags.nosync() { 0 } else { found.tags.sync_priority() },

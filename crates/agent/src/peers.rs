@@ -175,6 +175,7 @@ fn facts(body: &Value) -> Option<PeerFacts> {
         failsafe_active: failsafe_active(body),
         replayed: position("replayed_location").map(Lsn),
         takes_wal: takes_wal(body),
+        sick: body.get("baton").is_some_and(|baton| baton.get("sick").is_some_and(Value::is_string)),
         unprotected: body.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
     })
 }

@@ -20,6 +20,8 @@ use types::{LeaseId, Lsn, Moment, NodeName, Term, Timeline, slot_name};
 #[derive(Clone)]
 pub(crate) struct Word {
     pub member: Member,
+    /// Processes of the primary were killed and do not end.
+    pub unfenced: Option<&'static str>,
     pub loop_wait: Duration,
     pub retry_timeout: Duration,
     pub snapshot: Option<Arc<Snapshot>>,
@@ -63,6 +65,8 @@ struct Inner {
 /// What was said last.
 #[derive(Default)]
 struct Said {
+    /// That the primary is not fenced, under this lease.
+    unfenced: Option<LeaseId>,
     member: Option<(String, LeaseId, Moment)>,
     shape: Option<String>,
     status: Option<(String, Term)>,
@@ -116,6 +120,7 @@ impl Publisher {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.poke.changed()).await;
             let Some(word) = self.inner.word.get() else { continue };
             self.member(&word, &mut said).await;
+            self.unfenced(&word, &mut said).await;
             if let Some(leading) = &word.leading {
                 self.lead(&word, leading, &mut said).await;
             } else {
@@ -154,6 +159,21 @@ impl Publisher {
                 said.shape = Some(shape);
             }
             Err(error) => tracing::debug!(%error, "failed to publish this member"),
+        }
+    }
+
+    /// Says that the primary could not be ended, and takes it back.
+    async fn unfenced(&self, word: &Word, said: &mut Said) {
+        let Some(lease) = self.inner.keeper.lease().id else { return };
+        let wanted = word.unfenced.map(|_| lease);
+        if said.unfenced == wanted {
+            return;
+        }
+        let by = clock::now().after(word.retry_timeout);
+        let value = word.unfenced.map(|why| serde_json::json!({ "why": why }).to_string());
+        match self.inner.etcd.put_unfenced(&self.inner.me, value, lease, by).await {
+            Ok(()) => said.unfenced = wanted,
+            Err(error) => tracing::debug!(%error, "failed to publish whether the primary is fenced"),
         }
     }
 

@@ -145,6 +145,12 @@ impl Keys {
         self.at("baton/losses")
     }
 
+    /// That member killed its primary, and processes of it do not end. Written for people: nobody reads it.
+    #[must_use]
+    pub fn baton_unfenced(&self, name: &NodeName) -> String {
+        format!("{}baton/unfenced/{name}", self.prefix)
+    }
+
     /// Who created the empty `initialize`, which has no name in it.
     #[must_use]
     pub fn baton_bootstrap(&self) -> String {

@@ -39,6 +39,24 @@ impl Etcd {
         self.commit(&delete, by).await.map(drop)
     }
 
+    /// Says, or takes back with `None`, that processes of this member's primary were killed and do not end. It vanishes with the lease.
+    pub async fn put_unfenced(
+        &self,
+        name: &NodeName,
+        value: Option<String>,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let key = self.keys().baton_unfenced(name);
+        let put = match value {
+            Some(value) => {
+                Put { lease: Some(lease), ..Put::own("say that the primary is not fenced", key, value) }
+            }
+            None => Put::delete("say that the primary is gone", key, Expected::Own),
+        };
+        self.commit(&put, by).await.map(drop)
+    }
+
     /// Publishes how far the leader's WAL is, and the slots to keep.
     pub async fn put_status(&self, status: &Status, term: Term, by: Moment) -> Result<(), Error> {
         self.put_as_leader("publish the status", self.keys().status(), status.to_json(), term, by).await

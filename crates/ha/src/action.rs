@@ -24,6 +24,8 @@ pub enum Action {
     ReleaseLeader(Term),
     /// Delete the leader key of this term and, in the same step, name in `/failover` who takes it.
     HandLeadTo { term: Term, to: NodeName },
+    /// Renew the lease of this term no more: it ends by itself, and the guard keeps its deadline.
+    ForsakeLead(Term),
     /// Tell the routers that PostgreSQL accepts writes in this term, and everybody whether the guard would end it.
     AnnounceWritable { term: Term, timeline: Timeline, lsn: Lsn, guarded: bool },
     /// Tell the routers that the lead is about to be handed over: no transaction may begin.
@@ -84,6 +86,7 @@ impl fmt::Display for Action {
             Action::AdoptLeader(term) => write!(f, "attach the leader key of term {term} to our lease"),
             Action::ReleaseLeader(term) => write!(f, "release the leader key of term {term}"),
             Action::HandLeadTo { term, to } => write!(f, "release the leader key of term {term} for {to}"),
+            Action::ForsakeLead(term) => write!(f, "let the lease of term {term} end"),
             Action::AnnounceWritable { term, timeline, lsn, guarded } => {
                 let guarded = if *guarded { "" } else { ", without a guard" };
                 write!(f, "announce writes in term {term} on timeline {timeline} from {lsn}{guarded}")

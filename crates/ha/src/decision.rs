@@ -208,6 +208,7 @@ impl Turn<'_> {
             Postgres::Running(running) => {
                 memory.start = Default::default();
                 memory.crash = None;
+                memory.leaves_for = memory.leaves_for.filter(|_| memory.stopping.is_some());
                 match running {
                     Running::Primary { .. } => {
                         memory.returning = false;
@@ -327,6 +328,9 @@ impl Turn<'_> {
         }
         if let Some(planned_at) = self.planned_at() {
             wake_at = wake_at.min(planned_at);
+        }
+        if let Some(counts_at) = duties::need_health::counts_at(&self) {
+            wake_at = wake_at.min(counts_at);
         }
         if let Some(ask_at) = duties::live_on::ask_at(&self).filter(|ask_at| self.now < *ask_at) {
             wake_at = wake_at.min(ask_at);

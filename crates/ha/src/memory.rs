@@ -2,6 +2,7 @@
 
 use crate::action::StopMode;
 use crate::observation::Order;
+use crate::signs::Ailment;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use types::{Lsn, Moment, NodeName, StandbyNames, Term, Timeline};
@@ -28,6 +29,8 @@ pub struct Memory {
     pub step_aside: Option<StepAside>,
     /// PostgreSQL was stopped to hand the lead over and has not come back: in pause, too, that belongs to what was asked for.
     pub returning: bool,
+    /// PostgreSQL is being ended because of this, so that a healthy member can lead.
+    pub leaves_for: Option<Ailment>,
     /// A person's order that is being carried out.
     pub ordered: Option<Ordered>,
     /// The last term in which we led.

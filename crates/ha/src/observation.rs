@@ -8,6 +8,7 @@ use crate::pace::Pace;
 use crate::peers::Peers;
 use crate::plans::{Due, PlannedRestart};
 use crate::rules::Rules;
+use crate::signs::Signs;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
 use crate::watchdog::Watchdog;
@@ -44,6 +45,8 @@ pub struct Observation {
     pub guard: Guard,
     /// The watchdog device.
     pub watchdog: Watchdog,
+    /// Signs of what is half broken here.
+    pub signs: Signs,
     /// The answers to the last `AskPeers`.
     pub peers: Peers,
     /// The answer to the last `ReadLeaderHistory`.
@@ -140,6 +143,8 @@ pub struct Member {
     /// It can be asked by REST.
     pub reachable: bool,
     pub nofailover: bool,
+    /// Its disk is full, hangs or fails: it shall not lead while another can.
+    pub sick: bool,
     /// Others may copy from it.
     pub clonefrom: bool,
     /// The member it follows instead of the leader.
@@ -280,6 +285,8 @@ pub struct Standby {
     pub streaming: bool,
     /// What it has on its disk.
     pub flushed: Lsn,
+    /// Since when it has confirmed nothing although there is something to confirm.
+    pub stalled: Option<Moment>,
 }
 
 /// The running job.

@@ -34,6 +34,8 @@ pub struct PeerFacts {
     pub takes_wal: bool,
     /// Its guard or watchdog cannot protect a lead.
     pub unprotected: bool,
+    /// Its disk is full, hangs or fails.
+    pub sick: bool,
     /// It leads on without etcd by the word of the others, or gave its word to one that does, or began less than a ttl ago.
     pub failsafe_active: bool,
 }

@@ -2,8 +2,8 @@
 
 use crate::duties::{
     bootstrap_or_clone, carry_out_order, follow, keep_deadline, keep_schedule, lead, lead_standby_cluster,
-    live_on, need_watchdog, race, recover, refuse_foreign_data, stand_still, step_aside,
-    survive_without_etcd, synchronize, wait_for_job,
+    live_on, need_health, need_watchdog, not_fenced, race, recover, refuse_foreign_data, stand_still,
+    step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
 use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};
@@ -48,10 +48,14 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Killed processes of the primary do not end.
+    NotFenced => not_fenced, "not fenced";
     /// The lead goes on without etcd by the word of all others.
     LiveOn => live_on, "live on";
     /// A primary ends before its authority does.
     KeepDeadline => keep_deadline, "keep deadline";
+    /// PostgreSQL hangs here, or a disk does or is full.
+    NeedHealth => need_health, "need health";
     /// A job runs.
     WaitForJob => wait_for_job, "wait for job";
     /// A person asked for it.
@@ -88,6 +92,9 @@ impl Reason {
     /// Whether a person should look at it: the log then says WARNING.
     #[must_use]
     pub fn is_warning(&self) -> bool {
+        if let Reason::NeedHealth(_) = self {
+            return true;
+        }
         [true, false].into_iter().any(|any| {
             let names = StandbyNames::Everybody { any };
             *self == Reason::Synchronize(synchronize::Why::SetsNames { names })
@@ -114,6 +121,7 @@ pub enum Refusal {
     NotRunning,
     NoGuard,
     Unprotected,
+    Sick,
     ClusterUnknown,
     NotOurCluster,
     NotSynchronous { leader: NodeName },
@@ -147,6 +155,7 @@ impl fmt::Display for Refusal {
             Refusal::NotRunning => f.write_str("its PostgreSQL does not run as a standby"),
             Refusal::NoGuard => f.write_str("it has no guard process, without which nothing is promoted; see the agent's log for why the guard did not start"),
             Refusal::Unprotected => f.write_str("its watchdog is required (watchdog.mode) and does not work; its agent's log says why"),
+            Refusal::Sick => f.write_str("its disk is full, hangs or fails, and another member's does not; its agent's log says more"),
             Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
             Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
             Refusal::NotSynchronous { leader } => write!(f, "it is not among the synchronous standbys of {leader} in /sync, so it may lack commits that were acknowledged; a person can order a failover to it and accept that"),

@@ -152,6 +152,10 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if turn.seen.unprotected() {
         return Some(Refusal::Unprotected);
     }
+    // Better a member with a full disk than none.
+    if turn.seen.sick_disk(turn.now).is_some() && crate::duties::another_could_lead(turn.seen, cluster) {
+        return Some(Refusal::Sick);
+    }
     match crate::duties::refuse_foreign_data::verdict(turn) {
         None => return Some(Refusal::ClusterUnknown),
         Some(false) => return Some(Refusal::NotOurCluster),
@@ -187,6 +191,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
     let stepping_down = pressing(turn, cluster).and_then(|wish| wish.leader.as_ref());
     let named = is_named(turn, cluster);
     let sync = binding(turn, cluster);
+    let well = turn.seen.sick_disk(turn.now).is_none();
     for (name, member) in &cluster.members {
         if *name == turn.seen.me || Some(name) == stepping_down {
             continue;
@@ -204,12 +209,16 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
             Some(PeerAnswer::Said(facts)) => {
                 let lost = facts.timeline.and_then(|theirs| off_the_line(cluster, theirs, facts.lsn));
                 let lost = lost.is_some() && !facts.primary;
-                if lost { None } else { compare(turn.seen, name, facts, (timeline, lsn), named) }
+                // One that is sick does not lead while this one is well.
+                let yields = facts.sick && well && !facts.primary;
+                let counts = !lost && !yields;
+                if counts { compare(turn.seen, name, facts, (timeline, lsn), named) } else { None }
             }
             Some(PeerAnswer::Silent | PeerAnswer::Down) | None => member
                 .lsn
                 .filter(|theirs| {
-                    patient && (member.timeline, *theirs) > (Some(timeline), lsn) && !member.nofailover
+                    let may_lead = !member.nofailover && !(member.sick && well);
+                    patient && (member.timeline, *theirs) > (Some(timeline), lsn) && may_lead
                 })
                 .map(|theirs| Refusal::PeerSilentAndAhead { peer: name.clone(), theirs, mine: lsn }),
         };
@@ -281,7 +290,11 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let fit = match answer(turn, candidate)? {
         PeerAnswer::Said(facts) => {
             let behind = facts.timeline.map(|timeline| (timeline, facts.lsn)) < mine;
-            !facts.nofailover && !facts.unprotected && facts.timeline.is_some() && (presses || !behind)
+            !facts.nofailover
+                && !facts.unprotected
+                && !facts.sick
+                && facts.timeline.is_some()
+                && (presses || !behind)
         }
         PeerAnswer::Silent | PeerAnswer::Down => false,
     };
@@ -318,6 +331,9 @@ pub(crate) fn successor_refusal(
     }
     if facts.unprotected {
         return Some(Refusal::Unprotected);
+    }
+    if facts.sick {
+        return Some(Refusal::Sick);
     }
     // Only what streams from us is on our timeline; anything else may have gone another way.
     let ours = position(seen).map(|(timeline, _)| timeline);

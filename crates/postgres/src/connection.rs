@@ -82,6 +82,9 @@ impl ConnectTo {
 pub enum Mode {
     /// SQL.
     Sql,
+    /// SQL over one of the connections that are kept for standbys (`max_wal_senders`): there may be one when clients have taken
+    /// all others.
+    SqlAsSender,
     /// Replication commands; needs the `REPLICATION` attribute.
     Replication,
 }
@@ -250,6 +253,27 @@ impl Connection {
                 Ok(rows)
             }
         }
+    }
+}
+
+/// What came of a knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knock {
+    /// Somebody is at home.
+    Greeted,
+    /// Nothing came in time, or so many wait at the door already that no more may.
+    Silent,
+    /// Nobody listens there, or it hung up without a word.
+    Closed,
+}
+
+/// Connects and waits for the first byte, without logging in: PostgreSQL's postmaster and a new process of it answer that before
+/// they read a table or take a lock.
+pub async fn knock(to: &ConnectTo, within: Duration) -> Knock {
+    match timeout_at(Instant::now() + within, wire::greeting(to)).await {
+        Ok(Ok(())) => Knock::Greeted,
+        Ok(Err(wire::Failure::Silent)) | Err(_) => Knock::Silent,
+        Ok(Err(_)) => Knock::Closed,
     }
 }
 

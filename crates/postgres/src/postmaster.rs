@@ -14,7 +14,7 @@ mod processes;
 mod spawn;
 mod start;
 
-pub use kill::kill_leftovers;
+pub use kill::{kill_leftovers, kill_leftovers_within, leftovers};
 pub use start::{StartOptions, last_log_lines};
 
 use crate::error::Error;
@@ -54,6 +54,15 @@ pub enum Stop {
     Immediate,
 }
 
+/// What the kernel says about the postmaster at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Look {
+    /// `S` sleeps, `R` computes or waits for a processor, `D` sleeps uninterruptibly, `T` was stopped by a signal.
+    pub state: char,
+    /// The processor time it has used, in clock ticks.
+    pub ticks: u64,
+}
+
 /// A process that the postmaster started.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Child {
@@ -87,6 +96,13 @@ impl Postmaster {
         !is_gone(&self.pidfd)
     }
 
+    /// How it is; `None` when it is gone. Reads no disk.
+    #[must_use]
+    pub fn look(&self) -> Option<Look> {
+        let (process, ticks) = Process::read_with_ticks(self.pid)?;
+        (process.start_ticks == self.start_ticks).then_some(Look { state: process.state, ticks })
+    }
+
     /// Waits until it is gone. Any number may wait.
     pub async fn exited(&self) {
         while self.alive() {
@@ -110,7 +126,8 @@ impl Postmaster {
             Stop::Smart => Signal::TERM,
             Stop::Fast => Signal::INT,
             Stop::Immediate => Signal::QUIT,
-        })
+        })?;
+        if stop == Stop::Fast { self.wake_children() } else { Ok(()) }
     }
 
     /// Tells it to read its configuration files again.

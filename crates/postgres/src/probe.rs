@@ -5,6 +5,7 @@
 //! probe ──> query ── answer ──> Running(Facts)
 //!            ├── it broke ──> connect anew, once ──> Running | Starting | NotAccepting | Failed
 //!            └── no answer in time ──> Unresponsive, connection dropped
+//! clients have all connections ──> one of those kept for standbys ──> Running | Crowded
 //! ```
 //!
 //! The connection lives as long as it answers; a `probe` never takes longer than its caller allows.
@@ -29,6 +30,9 @@ const SETTINGS: [(&str, &str); 4] = [
 /// The name of the connection in `pg_stat_activity`.
 const HEARTBEAT: &str = "baton heartbeat";
 
+/// `too_many_connections`
+const CROWDED: &str = "53300";
+
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
@@ -38,6 +42,8 @@ pub enum Probe {
     Starting { why: String },
     /// Nobody listens, or it hangs up on us.
     NotAccepting { why: String },
+    /// It lives, and all of its connections are taken (SQLSTATE 53300).
+    Crowded { why: String },
     /// It exists, and no answer came in time.
     Unresponsive { why: String },
     /// It answered with an error: it is alive, and we cannot tell how it is.
@@ -80,6 +86,8 @@ pub struct Facts {
     /// The checkpointer rests: it has put a change of `synchronous_standby_names` into effect. While it forces files to the
     /// disk it has not heard of the change, and commits do not wait yet.
     pub checkpointer_rests: bool,
+    /// So many more clients can connect; 0 or less: nobody but superusers.
+    pub free_slots: i64,
 }
 
 /// Where a standby streams from.
@@ -127,13 +135,15 @@ pub struct Pending {
 pub struct Prober {
     to: ConnectTo,
     connection: Option<Connection>,
+    /// The connection is one of those kept for standbys.
+    as_sender: bool,
 }
 
 impl Prober {
     /// For the PostgreSQL at `to`; connects with the first probe.
     #[must_use]
     pub fn new(to: ConnectTo) -> Prober {
-        Prober { to: to.named(HEARTBEAT), connection: None }
+        Prober { to: to.named(HEARTBEAT), connection: None, as_sender: false }
     }
 
     /// Where it connects to.
@@ -154,8 +164,10 @@ impl Prober {
     /// Asks how it is. Returns within `within`, whatever happens.
     pub async fn probe(&mut self, within: Duration) -> Probe {
         let deadline = Instant::now() + within;
-        // Taken out, so that a probe that is dropped half-way takes its connection along.
-        let kept = self.connection.take();
+        // Taken out, so that a probe that is dropped half-way takes its connection along. One that was kept for standbys is theirs
+        // again as soon as there is another.
+        let kept = self.connection.take().filter(|_| !self.as_sender);
+        self.as_sender = false;
         let again = kept.is_some();
         match self.ask(kept, deadline, within).await {
             Ok(facts) => Probe::Running(Box::new(facts)),
@@ -164,10 +176,10 @@ impl Prober {
             Err(error) if again && is_worth_another(&error) || is_promoted_meanwhile(&error) => {
                 match self.ask(None, deadline, within).await {
                     Ok(facts) => Probe::Running(Box::new(facts)),
-                    Err(error) => judge(&error),
+                    Err(error) => self.crowded(error, deadline, within).await,
                 }
             }
-            Err(error) => judge(&error),
+            Err(error) => self.crowded(error, deadline, within).await,
         }
     }
 
@@ -185,6 +197,18 @@ impl Prober {
         self.execute("CHECKPOINT", within).await.map(drop)
     }
 
+    /// Clients have taken all connections, those for superusers too: there are others, for standbys.
+    async fn crowded(&mut self, error: SqlError, deadline: Instant, within: Duration) -> Probe {
+        if error.sqlstate() != Some(CROWDED) {
+            return judge(&error);
+        }
+        self.as_sender = true;
+        match self.ask(None, deadline, within).await {
+            Ok(facts) => Probe::Running(Box::new(Facts { free_slots: facts.free_slots.min(0), ..facts })),
+            Err(_) => judge(&error),
+        }
+    }
+
     async fn ask(
         &mut self,
         kept: Option<Connection>,
@@ -196,9 +220,10 @@ impl Prober {
             SqlError::NoAnswer { place, .. } => SqlError::NoAnswer { place, within },
             other => other,
         };
+        let mode = if self.as_sender { Mode::SqlAsSender } else { Mode::Sql };
         let mut connection = match kept {
             Some(connection) => connection,
-            None => Connection::open(&self.to, Mode::Sql, &SETTINGS, left(deadline)).await.map_err(full)?,
+            None => Connection::open(&self.to, mode, &SETTINGS, left(deadline)).await.map_err(full)?,
         };
         let rows = connection.query(QUERY, left(deadline)).await.map_err(full)?;
         let text = rows.single().unwrap_or_default();
@@ -238,6 +263,7 @@ fn judge(error: &SqlError) -> Probe {
         SqlError::NoAnswer { .. } => Probe::Unresponsive { why },
         SqlError::Refused { answer, .. } => match answer.sqlstate.as_str() {
             "57P03" => Probe::Starting { why },
+            CROWDED => Probe::Crowded { why },
             "57P01" | "57P02" => Probe::NotAccepting { why },
             // Its own time limit: as silent as no answer at all.
             "57014" => Probe::Unresponsive { why },

@@ -122,6 +122,16 @@ fn lets_nobody_in(answer: &ServerError) -> bool {
     answer.sqlstate == "28000"
 }
 
+/// Connects, asks whether TLS is spoken there, and waits for the answer, whatever it is.
+pub(crate) async fn greeting(to: &ConnectTo) -> Result<(), Failure> {
+    let mut stream: Box<dyn Stream> =
+        if to.host.starts_with('/') { by_socket(to).await? } else { Box::new(by_address(to).await?) };
+    let mut question = BytesMut::new();
+    frontend::ssl_request(&mut question);
+    stream.write_all(&question).await.map_err(Failure::Lost)?;
+    stream.read_u8().await.map(drop).map_err(Failure::Lost)
+}
+
 async fn start(
     opened: Opened,
     binding: Binding,
@@ -175,6 +185,9 @@ impl Wire {
         ];
         match mode {
             Mode::Sql => parameters.push(("database", to.dbname.as_str())),
+            Mode::SqlAsSender => {
+                parameters.extend([("database", to.dbname.as_str()), ("replication", "database")]);
+            }
             Mode::Replication => parameters.push(("replication", "true")),
         }
         if !options.is_empty() {

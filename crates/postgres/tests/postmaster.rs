@@ -58,6 +58,30 @@ impl Drop for Client {
 }
 
 #[tokio::test]
+async fn a_backend_that_was_stopped_does_not_hold_a_fast_stop_up() {
+    let (scratch, bin) = (Scratch::new("stopped-backend"), pg_bin());
+    let server = Server::init(&scratch, &bin, "data");
+    let installation = installation(&bin).await;
+    let postmaster = started(&installation, &server).await;
+    ready(&server).await;
+    let mut client = Client::start(
+        Command::new(bin.join("psql"))
+            .args(["-h", server.socket_dir.to_str().unwrap(), "-p", &server.port.to_string()])
+            .args(["-U", common::SUPERUSER, "-d", "postgres", "-c", "SELECT pg_sleep(1000)"]),
+    );
+    let sleeper = until("the client's backend", || {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)'";
+        server.try_psql(sql).ok().filter(|pid| !pid.is_empty())
+    })
+    .await;
+    kill_process(pid(sleeper.trim().parse().unwrap()), Signal::STOP).unwrap();
+    postmaster.signal(Stop::Fast).unwrap();
+    ended(&postmaster).await;
+    assert!(control::read(&server.data_dir).unwrap().state == ControlState::ShutDown, "a clean stop");
+    let _ended_with_its_server = client.0.wait().unwrap();
+}
+
+#[tokio::test]
 async fn started_adopted_and_stopped() {
     for bin in pg_bins() {
         let scratch = Scratch::new("life");

@@ -5,7 +5,9 @@ mod common;
 mod sql;
 
 use common::{Scratch, Server, pg_bin, pg_bins};
+use postgres::connection::{ConnectTo, Connection, Knock, Mode, knock};
 use postgres::control;
+use postgres::postmaster::Postmaster;
 use postgres::probe::{Probe, Prober, SlotKind};
 use rustix::process::{Pid, Signal, kill_process};
 use sql::{facts_until, to};
@@ -198,6 +200,66 @@ async fn a_probe_that_is_dropped_half_way_does_not_spoil_the_next() {
         let _ = tokio::time::timeout(Duration::ZERO, prober.probe(WITHIN)).await;
         assert!(matches!(prober.probe(WITHIN).await, Probe::Running(_)));
     }
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_is_alive_and_tells_all_over_a_standbys_connection() {
+    let scratch = Scratch::new("probe-crowded");
+    let server = Server::init(&scratch, &pg_bin(), "data");
+    server.append(
+        "postgresql.conf",
+        "max_connections = 6\nsuperuser_reserved_connections = 2\nmax_wal_senders = 1\n",
+    );
+    server.start();
+    let mut kept = Prober::new(to(&server));
+    let facts = facts_until("a running server", &mut kept, |_| true).await;
+    assert_eq!(facts.free_slots, 3);
+    let mut clients = Vec::new();
+    let refused = loop {
+        assert!(clients.len() < 20, "there is always room for one more");
+        match Connection::open(&to(&server), Mode::Sql, &[], WITHIN).await {
+            Ok(client) => clients.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.sqlstate(), Some("53300"));
+    let facts = facts_until("the kept connection", &mut kept, |_| true).await;
+    assert!(facts.free_slots <= 0, "{}", facts.free_slots);
+    let mut fresh = Prober::new(to(&server));
+    let probe = fresh.probe(WITHIN).await;
+    let Probe::Running(facts) = &probe else { panic!("{probe:?}") };
+    assert!(!facts.in_recovery && facts.flush_lsn.is_some() && facts.free_slots <= 0, "{facts:?}");
+    // That one is taken as well now.
+    let probe = Prober::new(to(&server)).probe(WITHIN).await;
+    assert!(matches!(&probe, Probe::Crowded { why } if why.contains("53300")), "{probe:?}");
+    assert_eq!(knock(&to(&server), WITHIN).await, Knock::Greeted, "it is alive");
+    drop(clients);
+    facts_until("room again", &mut fresh, |facts| facts.free_slots > 0).await;
+}
+
+#[tokio::test]
+async fn a_knock_tells_a_stopped_postmaster_from_a_living_one() {
+    let scratch = Scratch::new("probe-knock");
+    let server = Server::init(&scratch, &pg_bin(), "data");
+    assert_eq!(knock(&to(&server), WITHIN).await, Knock::Closed);
+    server.start();
+    assert_eq!(knock(&to(&server), WITHIN).await, Knock::Greeted);
+    let by_address = ConnectTo { host: "127.0.0.1".to_owned(), ..to(&server) };
+    assert_eq!(knock(&by_address, WITHIN).await, Knock::Greeted);
+    let postmaster = Postmaster::adopt(&server.data_dir).unwrap().unwrap();
+    assert!(postmaster.look().is_some_and(|look| "SRD".contains(look.state)));
+    // A query that is held up by a lock says nothing about the postmaster.
+    let mut holder = Connection::open(&to(&server), Mode::Sql, &[], WITHIN).await.unwrap();
+    holder.query("BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE", WITHIN).await.unwrap();
+    let probe = Prober::new(to(&server)).probe(Duration::from_millis(500)).await;
+    assert!(matches!(probe, Probe::Unresponsive { .. }), "{probe:?}");
+    assert_eq!(knock(&to(&server), WITHIN).await, Knock::Greeted);
+    drop(holder);
+    signal(&[server.pid()], Signal::STOP);
+    assert_eq!(knock(&to(&server), Duration::from_millis(300)).await, Knock::Silent);
+    assert_eq!(postmaster.look().map(|look| look.state), Some('T'));
+    signal(&[server.pid()], Signal::CONT);
+    assert_eq!(knock(&to(&server), WITHIN).await, Knock::Greeted);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ impl World {
             name: self.names[no].clone(),
             streaming: true,
             flushed: if blind { Lsn(u64::MAX) } else { self.nodes[no].postgres.end().unwrap_or_default() },
+            stalled: None,
         };
         Some(Replication {
             asked: self.moment(node),

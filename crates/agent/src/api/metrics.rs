@@ -116,6 +116,50 @@ fn addresses(page: &mut Page, shared: &Shared) {
     }
 }
 
+/// Signs of grey failures.
+fn signs(page: &mut Page, shared: &Shared) {
+    let signs = shared.signs.now();
+    let fenced = shared.health.get().unfenced.is_none();
+    page.flag(
+        "baton_fenced",
+        "Value is 0 while killed processes of this node's primary do not end, else 1.",
+        fenced,
+    );
+    let disk = |disk: ha::Disk| match disk {
+        ha::Disk::Unknown => -1,
+        ha::Disk::Fine => 0,
+        ha::Disk::Low { .. } => 1,
+        ha::Disk::Full { .. } => 2,
+        ha::Disk::Failed { .. } => 3,
+        ha::Disk::Hung { .. } => 4,
+    };
+    let help = "-1 not known, 0 fine, 1 no room for the next WAL file, 2 full, 3 answers with errors, 4 does not answer.";
+    page.gauge("baton_data_disk", &format!("The disk of the data directory: {help}"), disk(signs.data_disk));
+    page.gauge("baton_wal_disk", &format!("The disk of the WAL: {help}"), disk(signs.wal_disk));
+    let greets = matches!(signs.pulse, ha::Pulse::Beats | ha::Pulse::Unknown);
+    page.flag("baton_postgres_greets", "Value is 0 if nobody can connect to Postgres, else 1.", greets);
+    if let Some(free) = shared.local.free_slots() {
+        page.gauge("baton_free_connection_slots", "So many more clients can connect.", free.max(0));
+    }
+    let (worst, times) = shared.signs.lateness();
+    page.gauge(
+        "baton_late_seconds_max",
+        "The longest time that the agent was not given the processor.",
+        worst.as_secs_f64(),
+    );
+    page.put(
+        "baton_late_total",
+        "counter",
+        "How often the agent was not given the processor for half a second or more.",
+        times,
+    );
+    page.gauge(
+        "baton_stalled_standbys",
+        "Streaming standbys that have confirmed nothing for a while although there was something to confirm.",
+        shared.signs.stalled().len(),
+    );
+}
+
 fn postgres(page: &mut Page, shared: &Shared) {
     let seen = shared.local.seen();
     let (state, role) = status::state_and_role(shared, &seen);
@@ -269,6 +313,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.gauge("baton_duty_info", "The duty that gave the last decision, as a label.", 1);
     page.labels = labels;
     crashes(page, shared);
+    signs(page, shared);
     addresses(page, shared);
     losses(page, shared);
     rejoin(page, shared);

@@ -40,6 +40,7 @@ use crate::orders::Orders;
 use crate::planned::Planned;
 use crate::readiness::Readiness;
 use crate::signals::Signals;
+use crate::signs::{Health, Signs};
 use crate::surroundings::Log;
 use crate::wake::Cell;
 use crate::watchdog::Watchdog;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub signals: Signals,
     pub log: Arc<dyn Log>,
     pub failsafe: Failsafe,
+    pub signs: Signs,
+    pub health: Arc<Cell<Health>>,
     pub addresses: Addresses,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.

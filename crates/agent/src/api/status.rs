@@ -41,7 +41,7 @@ pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'s
         return ("stopping", role);
     }
     match seen.now {
-        Answer::Running => ("running", role),
+        Answer::Running | Answer::Crowded => ("running", role),
         Answer::None | Answer::NotYet => ("starting", role),
         Answer::Silent => ("unknown", role),
     }
@@ -124,6 +124,14 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let Some(obstacles) = shared.readiness.obstacles() {
         let words: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
         baton["rejoin"] = json!({"ready": obstacles.is_empty(), "obstacles": words});
+    }
+    let health = shared.health.get();
+    if let Some(ailment) = health.sick {
+        // Members in a race let others lead before this one.
+        baton["sick"] = json!(ailment.to_string());
+    }
+    if health.unfenced.is_some() {
+        baton["fenced"] = json!(false);
     }
     map.insert("baton".to_owned(), baton);
     if shared.watchdog.failed() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Raised when a field is moved or changes its meaning; it is part of the file's name, so two versions never share a file.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The longest path of a data directory that can be guarded.
 pub(super) const PATH_MAX: usize = 1024;
 
@@ -37,6 +37,10 @@ pub(super) struct Board {
     pub(super) dismissed: AtomicU32,
     /// When the guard last killed, on the same clock; 0 for never.
     pub(super) fired: AtomicU64,
+    /// Since when it kills and processes are left, on the same clock; 0 for not now.
+    pub(super) firing: AtomicU64,
+    /// The postmaster, whose children go first; 0 while it is not known.
+    pub(super) postmaster: AtomicU32,
     /// The length of `data_dir`.
     pub(super) data_dir_length: AtomicU32,
     /// The canonical path of the data directory.

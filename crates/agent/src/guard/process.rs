@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// While armed, the deadline is looked at this often at least: a suspended host does not count this sleep.
-const GLANCE: Duration = Duration::from_millis(200);
+const GLANCE: Duration = Duration::from_millis(50);
 /// While disarmed.
 const NAP: Duration = Duration::from_secs(5);
 
@@ -29,6 +29,7 @@ pub fn main(path: &Path) -> ExitCode {
     harden();
     // Once now, without a signal: the pages of this path are in memory when they are needed.
     let _ = kill::round(shared.board(), None);
+    shared.board().firing.store(0, Ordering::Release);
     watch(shared.board());
     ExitCode::SUCCESS
 }
@@ -55,6 +56,8 @@ fn watch(board: &Board) {
 /// The deadline has passed: end every process of PostgreSQL. Disarmed only when none is left.
 fn fire(board: &Board) {
     say(b"baton guard: the deadline has passed and PostgreSQL may still be a primary: killing it\n");
+    board.firing.store(now(), Ordering::Release);
+    kill::family(board);
     let mut rounds = 0_u32;
     while kill::round(board, Some(Signal::KILL)) > 0 {
         rounds = rounds.saturating_add(1);
@@ -64,6 +67,7 @@ fn fire(board: &Board) {
         sleep(board, 1, Duration::from_millis(if rounds < 20 { 2 } else { 20 }));
     }
     board.fired.store(now(), Ordering::Release);
+    board.firing.store(0, Ordering::Release);
     board.armed.store(0, Ordering::Release);
     say(b"baton guard: no process of PostgreSQL is left\n");
 }
@@ -102,8 +106,12 @@ fn harden() {
         if libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0 {
             libc::mlockall(libc::MCL_CURRENT);
         }
-        let priority = libc::sched_param { sched_priority: 10 };
-        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) != 0 {
+        // An account that is not root gets as much as LimitRTPRIO allows; 1 is before everything that is not real-time.
+        let real_time = [10, 1].into_iter().any(|priority| {
+            let priority = libc::sched_param { sched_priority: priority };
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0
+        });
+        if !real_time {
             libc::setpriority(libc::PRIO_PROCESS, 0, -20);
         }
     }

@@ -56,6 +56,12 @@ impl Warden {
         Ok(Warden { shared, path, child: Mutex::new(None) })
     }
 
+    /// The file of the memory, for whoever starts a guard by hand.
+    #[must_use]
+    pub fn memory(&self) -> &Path {
+        &self.path
+    }
+
     /// The lease, and the term if a primary was being guarded, that an earlier agent held when it ended without a word.
     #[must_use]
     pub fn resumed(&self) -> Option<Resumed> {
@@ -132,6 +138,18 @@ impl Warden {
     pub fn fired(&self) -> Option<Moment> {
         let fired = self.shared.board().fired.load(Ordering::Acquire);
         (fired != 0).then_some(Moment(fired))
+    }
+
+    /// Since when the guard kills processes that do not end.
+    #[must_use]
+    pub fn firing(&self) -> Option<Moment> {
+        let firing = self.shared.board().firing.load(Ordering::Acquire);
+        (firing != 0).then_some(Moment(firing))
+    }
+
+    /// The postmaster of the data directory: the guard need not look for its children.
+    pub fn serves(&self, postmaster: Option<u32>) {
+        self.shared.board().postmaster.store(postmaster.unwrap_or(0), Ordering::Release);
     }
 
     /// Ends the guard: PostgreSQL is stopped, or is meant to run without one.

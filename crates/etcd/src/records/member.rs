@@ -19,6 +19,8 @@ pub struct Member {
     pub version: Option<String>,
     /// Baton's version, when the member's agent is Baton; Patroni neither writes nor reads it.
     pub baton: Option<String>,
+    /// Of Baton alone: its disk is full, hangs or fails, in words. It shall not lead while another can.
+    pub sick: Option<String>,
     pub proxy_url: Option<String>,
     /// `Some(false)` on a leader until its first checkpoint after the promotion.
     pub checkpoint_after_promote: Option<bool>,
@@ -59,6 +61,7 @@ impl Member {
             role: OrText::Known(role),
             version: None,
             baton: None,
+            sick: None,
             proxy_url: None,
             checkpoint_after_promote: None,
             tags: Tags::default(),
@@ -104,6 +107,7 @@ impl Member {
         put("timeline", self.timeline.map(|timeline| Value::from(timeline.0)));
         put("scheduled_restart", self.scheduled_restart.clone().map(Value::Object));
         put("baton", text(&self.baton));
+        put("baton_sick", text(&self.sick));
         put("pause", self.pause.then_some(Value::Bool(true)));
         Value::Object(map).to_string()
     }
@@ -121,6 +125,7 @@ impl Member {
             role: OrText::parse_role(&text("role").unwrap_or_default()),
             version: text("version"),
             baton: text("baton"),
+            sick: text("baton_sick"),
             proxy_url: text("proxy_url"),
             checkpoint_after_promote: flag("checkpoint_after_promote"),
             tags: map.get("tags").and_then(Value::as_object).map(tags).unwrap_or_default(),

@@ -34,7 +34,6 @@ pub enum Why {
     Leads { term: Term },
     LeadsUntilSwitchover { term: Term, candidate: Option<NodeName> },
     Unresponsive { since: Moment },
-    EndsUnresponsive { since: Moment },
 }
 
 impl fmt::Display for Why {
@@ -56,8 +55,7 @@ impl fmt::Display for Why {
             Why::Leads { term } => write!(f, "this member leads in term {term}"),
             Why::LeadsUntilSwitchover { term, candidate: Some(candidate) } => write!(f, "this member leads in term {term}; a switchover to {candidate} is scheduled"),
             Why::LeadsUntilSwitchover { term, candidate: None } => write!(f, "this member leads in term {term}; a switchover is scheduled"),
-            Why::Unresponsive { .. } => f.write_str("this member leads and PostgreSQL does not answer; it is given a little time"),
-            Why::EndsUnresponsive { .. } => f.write_str("this member leads and PostgreSQL has not answered for too long: it is ended, so that a member that answers can lead"),
+            Why::Unresponsive { .. } => f.write_str("this member leads and PostgreSQL does not answer; it is given a little time (after that another member gets the lead, if one could take it)"),
         }
     }
 }
@@ -69,7 +67,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         Postgres::Stopped => return None,
         Postgres::Stopping { .. } => Answer::because(Why::WaitsForStop),
         Postgres::Starting { since } => starting(turn, &cluster, since),
-        Postgres::Unresponsive { since, .. } => unresponsive(turn, &cluster, since),
+        Postgres::Unresponsive { since, .. } => Answer::because(Why::Unresponsive { since }),
         Postgres::Running(Running::Standby { timeline, lsn, .. }) => {
             promote(turn, &cluster, term, timeline, lsn)
         }
@@ -89,19 +87,6 @@ fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     }
     let patience = turn.seen.rules.stop_budget();
     Answer::because(Why::StartTookTooLong { since }).act_all(turn.stop(StopMode::Immediate, patience))
-}
-
-fn unresponsive(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
-    let limit = turn.seen.rules.unresponsive_limit();
-    if turn.now.since(since) < limit || !super::another_could_lead(turn.seen, cluster) {
-        return Answer::because(Why::Unresponsive { since });
-    }
-    // Counted as down since it fell silent, so that what follows the stop is giving the lead away, not a restart.
-    let waited = turn.start_limit();
-    turn.memory.down_since = Some(turn.now.before(waited));
-    turn.memory.start.failures = turn.memory.start.failures.max(1);
-    let patience = turn.seen.rules.stop_budget();
-    Answer::because(Why::EndsUnresponsive { since }).act_all(turn.stop(StopMode::Immediate, patience))
 }
 
 fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {

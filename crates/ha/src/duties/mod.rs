@@ -8,7 +8,9 @@ pub mod keep_schedule;
 pub mod lead;
 pub mod lead_standby_cluster;
 pub mod live_on;
+pub mod need_health;
 pub mod need_watchdog;
+pub mod not_fenced;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
@@ -21,15 +23,17 @@ pub mod wait_for_job;
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::memory::Announced;
-use crate::observation::{Authority, Cluster, LeaderKey, Observation};
+use crate::observation::{Authority, Cluster, LeaderKey, Observation, same};
 use crate::standing;
 use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
-const DUTIES: [Ask; 15] = [
+const DUTIES: [Ask; 17] = [
+    not_fenced::answer,
     live_on::answer,
     keep_deadline::answer,
+    need_health::answer,
     wait_for_job::answer,
     carry_out_order::answer,
     stand_still::answer,
@@ -50,8 +54,8 @@ pub(crate) fn ask(turn: &mut Turn<'_>) -> Answer {
     DUTIES.into_iter().find_map(|ask| ask(turn)).unwrap_or_else(|| follow::answer(turn))
 }
 
-/// Whether another member looks able to lead: it runs, can be asked and is allowed to.
-fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
+/// Whether another member looks able to lead: it runs, is well, can be asked and is allowed to.
+pub(crate) fn another_could_lead(seen: &Observation, cluster: &Cluster) -> bool {
     another_within(seen, cluster, seen.rules.maximum_lag_on_failover)
 }
 
@@ -63,12 +67,22 @@ fn another_could_take_over(seen: &Observation, cluster: &Cluster) -> bool {
 fn another_within(seen: &Observation, cluster: &Cluster, most: u64) -> bool {
     let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
-        let allowed = !member.nofailover && sync.is_none_or(|key| key.lists(name));
+        let allowed = !member.nofailover && !member.sick && sync.is_none_or(|key| key.lists(name));
         // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
         let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));
-        let near = sync.is_some() || behind <= most;
+        let near = sync.is_some() || behind <= most || streams(seen, cluster, name, most);
         *name != seen.me && member.running && member.reachable && allowed && near && !member.primary
     })
+}
+
+/// Whether our own PostgreSQL last saw this member near: the member keys are written once in a while, and a busy primary is far ahead
+/// of what they say.
+fn streams(seen: &Observation, cluster: &Cluster, name: &NodeName, limit: u64) -> bool {
+    let standbys = seen.replication.iter().flat_map(|replication| &replication.standbys);
+    let near = |flushed: Lsn| cluster.optime.map_or(0, |optime| optime.bytes_since(flushed)) <= limit;
+    standbys
+        .filter(|standby| same(name, &standby.name))
+        .any(|standby| standby.streaming && near(standby.flushed))
 }
 
 /// The timeline on which the holder of the leader key can be followed; `None` while it cannot. In a standby cluster it is a

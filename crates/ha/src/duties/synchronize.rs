@@ -231,6 +231,11 @@ fn goal(turn: &Turn<'_>, cluster: &Cluster, replication: &Replication, promise: 
         let Some(name) = member(cluster, standby).filter(|name| **name != turn.seen.me) else { continue };
         let Some(facts) = cluster.members.get(name) else { continue };
         let near = rules.maximum_lag.is_none_or(|limit| lsn.bytes_since(standby.flushed) <= limit);
+        // Its connection may be there while it is not, and its disk may hang: commits do not wait for that.
+        let moves = standby
+            .stalled
+            .is_none_or(|since| replication.asked.since(since) < turn.seen.rules.stall_limit());
+        let near = near && moves;
         if standby.streaming && facts.running && !facts.primary && facts.sync_priority > 0 && near {
             let now = promise.voters.contains(name) || chosen.contains(name);
             let rank = (facts.nofailover, Reverse((facts.sync_priority, now, standby.flushed)));

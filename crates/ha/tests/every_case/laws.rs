@@ -187,6 +187,10 @@ fn leader_key(seen: &Observation, decision: &Decision) -> Option<&'static str> {
     if releases && seen.may_be_primary() {
         return Some("the lead is not given away while PostgreSQL may be a primary");
     }
+    let there = seen.signs.killed.is_some() && seen.may_be_primary();
+    if there && has(decision, |action| matches!(action, Action::AdoptLeader(_) | Action::AcquireLeader)) {
+        return Some("nothing is led by whoever could not end its old primary");
+    }
     let free = seen.cluster().is_some_and(|cluster| cluster.leader == LeaderKey::Free);
     if !free && has(decision, |action| *action == Action::AcquireLeader) {
         return Some("only a free lead is taken");

@@ -53,6 +53,8 @@ fn branch(reason: &Reason) -> u64 {
     match reason {
         Reason::LiveOn(why) => discriminant(why).hash(&mut hasher),
         Reason::KeepDeadline(why) => discriminant(why).hash(&mut hasher),
+        Reason::NotFenced(why) => discriminant(why).hash(&mut hasher),
+        Reason::NeedHealth(why) => discriminant(why).hash(&mut hasher),
         Reason::WaitForJob(why) => discriminant(why).hash(&mut hasher),
         Reason::CarryOutOrder(why) => discriminant(why).hash(&mut hasher),
         Reason::StandStill(why) => discriminant(why).hash(&mut hasher),

@@ -1,6 +1,8 @@
 //! All reasons there are, read from the sources of the duties.
 
-const SOURCES: [(&str, &str); 17] = [
+const SOURCES: [(&str, &str); 19] = [
+    ("not fenced", include_str!("../../src/duties/not_fenced.rs")),
+    ("need health", include_str!("../../src/duties/need_health.rs")),
     ("live on", include_str!("../../src/duties/live_on.rs")),
     ("keep deadline", include_str!("../../src/duties/keep_deadline.rs")),
     ("wait for job", include_str!("../../src/duties/wait_for_job.rs")),

@@ -87,6 +87,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         finished: None,
         guard: Guard::Armed,
         watchdog: ha::Watchdog::Fine,
+        signs: ha::Signs::default(),
         peers,
         leader_history: LeaderHistory::Unknown,
         order,
@@ -108,6 +109,7 @@ fn member(primary: bool) -> Member {
         running: true,
         reachable: true,
         nofailover: false,
+        sick: false,
         clonefrom: false,
         replicatefrom: None,
         sync_priority: 1,
@@ -118,7 +120,9 @@ fn member(primary: bool) -> Member {
 
 fn replication(chooser: &mut Chooser) -> Option<Replication> {
     let names = chooser.pick(&[StandbyNames::Nobody, first(&["b"]), StandbyNames::Other("x, y".to_owned())]);
-    let sender = |who: &str, flushed| Standby { name: name(who), streaming: true, flushed: Lsn(flushed) };
+    let stalled = chooser.pick(&[None, Some(ago(20_000))]);
+    let sender =
+        |who: &str, flushed| Standby { name: name(who), streaming: true, flushed: Lsn(flushed), stalled };
     let standbys =
         chooser.pick(&[vec![], vec![sender("b", 5000)], vec![sender("b", 4000), sender("c", 5000)]]);
     Some(Replication { asked: NOW, names, settled: true, standbys })
@@ -160,6 +164,7 @@ fn peers(chooser: &mut Chooser, leads: bool) -> Peers {
             replayed: None,
             takes_wal: true,
             unprotected: false,
+            sick: false,
             failsafe_active: false,
         })
     };

@@ -2,10 +2,10 @@
 
 use crate::chooser::Chooser;
 use ha::{
-    Authority, Cluster, Contact, Control, Crash, CrashRule, Data, Due, Etcd, Failover, Failsafe,
+    Authority, Cluster, Contact, Control, Crash, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
     FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
-    Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Race,
-    Retry, Rules, Running, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work,
+    Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Race,
+    Retry, Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work,
     Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(crate) enum Slice {
     Remote,
     /// With failsafe mode: rounds of questions, and promises to others.
     Failsafe,
+    /// With a PostgreSQL that hangs, and disks that do or are full.
+    Grey,
     /// With what the operator wants before a promotion: a command, a watchdog; and a crash that is never waited for.
     Conditions,
     /// With a crash of a primary that others could take over from.
@@ -51,6 +53,7 @@ impl Slice {
         Slice::Rejoin,
         Slice::Remote,
         Slice::Failsafe,
+        Slice::Grey,
         Slice::Conditions,
         Slice::Crash,
     ];
@@ -118,6 +121,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
                 | Slice::Orders
                 | Slice::Jobs
                 | Slice::Remote
+                | Slice::Grey
                 | Slice::Failsafe => 300,
             },
         )
@@ -126,6 +130,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let failsafe = failsafe(chooser, slice);
     let slow = Pace { end: Some(Lsn(6000)), to_replay: Some(8 << 30), ..Pace::default() };
     let pace = chooser.pick_if(slice == Slice::Crash, &[Pace::default(), slow]);
+    let signs = signs(chooser, slice);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -140,6 +145,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         finished,
         guard,
         watchdog,
+        signs,
         peers,
         leader_history,
         order,
@@ -250,7 +256,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let initialize = match slice {
         Slice::Jobs => chooser.pick(&all),
         Slice::Rejoin | Slice::Remote | Slice::Conditions => chooser.pick(&all[..2]),
-        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe | Slice::Crash => all[0],
+        Slice::Alone | Slice::Wishes | Slice::Orders | Slice::Failsafe | Slice::Grey | Slice::Crash => all[0],
     };
     let wish = |leader: Option<&str>, candidate: Option<&str>, due| {
         Some(Failover { leader: leader.map(name), candidate: candidate.map(name), due, revision: 40 })
@@ -270,13 +276,14 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
         Slice::Conditions => chooser.pick(&[None, wishes[3].clone()]),
-        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Failsafe | Slice::Crash => None,
+        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Grey | Slice::Failsafe | Slice::Crash => None,
     };
     let b = |primary, running, timeline| Member {
         primary,
         running,
         reachable: true,
         nofailover: false,
+        sick: false,
         clonefrom: false,
         replicatefrom: None,
         sync_priority: 1,
@@ -462,6 +469,15 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
                 Memory { start: rested, down_since: Some(ago(400_000)), ..base },
             ]);
         }
+        Slice::Grey => {
+            all.truncate(2);
+            let sick = Some(ha::Ailment::DiskFull { of: ha::Volume::Wal });
+            let stopping = Some((StopMode::Immediate, ago(600)));
+            all.extend([
+                Memory { leaves_for: sick, stopping, ..base.clone() },
+                Memory { step_aside: aside(false), ..base },
+            ]);
+        }
         Slice::Rejoin => all.extend([
             Memory { start: tired, down_since: Some(ago(400_000)), ..base.clone() },
             Memory { start: rested, down_since: Some(ago(400_000)), ..base.clone() },
@@ -491,6 +507,7 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
             replayed: Some(Lsn(lsn)),
             takes_wal: true,
             unprotected: false,
+            sick: false,
             failsafe_active: false,
         };
         Peers { asked: Some(asked), answers: BTreeMap::from([(name("b"), PeerAnswer::Said(facts))]) }
@@ -523,6 +540,22 @@ fn failsafe(chooser: &mut Chooser, slice: Slice) -> Failsafe {
     // What counts until etcd was read.
     let kept = Some(BTreeSet::from([name("a"), name("b")]));
     Failsafe { began, listed: BTreeSet::new(), kept, round, promise }
+}
+
+fn signs(chooser: &mut Chooser, slice: Slice) -> Signs {
+    let bad = ago(60_000);
+    let signs = |wal_disk, pulse| Signs { wal_disk, pulse, ..Signs::default() };
+    let all = [
+        Signs::default(),
+        signs(Disk::Full { since: bad }, Pulse::Beats),
+        signs(Disk::Low { since: bad }, Pulse::Beats),
+        signs(Disk::Hung { since: bad }, Pulse::Blocked { since: bad }),
+        signs(Disk::Hung { since: ago(100) }, Pulse::Halted { since: ago(100) }),
+        signs(Disk::Fine, Pulse::Halted { since: bad }),
+        Signs { late: Some(ago(100)), ..signs(Disk::Fine, Pulse::Rests { since: bad }) },
+        Signs { killed: Some(bad), ..Signs::default() },
+    ];
+    chooser.pick_if(slice == Slice::Grey, &all)
 }
 
 fn history(chooser: &mut Chooser, slice: Slice) -> LeaderHistory {

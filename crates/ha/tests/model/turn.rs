@@ -54,6 +54,7 @@ impl State {
             running: self.nodes[no].pg != Pg::Stopped,
             reachable: true,
             nofailover: false,
+            sick: false,
             clonefrom: false,
             replicatefrom: None,
             sync_priority: 1,
@@ -126,6 +127,7 @@ impl State {
             finished: node.finished.clone(),
             guard: node.guard(),
             watchdog: ha::Watchdog::Fine,
+            signs: ha::Signs::default(),
             peers: node.peers.clone(),
             leader_history: match self.leader {
                 Some(leader) => {
@@ -228,6 +230,7 @@ impl State {
                 replayed: None,
                 takes_wal: false,
                 unprotected: false,
+                sick: false,
                 failsafe_active: false,
             })
         };

@@ -7,7 +7,7 @@
 //!   etcd live | lost | never                 leader free | spoiled TERM | NAME TERM [other-lease]
 //!   authority none | TERM MILLIS             guard absent | disarmed | armed
 //!   initialize absent | in-progress | ours | done | spoiled
-//!   member NAME gone | primary|standby|down TL LSN [nofailover] [clonefrom] [after NAME]
+//!   member NAME gone | primary|standby|down TL LSN [nofailover] [sick] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [patroni] [priority N]
 //!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
 //!   pause on | off    standby-cluster on | off    no-leader on | off    synchronous on | off
@@ -18,6 +18,8 @@
 //!   pre-promote on | off                     watchdog fine | failed          start-timeout MILLIS
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
+//!   disk data|wal fine|low|full|failed|hung  pulse beats|halted|rests|blocked
+//!   late                                     killed now | none
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
 //!   sync on|quorum LEADER QUORUM NAME…
@@ -25,9 +27,9 @@
 //! ```
 
 use ha::{
-    Authority, Cluster, Contact, Control, CrashRule, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
+    Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running,
+    Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Rules, Running, Signs,
     SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable, sync_quorum::Promise,
 };
 use std::collections::BTreeMap;
@@ -126,6 +128,7 @@ impl Stage {
             finished: None,
             guard: Guard::Disarmed,
             watchdog: Watchdog::Fine,
+            signs: Signs::default(),
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,
@@ -209,6 +212,7 @@ impl Stage {
                     running: *role != "down",
                     reachable: true,
                     nofailover: tags.contains(&"nofailover"),
+                    sick: tags.contains(&"sick"),
                     clonefrom: tags.contains(&"clonefrom"),
                     replicatefrom: tags.last().filter(|_| tags.contains(&"after")).map(|who| name(who)),
                     sync_priority: i64::from(!tags.contains(&"nosync")),
@@ -264,6 +268,21 @@ impl Stage {
             }
             ("ended", [tl, lsn]) => drop(self.cluster.history.insert(timeline(tl), Lsn(number(lsn)))),
             (verb, words) => self.set_failsafe(verb, words),
+        }
+    }
+
+    fn disk(&mut self, which: &str, how: &str) {
+        let since = self.now;
+        let disk = match how {
+            "low" => Disk::Low { since },
+            "full" => Disk::Full { since },
+            "failed" => Disk::Failed { since },
+            "hung" => Disk::Hung { since },
+            _ => Disk::Fine,
+        };
+        match which {
+            "data" => self.seen.signs.data_disk = disk,
+            _ => self.seen.signs.wal_disk = disk,
         }
     }
 
@@ -334,6 +353,18 @@ impl Stage {
             ("watchdog", [word]) => {
                 self.seen.watchdog = if *word == "fine" { Watchdog::Fine } else { Watchdog::Failed };
             }
+            ("disk", [which, how]) => self.disk(which, how),
+            ("pulse", [how]) => {
+                let since = self.now;
+                self.seen.signs.pulse = match *how {
+                    "halted" => Pulse::Halted { since },
+                    "rests" => Pulse::Rests { since },
+                    "blocked" => Pulse::Blocked { since },
+                    _ => Pulse::Beats,
+                };
+            }
+            ("late", []) => self.seen.signs.late = Some(self.now),
+            ("killed", [word]) => self.seen.signs.killed = (*word == "now").then_some(self.now),
             ("promised", [who, millis]) => {
                 let until = self.now.after(Duration::from_millis(number(millis)));
                 self.seen.failsafe.promise = Some(FailsafePromise { to: name(who), until });
@@ -387,6 +418,7 @@ impl Stage {
                 replayed: Some(Lsn(number(lsn))),
                 takes_wal: !tags.contains(&"patroni"),
                 unprotected: false,
+                sick: words.contains(&"sick"),
                 failsafe_active: false,
             }),
             other => panic!("what peer is {other:?}?"),

@@ -18,6 +18,8 @@ mod crash_failover;
 mod ctl;
 mod etcd_trouble;
 mod golden;
+mod grey;
+mod hardware;
 mod hooks;
 mod host;
 mod idle_connections;

@@ -85,6 +85,25 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     load.work.await_progress(100, SPAN).await.unwrap();
     story.healthy().await;
 
+    // The next one's agent and queries answer, and the process that receives WAL stands still: commits wait, but not until the
+    // connection is found dead after wal_sender_timeout.
+    story.expect("has confirmed nothing");
+    let stalled = story.await_roles("sync_standby", 1).await.remove(0);
+    let receivers: Vec<i32> = story.lab.nodes[story.lab.index(&stalled).unwrap()]
+        .processes()
+        .iter()
+        .filter(|process| process.command.contains("walreceiver"))
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(receivers.len(), 1, "{receivers:?}");
+    let from = clock::now();
+    processes::signal(receivers[0], Signal::STOP);
+    load.work.await_progress(100, SPAN).await.unwrap();
+    let waited = clock::now().since(from);
+    assert!(waited < SPAN / 2, "commits waited for {waited:?}");
+    processes::signal(receivers[0], Signal::CONT);
+    story.healthy().await;
+
     // A switchover to whoever is not synchronous is refused, one to the synchronous standby loses nothing.
     let listed = story.await_roles("sync_standby", 1).await.remove(0);
     let unlisted = story.lab.nodes.iter().map(|node| node.name.clone());

@@ -50,6 +50,18 @@ impl Postmaster {
         Ok(killed.len() + 1)
     }
 
+    /// Lets children go on that somebody has stopped: a stopped process hears of no clean end, and the server would wait for it.
+    pub(super) fn wake_children(&self) -> Result<(), Error> {
+        let stopped = |process: &Process| process.parent == self.pid && process.state == 'T';
+        for process in processes::all()?.into_iter().filter(stopped) {
+            if let Some(pidfd) = process.open()? {
+                // Gone in between: nothing to wake.
+                let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until it and all server processes of its data directory are gone; `false` when that takes longer than
     /// `within`.
     pub async fn all_gone(&self, within: Duration) -> Result<bool, Error> {
@@ -71,11 +83,25 @@ impl Postmaster {
 /// Kills the server processes that a dead postmaster of `data_dir` left behind, and waits until they are gone.
 /// Answers with how many there were. A live postmaster is an error: stop that one.
 pub async fn kill_leftovers(data_dir: &Path) -> Result<usize, Error> {
+    kill_leftovers_within(data_dir, PATIENCE).await
+}
+
+/// The server processes of `data_dir` that there are although no postmaster serves it.
+pub fn leftovers(data_dir: &Path) -> Result<usize, Error> {
+    if Postmaster::adopt(data_dir)?.is_some() {
+        return Ok(0);
+    }
+    let Some(dir) = DirId::of(data_dir)? else { return Ok(0) };
+    Ok(processes::servers_in(dir)?.len())
+}
+
+/// The same with another patience: processes in the middle of a call to a disk that does not answer cannot be ended.
+pub async fn kill_leftovers_within(data_dir: &Path, within: Duration) -> Result<usize, Error> {
     if let Some(postmaster) = Postmaster::adopt(data_dir)? {
         return Err(Error::AlreadyRunning { pid: postmaster.pid });
     }
     let Some(dir) = DirId::of(data_dir)? else { return Ok(0) };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + within;
     let mut killed = BTreeSet::new();
     loop {
         let left = processes::servers_in(dir)?;
@@ -86,7 +112,7 @@ pub async fn kill_leftovers(data_dir: &Path) -> Result<usize, Error> {
             let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
             let what =
                 format!("end the leftover server processes {} of {}", pids.join(", "), data_dir.display());
-            return Err(Error::Timeout { what, within: PATIENCE });
+            return Err(Error::Timeout { what, within });
         }
         for process in left {
             if kill(&process)? {

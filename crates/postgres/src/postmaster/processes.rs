@@ -41,6 +41,16 @@ impl Process {
         Process::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// The same, with the processor time it has used.
+    pub(super) fn read_with_ticks(pid: u32) -> Option<(Process, u64)> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        // Fields 14 and 15, of which the first two are gone.
+        let mut fields = rest.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+        let ticks = fields.next()?.saturating_add(fields.next()?);
+        Some((Process::parse(pid, &stat)?, ticks))
+    }
+
     /// Reads `/proc/<pid>/stat`. The second field is the program's name, which may hold anything.
     fn parse(pid: u32, stat: &str) -> Option<Process> {
         let (_, rest) = stat.rsplit_once(") ")?;

@@ -44,6 +44,9 @@ SELECT row_to_json(facts)::text FROM (
     AS pending_restart,
   coalesce(current_setting('sync_replication_slots', true) = 'on', false) AS slot_sync,
   current_setting('synchronous_standby_names') AS synchronous_standby_names,
+  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0)
+    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS free_slots,
   (SELECT coalesce(bool_and(coalesce(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'), false)), true)
      FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer_rests
  FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) once
@@ -70,6 +73,7 @@ struct RawFacts {
     slot_sync: bool,
     synchronous_standby_names: String,
     checkpointer_rests: bool,
+    free_slots: i64,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +157,7 @@ pub(super) fn parse(text: &str) -> Result<Facts, String> {
         slot_sync: raw.slot_sync,
         synchronous_standby_names: raw.synchronous_standby_names,
         checkpointer_rests: raw.checkpointer_rests,
+        free_slots: raw.free_slots,
     })
 }
 

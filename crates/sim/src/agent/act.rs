@@ -71,6 +71,12 @@ impl World {
             | Action::ClearFailover(_)
             | Action::PutSync { .. }
             | Action::DeleteSync { .. } => self.write(node, action),
+            Action::ForsakeLead(_) => {
+                let agent = &mut self.nodes[node].agent;
+                agent.seen.authority = Authority::None;
+                agent.lease = None;
+                Came::Done
+            }
             // The simulated world has no routers, which are the only ones to listen.
             Action::AnnounceHandover(_) => Came::Done,
             Action::SetSynchronous(names) => {

@@ -102,6 +102,7 @@ impl Agent {
             finished: None,
             guard: ha::Guard::Absent,
             watchdog: ha::Watchdog::Fine,
+            signs: ha::Signs::default(),
             peers: Peers::default(),
             leader_history: LeaderHistory::Unknown,
             order: None,

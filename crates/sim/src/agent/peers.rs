@@ -56,6 +56,7 @@ impl World {
             replayed: database.map(|database| database.wal.end()),
             takes_wal: true,
             unprotected: !host.guard.there,
+            sick: false,
             failsafe_active: self.is_extended(node),
         }
     }

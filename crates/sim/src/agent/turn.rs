@@ -196,6 +196,7 @@ impl World {
             running,
             reachable: true,
             nofailover,
+            sick: false,
             clonefrom,
             replicatefrom,
             sync_priority,

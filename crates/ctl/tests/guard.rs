@@ -1,0 +1,97 @@
+//! The guard on a host that has no memory left: a control group with little of it, and somebody in it who wants all.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::print_stdout, reason = "the figure, which the test runner shows when it is asked to")]
+
+use agent::guard::Warden;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use types::Term;
+
+/// A control group with a limit of memory; its processes are killed and it is removed when dropped.
+struct Tight(PathBuf);
+
+impl Tight {
+    fn make(megabytes: u64) -> Tight {
+        let first = Path::new("/sys/fs/cgroup/memory");
+        let name = format!("baton-guard-{}", std::process::id());
+        let (group, limit) = if first.exists() {
+            (first.join(name), "memory.limit_in_bytes")
+        } else {
+            (Path::new("/sys/fs/cgroup").join(name), "memory.max")
+        };
+        fs::create_dir(&group).expect("make a control group with a limit of memory, as root");
+        let tight = Tight(group);
+        fs::write(tight.0.join(limit), (megabytes << 20).to_string())
+            .expect("limit the memory of a control group");
+        tight
+    }
+
+    /// Starts a program in it.
+    fn start(&self, command: &str) -> Child {
+        let script = format!("echo $$ > {}/cgroup.procs && {command}", self.0.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.process_group(0).spawn().unwrap()
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        let end = clock::now().after(Duration::from_secs(20));
+        while fs::remove_dir(&self.0).is_err() && clock::now() < end {
+            for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+                let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+                if let Some(pid) = pid {
+                    let _gone_already = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            pause();
+        }
+    }
+}
+
+fn pause() {
+    let wait = rustix::time::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+    let mut nothing: [rustix::event::PollFd<'_>; 0] = [];
+    let _ = rustix::event::poll(&mut nothing, Some(&wait));
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = clock::now().after(Duration::from_secs(30));
+    while !holds() {
+        assert!(clock::now() < end, "waited in vain for {what}");
+        pause();
+    }
+}
+
+#[test]
+fn without_memory_the_guard_still_kills_in_time() {
+    let data = tempfile::tempdir().unwrap();
+    let warden = Warden::open(data.path()).unwrap();
+    let tight = Tight::make(24);
+    let baton = env!("CARGO_BIN_EXE_baton");
+    let mut guard = tight.start(&format!("exec {baton} guard {}", warden.memory().display()));
+    until("a guard", || format!("{:?}", warden.state()) == "Disarmed");
+    // What the guard takes for PostgreSQL is what works in the data directory.
+    let mut primary = Command::new("sleep").arg("1000").current_dir(data.path()).spawn().unwrap();
+    let mut hog = tight.start("while :; do tail /dev/zero; done");
+    let deadline = clock::now().after(Duration::from_secs(2));
+    assert!(warden.arm(Term(7), deadline));
+    until("the end of the primary", || primary.try_wait().unwrap().is_some());
+    let late = clock::now().since(deadline);
+    println!("the guard killed {late:?} after the deadline");
+    assert!(clock::now() >= deadline, "not before its time");
+    assert!(late < Duration::from_secs(2), "{late:?} late");
+    until("the guard to rest", || format!("{:?}", warden.state()) == "Disarmed");
+    assert!(warden.fired().is_some() && warden.firing().is_none());
+    assert!(guard.try_wait().unwrap().is_none(), "it lives");
+    hog.kill().unwrap();
+    hog.wait().unwrap();
+    warden.dismiss();
+    until("the end of the guard", || guard.try_wait().unwrap().is_some());
+    drop(tight);
+}
