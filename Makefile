@@ -8,9 +8,13 @@ SEEDS ?= 200
 RUNS ?= 5
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+N ?= 20
+MODE ?= quorum
+SEED ?= 1
+FAULTS_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench lab golden
+.PHONY: help setup build deb demo test check tidy units stories sim bench faults lab golden
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,10 +57,15 @@ sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build
 	@$(ENV); cargo run --release --locked -q -p baton-sim -- --seeds $(SEEDS)
 
-bench: ## the table of pauses, RUNS runs of each event
+bench: ## the table of pauses, RUNS runs of each event; BENCH_ARGS="--mode on|quorum|all" for other synchronous modes
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench
 	@$(ENV); exec target/release/baton-bench --runs $(RUNS) $(BENCH_ARGS)
+
+faults: ## N real faults and pairs of them in synchronous MODE under a writing client, drawn from SEED
+	@tools/setup demo
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-faults
+	@$(ENV); exec target/release/baton-faults --faults $(N) --mode $(MODE) --seed $(SEED) $(FAULTS_ARGS)
 
 golden: ## capture what a real Patroni answers, into crates/lab/golden; DO=compare: what Baton answers, against that
 	@tools/setup test

@@ -8,7 +8,7 @@
 
 use crate::before_stop::BeforeStop;
 use crate::senders::Senders;
-use crate::sync_names::SyncNames;
+use crate::sync_names::{self, SyncNames};
 use crate::wake::{Cell, Wake};
 use etcd::PendingChange;
 use ha::Data;
@@ -515,6 +515,11 @@ impl Local {
                 if facts.in_recovery {
                     facts.timeline = self.standby_timeline(&facts, &old).await;
                 }
+                if let Some((before, _)) = &old.facts
+                    && sync_names::took_effect(before, &facts)
+                {
+                    self.release_commits();
+                }
                 new.facts = Some((Arc::from(facts), asked));
                 new.now = Answer::Running;
                 new.silent_since = None;
@@ -543,6 +548,16 @@ impl Local {
             }
             self.inner.wake.wake();
         }
+    }
+
+    /// Lets commits go on that the new names have confirmed already: PostgreSQL looks at them only when a standby speaks.
+    fn release_commits(&self) {
+        let connect = self.connect().named("baton names");
+        tokio::spawn(async move {
+            if let Err(error) = postgres::waiters::release(&connect, PROBE_WITHIN).await {
+                tracing::info!(%error, "commits that wait may do so until a standby speaks the next time");
+            }
+        });
     }
 
     /// The timeline of a standby. What it received says it while it receives; then PostgreSQL only knows where its last restart

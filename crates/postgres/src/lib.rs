@@ -3,7 +3,7 @@
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
 //!     programs     installation · initdb · basebackup · rewind · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
-//!     connections  probe · replication · users · slots
+//!     connections  probe · replication · users · slots · waiters
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
@@ -27,6 +27,7 @@ pub mod rewind;
 pub mod script;
 pub mod slots;
 pub mod users;
+pub mod waiters;
 mod wal;
 mod wire;
 
