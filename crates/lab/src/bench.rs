@@ -9,11 +9,11 @@ mod table;
 
 use crate::binaries::{Binaries, baton_of_this_build};
 use crate::client::{Plan, Workload};
-use crate::demo::{Event, Outcome};
+use crate::demo::{Event, Outcome, interrupted};
 use crate::lab::{Lab, Spec};
 use crate::primaries::Primaries;
 use crate::wait::until;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
@@ -102,6 +102,14 @@ const WAL_DISK: u32 = 256;
 
 /// Measures and prints the table.
 pub async fn run(options: &Options) -> Result<()> {
+    tokio::select! {
+        result = whole_run(options) => result,
+        // The lab is dropped, which ends everything that it started.
+        stop = interrupted() => stop.and_then(|()| bail!("go on: it was interrupted")),
+    }
+}
+
+async fn whole_run(options: &Options) -> Result<()> {
     let binaries = Binaries::find(baton_of_this_build()?)?;
     let mut series = Vec::new();
     let mut memory = Vec::new();

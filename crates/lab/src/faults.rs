@@ -17,8 +17,10 @@ use crate::bench::{Mode, note, spec, whole};
 use crate::binaries::{Binaries, baton_of_this_build};
 use crate::client::{FailureKind, Plan, Workload};
 use crate::daemon::tail;
+use crate::demo::interrupted;
 use crate::lab::Lab;
 use crate::primaries::Primaries;
+use crate::wait::until;
 use anyhow::{Context, Result, bail};
 use kind::Kind;
 use plan::Round;
@@ -78,9 +80,18 @@ const WAL_DISK: u32 = 256;
 /// Longer than any lease, crash recovery or copy here takes.
 const HEALING: Duration = Duration::from_secs(120);
 const NORMAL: usize = 100;
+const SEEING: Duration = Duration::from_secs(20);
 
 /// Runs the campaign and prints its table.
 pub async fn run(options: &Options) -> Result<Verdict> {
+    tokio::select! {
+        result = whole_run(options) => result,
+        // The lab is dropped, which ends everything that it started.
+        stop = interrupted() => stop.and_then(|()| bail!("go on: it was interrupted")),
+    }
+}
+
+async fn whole_run(options: &Options) -> Result<Verdict> {
     let binaries = Binaries::find(baton_of_this_build()?)?;
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -137,7 +148,7 @@ pub async fn run(options: &Options) -> Result<Verdict> {
 async fn one(lab: &mut Lab, work: &Workload, round: &Round, mode: Mode) -> Result<Outcome> {
     let nodes = lab.nodes.iter().map(|node| (node.name.clone(), lab.own_socket(node))).collect();
     let primaries = Primaries::watch(nodes);
-    let mut roles = Roles::of(lab).await.context("see who is what before the round")?;
+    let mut roles = until(SEEING, "the primary and etcd's leader", async || Roles::of(lab).await.ok()).await?;
     let from = clock::now();
     let mut undo: Vec<Option<Undo>> = round.strikes.iter().map(|_| None).collect();
     for moment in round.moments() {
