@@ -326,9 +326,19 @@ impl Local {
         upstream: Option<ha::Upstream>,
     ) -> Result<(), postgres::Error> {
         let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
-        let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
-        self.inner.life.with(|life| life.upstream = upstream);
-        self.took_up(postmaster);
+        match Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await {
+            Ok(postmaster) => {
+                self.inner.life.with(|life| life.upstream = upstream);
+                self.took_up(postmaster);
+            }
+            // An earlier agent started it and ended before anybody could see it, or a person did. Whatever it is, from now on it is
+            // seen: a primary that the agent takes for stopped would go on beside the next one.
+            Err(postgres::Error::AlreadyRunning { pid }) if self.adopt()? => {
+                tracing::info!(pid, "took up a PostgreSQL that was started by somebody else");
+                self.inner.life.with(|life| life.upstream = None);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -358,8 +368,10 @@ impl Local {
             let log = self.inner.log_file.display();
             tracing::warn!(%log, words, "PostgreSQL ended before it took connections; the last lines of its log say why");
         }
-        if let Err(error) = postgres::postmaster::kill_leftovers(&self.inner.data_dir).await {
-            tracing::error!(%error, "failed to end what the postmaster left behind");
+        match postgres::postmaster::kill_leftovers(&self.inner.data_dir).await {
+            // Somebody has started another one already: it is taken up instead of started.
+            Ok(_) | Err(postgres::Error::AlreadyRunning { .. }) => {}
+            Err(error) => tracing::error!(%error, "failed to end what the postmaster left behind"),
         }
         self.look_at_data().await;
         self.inner.seen.send_replace(Seen::default());

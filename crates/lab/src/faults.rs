@@ -148,7 +148,8 @@ async fn whole_run(options: &Options) -> Result<Verdict> {
 async fn one(lab: &mut Lab, work: &Workload, round: &Round, mode: Mode) -> Result<Outcome> {
     let nodes = lab.nodes.iter().map(|node| (node.name.clone(), lab.own_socket(node))).collect();
     let primaries = Primaries::watch(nodes);
-    let mut roles = until(SEEING, "the primary and etcd's leader", async || Roles::of(lab).await.ok()).await?;
+    let mut roles =
+        until(SEEING, "the primary and etcd's leader", async || Roles::of(lab).await.ok()).await?;
     let from = clock::now();
     let mut undo: Vec<Option<Undo>> = round.strikes.iter().map(|_| None).collect();
     for moment in round.moments() {
@@ -162,17 +163,19 @@ async fn one(lab: &mut Lab, work: &Workload, round: &Round, mode: Mode) -> Resul
             None => *undo = Some(strike::happen(strike.kind, lab, &mut roles).await?),
         }
     }
-    heal(lab, work, mode).await?;
+    let healed = heal(lab, work, mode).await;
     let to = clock::now();
-    let report = work.so_far();
     let primaries = primaries.stop().await;
+    let twice = primaries.two_primaries();
+    healed.with_context(|| format!("heal, with two primaries for {} ms", twice.as_millis()))?;
+    let report = work.so_far();
     Ok(Outcome {
         kinds: round.strikes.iter().map(|strike| strike.kind).collect(),
         pause: report.longest_pause(from, to),
         failed: report.failed(FailureKind::Statement, from, to)
             + report.failed(FailureKind::Connection, from, to),
         missing: report.missing().await?.len(),
-        two_primaries: primaries.two_primaries(),
+        two_primaries: twice,
     })
 }
 
