@@ -210,7 +210,10 @@ impl Turn<'_> {
         match &self.seen.postgres {
             Postgres::Stopped => {
                 memory.stopping = None;
-                memory.promoting = None;
+                // A promotion that ended it is a crash of the leader's, although what comes up again is a standby.
+                if memory.promoting.take().is_some() && leads.is_some() {
+                    memory.crashes.push(self.now);
+                }
             }
             Postgres::Running(running) => {
                 memory.start = Default::default();

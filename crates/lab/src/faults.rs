@@ -72,11 +72,11 @@ pub(crate) struct Campaign {
     pub(crate) acknowledged: usize,
 }
 
-/// What is moved aside in a lab stays there: after so many rounds a fresh one goes on.
-const ROUNDS_IN_ONE: usize = 30;
+/// What is moved aside in a lab stays there, and every timeline keeps a segment: after so many rounds a fresh one goes on.
+const ROUNDS_IN_ONE: usize = 20;
 /// More broken labs are not kept.
 const MOST_BROKEN: usize = 5;
-const WAL_DISK: u32 = 256;
+const WAL_DISK: u32 = 512;
 /// Longer than any lease, crash recovery or copy here takes.
 const HEALING: Duration = Duration::from_secs(120);
 const NORMAL: usize = 100;

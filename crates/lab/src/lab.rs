@@ -25,6 +25,7 @@ use crate::place::{Block, check_depth, secret};
 use crate::processes;
 use crate::view::View;
 use crate::wait::{try_until, until};
+use crate::wal_disk::WalDisk;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -464,6 +465,7 @@ impl Lab {
 
     /// The same, but the directory stays, for reading the logs.
     pub async fn stop_and_keep(mut self) -> Result<PathBuf> {
+        self.nodes.iter().filter_map(|node| node.wal_disk.as_ref()).try_for_each(WalDisk::list)?;
         self.end_processes().await?;
         Ok(self.base.clone())
     }

@@ -61,6 +61,13 @@ impl WalDisk {
         }
     }
 
+    /// Writes beside it what was on it, for whoever reads the remains of a lab.
+    pub(crate) fn list(&self) -> Result<()> {
+        let output = Command::new("ls").arg("-lR").arg(&self.at).output().context("run ls")?;
+        let path = self.at.with_extension("txt");
+        fs::write(&path, output.stdout).with_context(|| format!("write {}", path.display()))
+    }
+
     fn ballast(&self) -> PathBuf {
         self.at.join("ballast")
     }

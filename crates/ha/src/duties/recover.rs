@@ -184,14 +184,18 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
     if turn.seen.rules.standby_cluster {
         return standby_leader::answer(turn, control);
     }
+    let oldest = turn.now.before(CRASH_WINDOW);
+    turn.memory.crashes.retain(|crash| *crash >= oldest);
     if control.standby {
+        let crashes = turn.memory.crashes.len();
+        if another && crashes > CRASHES_TOLERATED {
+            return give_away(turn, Why::GivesLeadAwayAfterCrashes { crashes }, term);
+        }
         return start(turn, Why::StartsToBePromoted, Upstream::Archive);
     }
     let why = if turn.memory.expected_stop || turn.memory.created {
         Why::StartsPrimary
     } else {
-        let oldest = turn.now.before(CRASH_WINDOW);
-        turn.memory.crashes.retain(|crash| *crash >= oldest);
         turn.memory.crashes.push(turn.now);
         let crashes = turn.memory.crashes.len();
         if another && crashes > CRASHES_TOLERATED {

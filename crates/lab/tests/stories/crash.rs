@@ -48,6 +48,11 @@ async fn a_killed_replica_is_started_again_and_clients_of_the_primary_notice_not
     })
     .await
     .unwrap();
+    // A dead process that nobody has reaped yet counts as alive for PostgreSQL.
+    let socket_lock = node.socket_dir().join(format!(".s.PGSQL.{}.lock", node.postgres_port));
+    for lock in [node.data_dir().join("postmaster.pid"), socket_lock] {
+        std::fs::remove_file(lock).unwrap();
+    }
     node.start_postgres_by_hand(&postgres).unwrap();
     let by_hand = node.postmaster().unwrap().pid;
     assert_ne!(by_hand, old);
