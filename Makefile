@@ -9,9 +9,13 @@ RUNS ?= 5
 INTERRUPTIONS ?= 100
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+N ?= 20
+MODE ?= quorum
+SEED ?= 1
+FAULTS_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench lab golden interruptions
+.PHONY: help setup build deb demo test check tidy units stories sim bench faults lab golden interruptions
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,10 +62,15 @@ interruptions: ## rewinds and copies interrupted INTERRUPTIONS times at random m
 	@tools/setup test
 	@$(ENV); BATON_TEST_INTERRUPTIONS=$(INTERRUPTIONS) cargo test --locked -p baton-postgres --test interrupted -- --nocapture
 
-bench: ## the table of pauses, RUNS runs of each event
+bench: ## the table of pauses, RUNS runs of each event; BENCH_ARGS="--mode on|quorum|all" for other synchronous modes
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench
 	@$(ENV); exec target/release/baton-bench --runs $(RUNS) $(BENCH_ARGS)
+
+faults: ## N real faults and pairs of them in synchronous MODE under a writing client, drawn from SEED
+	@tools/setup demo
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-faults
+	@$(ENV); exec target/release/baton-faults --faults $(N) --mode $(MODE) --seed $(SEED) $(FAULTS_ARGS)
 
 golden: ## capture what a real Patroni answers, into crates/lab/golden; DO=compare: what Baton answers, against that
 	@tools/setup test

@@ -10,7 +10,7 @@ use crate::before_stop::BeforeStop;
 use crate::pace::{self, Pace};
 use crate::senders::Senders;
 use crate::stalls::Stalls;
-use crate::sync_names::SyncNames;
+use crate::sync_names::{self, SyncNames};
 use crate::wake::{Cell, Wake};
 use etcd::PendingChange;
 use ha::Data;
@@ -430,9 +430,19 @@ impl Local {
         // What was handed is in its WAL, and is replayed by this start.
         self.inner.handed.with(|(handed, _)| *handed = None);
         self.inner.pace.starts(upstream.is_some());
-        let postmaster = Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await?;
-        self.inner.life.with(|life| life.upstream = upstream);
-        self.took_up(postmaster);
+        match Postmaster::start(&self.inner.installation, &self.inner.data_dir, &options).await {
+            Ok(postmaster) => {
+                self.inner.life.with(|life| life.upstream = upstream);
+                self.took_up(postmaster);
+            }
+            // An earlier agent started it and ended before anybody could see it, or a person did. Whatever it is, from now on it is
+            // seen: a primary that the agent takes for stopped would go on beside the next one.
+            Err(postgres::Error::AlreadyRunning { pid }) if self.adopt()? => {
+                tracing::info!(pid, "took up a PostgreSQL that was started by somebody else");
+                self.inner.life.with(|life| life.upstream = None);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -471,6 +481,10 @@ impl Local {
     async fn end_leftovers(&self) {
         let mut told = false;
         while let Err(error) = kill_leftovers(&self.inner.data_dir).await {
+            // Somebody has started another one already: it is taken up instead of started.
+            if let postgres::Error::AlreadyRunning { .. } = error {
+                break;
+            }
             self.inner.life.with(|life| {
                 life.stopping = life.stopping.or(Some(clock::now()));
                 life.killed = life.killed.or(Some(clock::now()));
@@ -547,16 +561,6 @@ impl Local {
     pub(crate) async fn promote(&self) -> Result<(), postgres::Error> {
         let Some(postmaster) = self.life().postmaster else { return Ok(()) };
         self.inner.pace.promotes();
-        // It leaves a file in the data directory, whose disk may hang.
-        let promote = tokio::task::spawn_blocking(move || postmaster.promote());
-        match tokio::time::timeout(DISK_WITHIN, promote).await {
-            Ok(Ok(promoted)) => promoted?,
-            Ok(Err(error)) => return Err(postgres::Error::Refused(format!("promote: {error}"))),
-            Err(_) => {
-                let what = "promote: the disk of the data directory does not answer".to_owned();
-                return Err(postgres::Error::Timeout { what, within: DISK_WITHIN });
-            }
-        }
         // It leaves a file in the data directory, whose disk may hang.
         let promote = tokio::task::spawn_blocking(move || postmaster.promote());
         match tokio::time::timeout(DISK_WITHIN, promote).await {
@@ -691,6 +695,12 @@ impl Local {
                     self.add_handed(&mut facts);
                 }
                 self.inner.pace.runs(!facts.in_recovery);
+                if let Some((before, _)) = &old.facts
+                    && sync_names::took_effect(before, &facts)
+                {
+                    self.release_commits();
+                }
+                note_progress(&mut new, &facts, asked);
                 new.facts = Some((Arc::from(facts), asked));
                 new.now = Answer::Running;
                 new.silent_since = None;
@@ -724,6 +734,16 @@ impl Local {
             }
             self.inner.wake.wake();
         }
+    }
+
+    /// Lets commits go on that the new names have confirmed already: PostgreSQL looks at them only when a standby speaks.
+    fn release_commits(&self) {
+        let connect = self.connect().named("baton names");
+        tokio::spawn(async move {
+            if let Err(error) = postgres::waiters::release(&connect, PROBE_WITHIN).await {
+                tracing::info!(%error, "commits that wait may do so until a standby speaks the next time");
+            }
+        });
     }
 
     /// The timeline of a standby. What it received says it while it receives; then PostgreSQL only knows where its last restart

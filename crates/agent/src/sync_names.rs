@@ -8,6 +8,7 @@
 
 use crate::wake::Cell;
 use ha::{SyncMode, Synchronous};
+use postgres::probe::Facts;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use types::StandbyNames;
 
@@ -73,6 +74,12 @@ impl SyncNames {
             (false, _) => Some(String::new()),
         }
     }
+}
+
+/// Whether a primary that ran before shows other names now, and commits wait for somebody.
+pub(crate) fn took_effect(before: &Facts, now: &Facts) -> bool {
+    let (old, new) = (&before.synchronous_standby_names, &now.synchronous_standby_names);
+    !before.in_recovery && !now.in_recovery && old != new && !new.is_empty()
 }
 
 #[cfg(test)]

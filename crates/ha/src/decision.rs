@@ -25,6 +25,8 @@ pub(crate) const SIGNAL_AGAIN: Duration = Duration::from_millis(500);
 
 /// A standby that does not stop cleanly in this time is stopped hard.
 const STANDBY_STOPS_WITHIN: Duration = Duration::from_secs(60);
+/// One that recovers has nothing to end in order, and PostgreSQL may hang for ever when it is told to do so then: its disk was full.
+const STARTING_STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a member does next, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -154,6 +156,8 @@ impl Turn<'_> {
     pub(crate) fn stop(&mut self, mode: StopMode, patience: Duration) -> Vec<Action> {
         let wanted = match self.memory.stopping {
             Some((asked, since)) if asked >= mode => {
+                let starting = self.memory.stopped_starting;
+                let patience = if starting { patience.min(STARTING_STOPS_WITHIN) } else { patience };
                 let late = self.now.since(since) >= patience;
                 // The list of actions ended before it, or the signal was lost.
                 let sent = self.memory.stop_sent.unwrap_or(since);
@@ -169,7 +173,10 @@ impl Turn<'_> {
                     StopMode::Fast | StopMode::Immediate | StopMode::Kill => return Vec::new(),
                 }
             }
-            Some(_) | None => mode,
+            Some(_) | None => {
+                self.memory.stopped_starting = matches!(self.seen.postgres, Postgres::Starting { .. });
+                mode
+            }
         };
         self.memory.stopping = Some((wanted, self.now));
         self.memory.stop_sent = Some(self.now);
@@ -203,7 +210,10 @@ impl Turn<'_> {
         match &self.seen.postgres {
             Postgres::Stopped => {
                 memory.stopping = None;
-                memory.promoting = None;
+                // A promotion that ended it is a crash of the leader's, although what comes up again is a standby.
+                if memory.promoting.take().is_some() && leads.is_some() {
+                    memory.crashes.push(self.now);
+                }
             }
             Postgres::Running(running) => {
                 memory.start = Default::default();

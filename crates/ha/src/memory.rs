@@ -25,6 +25,8 @@ pub struct Memory {
     pub stopping: Option<(StopMode, Moment)>,
     /// When the signal to stop was sent last.
     pub stop_sent: Option<Moment>,
+    /// It took no connections when it was told to stop.
+    pub stopped_starting: bool,
     /// The lead is being handed over.
     pub step_aside: Option<StepAside>,
     /// PostgreSQL was stopped to hand the lead over and has not come back: in pause, too, that belongs to what was asked for.

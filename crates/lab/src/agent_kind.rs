@@ -2,6 +2,7 @@
 
 use crate::binaries::patroni_bin;
 use crate::daemon::Program;
+use crate::netns::Host;
 use crate::node::place_binary;
 use anyhow::Result;
 use std::fmt;
@@ -32,8 +33,15 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The programs of the node `name` in `dir`; Patroni's only where `patroni` says that the lab needs it.
-    pub(crate) fn of(name: &str, dir: &Path, baton: &Path, patroni: bool, config: &Path) -> Result<Programs> {
+    /// The programs of the node `name` in `dir`, which run on `host`; Patroni's only where `patroni` says that the lab needs it.
+    pub(crate) fn of(
+        name: &str,
+        dir: &Path,
+        baton: &Path,
+        patroni: bool,
+        config: &Path,
+        host: Option<&Host>,
+    ) -> Result<Programs> {
         let program = |path: PathBuf, arguments: &[&str]| Program {
             name: format!("agent {name}"),
             path,
@@ -44,6 +52,7 @@ impl Programs {
                 .collect(),
             directory: dir.to_owned(),
             log: dir.join("agent.log"),
+            host: host.cloned(),
         };
         let patroni = match patroni {
             true => Some(program(patroni_bin()?.join("patroni"), &[])),

@@ -6,7 +6,9 @@ mod workload;
 pub use report::{Failure, FailureKind, WorkReport};
 pub use workload::{Plan, Workload};
 
+use crate::netns;
 use anyhow::{Context, Result, anyhow};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls};
@@ -33,12 +35,24 @@ impl Target {
             .password(&self.password)
             .dbname(&self.database)
             .application_name("lab");
-        let connected = timeout(span, config.connect(NoTls)).await;
+        let connected = timeout(span, self.open(&config)).await;
         let connected =
             connected.map_err(|_| anyhow!("connect to {}:{}: not within {span:?}", self.host, self.port))?;
-        let (client, connection) =
-            connected.with_context(|| format!("connect to {}:{}", self.host, self.port))?;
-        // It ends by itself when the client is dropped; its errors come out of the client's calls as well.
+        connected.with_context(|| format!("connect to {}:{}", self.host, self.port))
+    }
+
+    /// The connection itself ends when the client is dropped; its errors come out of the client's calls as well.
+    async fn open(&self, config: &Config) -> Result<Client> {
+        let far = self.host.parse().ok().filter(|v4| netns::place_of(*v4).is_some());
+        let Some(v4) = far else {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(async move { connection.await.unwrap_or_default() });
+            return Ok(client);
+        };
+        let stream = netns::connect(SocketAddrV4::new(v4, self.port)).await?;
+        // A row must not wait for the next one.
+        stream.set_nodelay(true)?;
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
         tokio::spawn(async move { connection.await.unwrap_or_default() });
         Ok(client)
     }

@@ -2,6 +2,7 @@
 
 use crate::lab::Spec;
 use crate::place::Block;
+use crate::wal_disk::WalDisk;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -66,9 +67,15 @@ pub(crate) fn agent(
                 "rewind": { "username": "rewinder", "password": passwords.rewind },
             },
             "parameters": { "unix_socket_directories": text("run") },
-            "pg_hba": pg_hba(),
+            "pg_hba": pg_hba(&block.sources()),
         },
     });
+    if spec.wal_disk.is_some() {
+        let wal = WalDisk::wal_dir(dir).display().to_string();
+        merge(&mut file, &json!({ "postgresql": { "basebackup": [{ "waldir": wal }] } }));
+        let initdb = json!([{ "encoding": "UTF8" }, { "locale": "C" }, "data-checksums", { "waldir": wal }]);
+        merge(&mut file, &json!({ "bootstrap": { "initdb": initdb } }));
+    }
     if !spec.tags.is_null() && index + 1 == spec.members {
         merge(&mut file, &json!({ "tags": spec.tags }));
     }
@@ -134,15 +141,19 @@ fn dynamic(spec: &Spec) -> Value {
             &json!({ "ttl": ttl, "loop_wait": 1.max(ttl / 5), "retry_timeout": 1.max(ttl * 2 / 5) }),
         );
     }
+    if spec.wal_disk.is_some() {
+        let small = json!({ "min_wal_size": "32MB", "max_wal_size": "64MB", "wal_keep_size": "32MB" });
+        merge(&mut dynamic, &json!({ "postgresql": { "parameters": small } }));
+    }
     merge(&mut dynamic, &spec.dynamic);
     dynamic
 }
 
-fn pg_hba() -> Vec<String> {
+fn pg_hba(sources: &str) -> Vec<String> {
     vec![
         "local all all scram-sha-256".to_owned(),
-        "host all all 127.0.0.0/8 scram-sha-256".to_owned(),
-        "host replication replicator 127.0.0.0/8 scram-sha-256".to_owned(),
+        format!("host all all {sources} scram-sha-256"),
+        format!("host replication replicator {sources} scram-sha-256"),
     ]
 }
 

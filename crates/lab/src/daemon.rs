@@ -1,6 +1,7 @@
 //! One long-running process that the lab started: an agent, a router, an etcd member.
 
 use crate::account::Account;
+use crate::netns::Host;
 use crate::processes::{self, signal};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
@@ -21,6 +22,8 @@ pub(crate) struct Program {
     pub directory: PathBuf,
     /// Where its output is appended.
     pub log: PathBuf,
+    /// The host it runs on, where hosts have networks of their own.
+    pub host: Option<Host>,
 }
 
 /// A started one. Dropped, it is killed.
@@ -51,7 +54,11 @@ impl Daemon {
             .stderr(log)
             .process_group(0);
         account.apply(&mut command);
-        let child = command.spawn().with_context(|| format!("start {name} ({})", program.path.display()))?;
+        let spawned = match &program.host {
+            None => command.spawn(),
+            Some(host) => host.within(|| command.spawn())?,
+        };
+        let child = spawned.with_context(|| format!("start {name} ({})", program.path.display()))?;
         Ok(Daemon { name: name.clone(), child, ended: None })
     }
 

@@ -101,8 +101,8 @@ fn spec(options: &Options) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Ends when the user or the system wants the demo to.
-async fn interrupted() -> Result<()> {
+/// Ends when the user or the system wants this program to.
+pub(crate) async fn interrupted() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     tokio::select! {

@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::daemon::{Daemon, Program};
+use crate::netns::Host;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::fs;
@@ -27,6 +28,8 @@ pub struct Addresses {
     pub peer: String,
     /// `e1=http://…,e2=http://…`: all peers.
     pub cluster: String,
+    /// The host it runs on, where hosts have networks of their own.
+    pub host: Option<Host>,
 }
 
 impl EtcdMember {
@@ -66,6 +69,7 @@ impl EtcdMember {
             arguments,
             directory: dir.clone(),
             log,
+            host: at.host.clone(),
         };
         Ok(EtcdMember {
             name,

@@ -36,6 +36,7 @@ impl HaProxy {
             arguments: vec!["-db".to_owned(), "-f".to_owned(), file.display().to_string()],
             log: dir.join("haproxy.log"),
             directory: dir,
+            host: block.host(block.haproxy()),
         };
         Ok(HaProxy { daemon: Daemon::start(&program, account)?, program })
     }

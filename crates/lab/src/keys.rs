@@ -110,8 +110,20 @@ impl Gateway {
         self.call("/v3/kv/deleterange", &json!({ "key": encode(key.as_bytes()) })).await.map(drop)
     }
 
-    /// The name of the etcd member that leads.
+    /// The name of the etcd member that leads, as the first member knows that knows of one.
     pub async fn etcd_leader(&self) -> Result<String> {
+        let mut why = anyhow!("there is no etcd");
+        for endpoint in &self.endpoints {
+            let one = Gateway { endpoints: vec![*endpoint], prefix: String::new() };
+            match one.leader_it_knows().await {
+                Ok(name) => return Ok(name),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    async fn leader_it_knows(&self) -> Result<String> {
         let status = self.call("/v3/maintenance/status", &json!({})).await?;
         let leader = status.get("leader").cloned().unwrap_or_default();
         let members = self.call("/v3/cluster/member/list", &json!({})).await?;

@@ -19,11 +19,13 @@ use crate::demo::LOCK;
 use crate::etcd_member::{Addresses, EtcdMember};
 use crate::haproxy::HaProxy;
 use crate::keys::Gateway;
+use crate::netns::{Host, Network};
 use crate::node::{Node, NodePlan, place_binary, write_private};
 use crate::place::{Block, check_depth, secret};
 use crate::processes;
 use crate::view::View;
 use crate::wait::{try_until, until};
+use crate::wal_disk::WalDisk;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -59,6 +61,10 @@ pub struct Spec {
     /// Who keeps the first node, the second, …; Baton, where the list ends. Nodes can change hands only in a lab that begins with
     /// a Patroni somewhere.
     pub agents: Vec<AgentKind>,
+    /// Every host has a network of its own and a cable that can be pulled, see [`Lab::unplug`]. Needs root.
+    pub cables: bool,
+    /// The megabytes of a disk of its own for the WAL of every node. Needs root.
+    pub wal_disk: Option<u32>,
 }
 
 impl Spec {
@@ -78,6 +84,8 @@ impl Spec {
             tags: Value::Null,
             log_level: "INFO".to_owned(),
             agents: Vec::new(),
+            cables: false,
+            wal_disk: None,
         }
     }
 }
@@ -118,7 +126,10 @@ impl Lab {
         account.own(base)?;
         let lock = File::create(base.join(LOCK)).with_context(|| format!("write in {}", base.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).context("lock the lab")?;
-        let block = Block::take()?;
+        let block = match spec.cables {
+            true => Block::with_cables(spec.etcd, spec.members)?,
+            false => Block::take()?,
+        };
         let passwords = Passwords { superuser: secret()?, replication: secret()?, rewind: secret()? };
         // One copy, linked to every node: the account may be unable to enter the directory the binary was built in.
         let copied = base.join("baton");
@@ -397,6 +408,55 @@ impl Lab {
         }
     }
 
+    /// Pulls the cable of a node, of an etcd member, or of the router (`router`).
+    pub fn unplug(&self, name: &str) -> Result<()> {
+        self.network()?.unplug(self.host(name)?)
+    }
+
+    /// Plugs it in again.
+    pub fn plug(&self, name: &str) -> Result<()> {
+        self.network()?.plug(self.host(name)?)
+    }
+
+    /// Nothing passes between a node and etcd any more; everybody else is reached as before.
+    pub fn cut_from_etcd(&self, name: &str) -> Result<()> {
+        let (network, host) = (self.network()?, self.host(name)?);
+        self.etcd.iter().try_for_each(|member| network.cut(host, self.host(&member.name)?))
+    }
+
+    /// It reaches etcd again.
+    pub fn mend_to_etcd(&self, name: &str) -> Result<()> {
+        let (network, host) = (self.network()?, self.host(name)?);
+        self.etcd.iter().try_for_each(|member| network.mend(host, self.host(&member.name)?))
+    }
+
+    /// Leaves no room on the disk of a node's WAL, and uses up the segments that PostgreSQL has in stock, until it can write no more.
+    pub async fn use_up_wal(&mut self, name: &str) -> Result<()> {
+        let node = self.node(name)?;
+        node.fill_wal()?;
+        let socket = self.index(name).and_then(|at| self.nodes.get(at)).map(|node| self.own_socket(node));
+        let socket = socket.ok_or_else(|| anyhow!("there is no node {name}"))?;
+        let next = "SELECT pg_logical_emit_message(false, 'lab', 'next'); SELECT pg_switch_wal()";
+        for _segment in 0..50 {
+            if socket.run(next, Duration::from_secs(2)).await.is_err() {
+                return Ok(());
+            }
+        }
+        bail!("use up the WAL of {name}: it still finds room")
+    }
+
+    fn network(&self) -> Result<&Network> {
+        self.block.network().ok_or_else(|| anyhow!("this lab has no cables"))
+    }
+
+    fn host(&self, name: &str) -> Result<&Host> {
+        let etcd = self.etcd.iter().position(|member| member.name == name).map(|at| self.block.etcd(at));
+        let node = self.index(name).map(|at| self.block.node(at));
+        let router = (name == "router").then(|| self.block.router());
+        let address = etcd.or(node).or(router).ok_or_else(|| anyhow!("there is no host {name}"))?;
+        self.network()?.host(address).ok_or_else(|| anyhow!("{name} has no cable"))
+    }
+
     /// Ends everything in order, removes the directory, and fails when a process is left.
     pub async fn stop(mut self) -> Result<()> {
         self.end_processes().await?;
@@ -405,6 +465,7 @@ impl Lab {
 
     /// The same, but the directory stays, for reading the logs.
     pub async fn stop_and_keep(mut self) -> Result<PathBuf> {
+        self.nodes.iter().filter_map(|node| node.wal_disk.as_ref()).try_for_each(WalDisk::list)?;
         self.end_processes().await?;
         Ok(self.base.clone())
     }
@@ -417,9 +478,13 @@ impl Lab {
             haproxy.stop().await;
         }
         futures_util::future::join_all(self.nodes.iter_mut().map(|node| node.stop(GRACE))).await;
-        futures_util::future::join_all(self.etcd.iter_mut().map(EtcdMember::stop)).await;
+        // Told to end, the last one that leads waits for somebody to hand the lead to, and nothing is kept of it anyway.
+        self.etcd.iter_mut().for_each(EtcdMember::kill);
         processes::kill_under(&self.base);
         processes::remove_guard_memory(&self.base);
+        for node in &mut self.nodes {
+            node.wal_disk = None;
+        }
         self.stopped = true;
         let left = processes::await_none_under(&self.base, Duration::from_secs(5));
         if !left.is_empty() {
@@ -435,7 +500,8 @@ impl Lab {
             (0..spec.etcd).map(|index| format!("e{}={}", index + 1, peer(index))).collect();
         for index in 0..spec.etcd {
             let client = url(self.block.etcd(index), self.block.ports.etcd_client());
-            let at = Addresses { client, peer: peer(index), cluster: cluster.join(",") };
+            let host = self.block.host(self.block.etcd(index));
+            let at = Addresses { client, peer: peer(index), cluster: cluster.join(","), host };
             let member = EtcdMember::create(index, &self.base, &spec.binaries.etcd, &at, &self.account)?;
             self.etcd.push(member);
         }
@@ -456,6 +522,8 @@ impl Lab {
                 config: config::yaml(&file),
                 kind: spec.agents.get(index).copied().unwrap_or_default(),
                 patroni: spec.agents.contains(&AgentKind::Patroni),
+                host: self.block.host(self.block.node(index)),
+                wal_disk: spec.wal_disk,
             };
             self.nodes.push(Node::create(&self.base, baton, &plan, &self.account)?);
         }
@@ -475,6 +543,7 @@ impl Lab {
             arguments: vec!["router".to_owned(), file.display().to_string()],
             log: dir.join("router.log"),
             directory: dir,
+            host: self.block.host(self.block.router()),
         });
         Ok(())
     }
@@ -497,6 +566,6 @@ impl Drop for Lab {
         processes::remove_guard_memory(&self.base);
         self.nodes.clear();
         self.etcd.clear();
-        // The directory stays: whoever dropped a running lab wants to know why.
+        // Networks and disks go with their owners. The directory stays: whoever dropped a running lab wants to know why.
     }
 }

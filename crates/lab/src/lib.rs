@@ -1,13 +1,14 @@
-//! Real clusters on one machine: the demo, the bench and the stories run on it.
+//! Real clusters on one machine: the demo, the bench, the campaign of faults and the stories run on it.
 //!
 //! ```text
-//!   demo   bench   stories (tests/)
-//!     │      │        │
-//!     └── lab ────────┘     directories, addresses, configuration files, start and stop, faults
+//!   demo   bench   faults   stories (tests/)
+//!     │      │       │        │
+//!     └── lab ───────┴────────┘     directories, addresses, configuration files, start and stop, faults
 //!          ├ node, etcd_member     the hosts; daemon and processes start, find and end what runs there
 //!          ├ agent_kind, haproxy   real Patroni in the place of an agent, and what stands before it
 //!          ├ client                a paced workload: pauses, failed statements, lost rows
-//!          ├ netns                 hosts with networks of their own
+//!          ├ netns                 hosts with networks of their own, whose cables can be pulled
+//!          ├ wal_disk              disks for WAL that can be filled
 //!          ├ golden                what Patroni answers and writes, against what Baton does
 //!          ├ primaries             who really takes writes, asked behind the router's back
 //!          └ keys → view           what etcd says, read without Baton's own client
@@ -22,6 +23,7 @@ mod config;
 mod daemon;
 pub mod demo;
 mod etcd_member;
+pub mod faults;
 pub mod golden;
 mod haproxy;
 mod keys;
@@ -34,6 +36,7 @@ pub mod processes;
 pub mod rest;
 mod view;
 pub mod wait;
+mod wal_disk;
 
 pub use account::Account;
 pub use agent_kind::AgentKind;

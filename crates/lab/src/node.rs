@@ -8,8 +8,11 @@
 
 use crate::account::Account;
 use crate::agent_kind::{AgentKind, Programs};
+use crate::config::SUPERUSER;
 use crate::daemon::{Daemon, Program};
+use crate::netns::Host;
 use crate::processes::{self, Process};
+use crate::wal_disk::WalDisk;
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
 use std::fs;
@@ -32,6 +35,8 @@ pub struct Node {
     programs: Programs,
     account: Account,
     daemon: Option<Daemon>,
+    /// Its WAL has a disk of its own.
+    pub(crate) wal_disk: Option<WalDisk>,
 }
 
 /// What [`Node::create`] needs to know.
@@ -46,6 +51,10 @@ pub struct NodePlan {
     pub kind: AgentKind,
     /// Whether Patroni is to be at hand.
     pub patroni: bool,
+    /// Its host, where hosts have networks of their own.
+    pub host: Option<Host>,
+    /// The megabytes of a disk of its own for its WAL.
+    pub wal_disk: Option<u32>,
 }
 
 impl Node {
@@ -65,7 +74,9 @@ impl Node {
         }
         let config = dir.join("agent.yml");
         write_private(&config, &plan.config, account)?;
-        let programs = Programs::of(&plan.name, &dir, baton, plan.patroni, &config)?;
+        let programs = Programs::of(&plan.name, &dir, baton, plan.patroni, &config, plan.host.as_ref())?;
+        let wal_disk =
+            plan.wal_disk.map(|megabytes| WalDisk::create(&dir, megabytes, account)).transpose()?;
         Ok(Node {
             name: plan.name.clone(),
             address: plan.address,
@@ -76,6 +87,7 @@ impl Node {
             programs,
             account: account.clone(),
             daemon: None,
+            wal_disk,
         })
     }
 
@@ -187,6 +199,13 @@ impl Node {
         }
     }
 
+    /// SIGTERM to the agent, without waiting for its end.
+    pub fn tell_agent_to_end(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.signal(Signal::TERM);
+        }
+    }
+
     /// SIGUSR2 to the agent, as an upgrade does: it ends and leaves PostgreSQL and the guard as they are.
     pub async fn detach_agent(&mut self, grace: Duration) -> bool {
         let Some(mut daemon) = self.daemon.take() else { return true };
@@ -235,6 +254,39 @@ impl Node {
         for process in self.processes().iter().filter(|process| process.is_postgres()) {
             processes::signal(process.pid, Signal::STOP);
         }
+    }
+
+    /// SIGCONT to all of them.
+    pub fn thaw_postgres(&self) {
+        for process in self.processes().iter().filter(|process| process.is_postgres()) {
+            processes::signal(process.pid, Signal::CONT);
+        }
+    }
+
+    /// `kill -9` of a process that serves a client; PostgreSQL then starts all of them anew. Whether there was one.
+    pub fn kill_backend(&self) -> bool {
+        let serves = |process: &&Process| {
+            process.is_postgres() && process.command.contains(&format!(" {SUPERUSER} postgres "))
+        };
+        let found = self.processes().iter().find(serves).map(|process| process.pid);
+        if let Some(pid) = found {
+            processes::signal(pid, Signal::KILL);
+        }
+        found.is_some()
+    }
+
+    /// Leaves no room on the disk of its WAL.
+    pub fn fill_wal(&self) -> Result<()> {
+        self.wal_disk()?.fill()
+    }
+
+    /// Gives the room back.
+    pub fn clear_wal(&self) -> Result<()> {
+        self.wal_disk()?.clear()
+    }
+
+    fn wal_disk(&self) -> Result<&WalDisk> {
+        self.wal_disk.as_ref().ok_or_else(|| anyhow!("the WAL of {} has no disk of its own", self.name))
     }
 
     /// Starts PostgreSQL as an administrator does by hand: with pg_ctl, and with the options of the last start.

@@ -1,16 +1,18 @@
-//! Where a lab lives: one directory, and one block of loopback addresses.
+//! Where a lab lives: one directory, and one block of addresses.
 //!
-//! Every host of the lab has an address of its own (127.x.y.z, which needs no set-up on Linux), so all use the same ports
-//! and nothing has to be counted up:
+//! Every host of the lab has an address of its own, so all use the same ports and nothing has to be counted up. On loopback
+//! (127.x.y.z) that needs no set-up on Linux; with cables every host is a network namespace, which needs root:
 //!
 //! ```text
 //!   .1 .. .3     etcd members      2379 clients, 2380 peers
 //!   .11 .. .19   nodes             5432 PostgreSQL, 8008 REST
 //!   .20          the router        5433 5434 5436 5438, 8009 its own page
 //!   .21          HAProxy           5433 5434
-//!   .99          nobody; a listener here keeps the block taken while the lab lives
+//!   .99          on loopback nobody; a listener here keeps the block taken while the lab lives
+//!   .254         with cables the switch
 //! ```
 
+use crate::netns::{Host, Network};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -65,12 +67,22 @@ impl Ports {
 /// A block of addresses that is this lab's until it is dropped.
 #[derive(Debug)]
 pub struct Block {
-    network: [u8; 3],
+    range: [u8; 3],
     pub ports: Ports,
-    _taken: TcpListener,
+    home: Home,
+}
+
+#[derive(Debug)]
+enum Home {
+    Loopback { _taken: TcpListener },
+    Cables(Network),
 }
 
 const LOCK_PORT: u16 = 29_432;
+const ETCD: u8 = 1;
+const NODE: u8 = 11;
+const ROUTER: u8 = 20;
+const HAPROXY: u8 = 21;
 
 impl Block {
     /// Takes a free block; the first one that is asked for is `127.0.77`, which people can remember.
@@ -81,7 +93,7 @@ impl Block {
             for offset in [0, 10_000, 20_000] {
                 let ports = Ports { offset };
                 if free(network, ports) {
-                    return Ok(Block { network, ports, _taken: taken });
+                    return Ok(Block { range: network, ports, home: Home::Loopback { _taken: taken } });
                 }
             }
         }
@@ -90,24 +102,57 @@ impl Block {
         )
     }
 
+    /// A network with a cable to each of so many etcd members and nodes, to the router and to HAProxy.
+    pub fn with_cables(etcd: usize, nodes: usize) -> Result<Block> {
+        let etcd = (0..etcd).map(|index| ETCD + small(index));
+        let nodes = (0..nodes).map(|index| NODE + small(index));
+        let numbers: Vec<u8> = etcd.chain(nodes).chain([ROUTER, HAPROXY]).collect();
+        let network = Network::create_reachable(&numbers)?;
+        Ok(Block { range: network.range, ports: Ports { offset: 0 }, home: Home::Cables(network) })
+    }
+
+    /// The network, if there are cables.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        match &self.home {
+            Home::Loopback { .. } => None,
+            Home::Cables(network) => Some(network),
+        }
+    }
+
+    /// Where whoever has this address runs; `None`: on this machine, as everybody else.
+    #[must_use]
+    pub fn host(&self, address: Ipv4Addr) -> Option<Host> {
+        self.network()?.host(address).cloned()
+    }
+
+    /// The addresses that connections come from, as `pg_hba.conf` has them.
+    #[must_use]
+    pub fn sources(&self) -> String {
+        match &self.home {
+            Home::Loopback { .. } => "127.0.0.0/8".to_owned(),
+            Home::Cables(_) => format!("{}/24", address(self.range, 0)),
+        }
+    }
+
     #[must_use]
     pub fn etcd(&self, index: usize) -> Ipv4Addr {
-        address(self.network, 1 + small(index))
+        address(self.range, ETCD + small(index))
     }
 
     #[must_use]
     pub fn node(&self, index: usize) -> Ipv4Addr {
-        address(self.network, 11 + small(index))
+        address(self.range, NODE + small(index))
     }
 
     #[must_use]
     pub fn router(&self) -> Ipv4Addr {
-        address(self.network, 20)
+        address(self.range, ROUTER)
     }
 
     #[must_use]
     pub fn haproxy(&self) -> Ipv4Addr {
-        address(self.network, 21)
+        address(self.range, HAPROXY)
     }
 }
 

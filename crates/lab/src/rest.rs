@@ -1,12 +1,12 @@
 //! A small HTTP client for the agents' REST API: one request, one answer, one deadline. The lab must be able to look at
 //! an agent's answers byte by byte, so nothing clever lies between.
 
+use crate::netns;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// An answer larger than this is none of ours.
@@ -53,7 +53,7 @@ pub async fn raw(
     within: Duration,
 ) -> Result<Answer> {
     let exchange = async {
-        let mut stream = TcpStream::connect(agent).await?;
+        let mut stream = netns::connect(agent).await?;
         let mut text = format!("{verb} {path} HTTP/1.1\r\nHost: {agent}\r\nConnection: close\r\n");
         if let Some(body) = &body {
             text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));

@@ -3,7 +3,7 @@
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
 //!     programs     installation · initdb · basebackup · rewind · loss (what only we had) · handover (of the last WAL) · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
-//!     connections  probe · replication · users · slots
+//!     connections  probe · replication · users · slots · waiters
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
@@ -30,6 +30,7 @@ mod room;
 pub mod script;
 pub mod slots;
 pub mod users;
+pub mod waiters;
 mod wal;
 mod wire;
 

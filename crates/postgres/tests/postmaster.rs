@@ -301,6 +301,12 @@ async fn a_stale_or_missing_pid_file_does_not_confuse() {
     fs::rename(other.data_dir.join("postmaster.pid"), scratch.join("saved")).unwrap();
     let found = Postmaster::adopt(&other.data_dir).unwrap().expect("found in the process table");
     assert_eq!(found.pid, stranger.pid);
+    // It was started a moment ago: the file is still that of the one before.
+    server.append("postmaster.pid", &format!("{}\n", std::process::id()));
+    fs::rename(server.data_dir.join("postmaster.pid"), other.data_dir.join("postmaster.pid")).unwrap();
+    let found = Postmaster::adopt(&other.data_dir).unwrap().expect("found in spite of the file");
+    assert_eq!(found.pid, stranger.pid);
+    fs::rename(scratch.join("saved"), other.data_dir.join("postmaster.pid")).unwrap();
     // By another name the directory is the same.
     std::os::unix::fs::symlink(&other.data_dir, scratch.join("link")).unwrap();
     assert!(Postmaster::adopt(&scratch.join("link")).unwrap().is_some());

@@ -4,11 +4,12 @@
 mod common;
 mod sql;
 
-use common::{Scratch, Server, pg_bin, pg_bins};
+use common::{Scratch, Server, pg_bin, pg_bins, until};
 use postgres::connection::{ConnectTo, Connection, Knock, Mode, knock};
 use postgres::control;
 use postgres::postmaster::Postmaster;
-use postgres::probe::{Probe, Prober, SlotKind};
+use postgres::probe::{Facts, Probe, Prober, SlotKind};
+use postgres::waiters;
 use rustix::process::{Pid, Signal, kill_process};
 use sql::{facts_until, to};
 use std::time::Duration;
@@ -271,6 +272,40 @@ async fn an_error_is_told_as_such() {
     target.user = "nobody_here".to_owned();
     let probe = Prober::new(target).probe(WITHIN).await;
     assert!(matches!(&probe, Probe::Failed { why } if why.contains("nobody_here")), "{probe:?}");
+}
+
+#[tokio::test]
+async fn commits_whose_new_standby_has_confirmed_already_are_released() {
+    for bin in pg_bins() {
+        let scratch = Scratch::new("waiters");
+        let primary = Server::init(&scratch, &bin, "primary");
+        primary.start();
+        let standby = primary.standby(&scratch, "standby");
+        // It speaks when there is WAL, and never by itself.
+        standby.append("postgresql.conf", "wal_receiver_status_interval = 0\n");
+        standby.start();
+        primary.psql("CREATE TABLE t (n int)");
+        let mut prober = Prober::new(to(&primary));
+        let wait_for = |names: &str| {
+            primary.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = {names}"));
+            primary.psql("SELECT pg_reload_conf()");
+        };
+        wait_for("gone");
+        facts_until("the first names", &mut prober, |facts| facts.synchronous_standby_names == "gone").await;
+        let mut commit = primary.psql_command("INSERT INTO t VALUES (1)").spawn().unwrap();
+        until("the commit to wait, although the standby has it", || {
+            let waits = "SELECT wait_event = 'SyncRep' AND pg_current_wal_flush_lsn() <= \
+                         (SELECT flush_lsn FROM pg_stat_replication) FROM pg_stat_activity WHERE query LIKE 'INSERT%'";
+            (primary.psql(waits) == "t").then_some(())
+        })
+        .await;
+        wait_for("walreceiver");
+        let new = |facts: &Facts| facts.synchronous_standby_names == "walreceiver";
+        facts_until("the new names", &mut prober, new).await;
+        waiters::release(&to(&primary), WITHIN).await.unwrap();
+        let done = until("the commit", || commit.try_wait().unwrap()).await;
+        assert!(done.success());
+    }
 }
 
 fn signal(pids: &[u32], signal: Signal) {

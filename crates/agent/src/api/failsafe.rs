@@ -6,9 +6,13 @@ use crate::failsafe::Call;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Map, Value};
+use settings::SynchronousMode;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Lsn, NodeName};
+
+/// Who asks gives up after 800 ms.
+const ETCD_WITHIN: Duration = Duration::from_millis(400);
 
 /// The members of `/failsafe` and their addresses.
 pub(super) fn topology(shared: &Shared) -> Reply {
@@ -27,7 +31,7 @@ pub(super) fn topology(shared: &Shared) -> Reply {
 }
 
 /// A leader asks. Who agrees does not take the lead for a ttl, and says how far its own WAL is.
-pub(super) fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
+pub(super) async fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
     let dynamic = shared.dynamic.get();
     if !dynamic.failsafe_mode {
         return reply::error(StatusCode::BAD_GATEWAY, "failsafe mode is not enabled");
@@ -35,6 +39,11 @@ pub(super) fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
     let Some(call) = call(body) else {
         return reply::error(StatusCode::BAD_REQUEST, "the name of the leader is missing");
     };
+    // A Patroni, which does not say what it takes for the ttl, gets the answer that it would get from a Patroni.
+    if call.ttl.is_some() && can_replace(shared).await {
+        let why = "etcd answers here, and this member can take over: the one who asks is cut off alone";
+        return reply::text(StatusCode::INTERNAL_SERVER_ERROR, why);
+    }
     let caller = call.name.clone();
     let facts = shared.local.seen().facts.map(|(facts, _)| facts);
     let running = shared.local.life().postmaster.is_some();
@@ -52,6 +61,21 @@ pub(super) fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
         accepted.headers_mut().insert("lsn", HeaderValue::from(lsn.0));
     }
     accepted
+}
+
+/// Whether this member reaches etcd and could lead. Asked of etcd now: what the watch knows may be from before an outage.
+async fn can_replace(shared: &Shared) -> bool {
+    let (settings, dynamic) = (shared.settings(), shared.dynamic.get());
+    if settings.tags.nofailover() || shared.local.life().postmaster.is_none() {
+        return false;
+    }
+    match shared.etcd.snapshot(clock::now().after(ETCD_WITHIN)).await {
+        Err(_) => false,
+        Ok(snapshot) => {
+            let named = |sync: &etcd::Sync| sync.sync_standby.contains(&settings.name);
+            dynamic.synchronous_mode == SynchronousMode::Off || snapshot.sync.as_ref().is_some_and(named)
+        }
+    }
 }
 
 /// Whether etcd shows another leader than the one who asks: then that one is of the past.

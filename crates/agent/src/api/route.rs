@@ -111,7 +111,7 @@ async fn change(request: Request<Incoming>, first: &str, caller: Caller, shared:
         Change::PatchConfig => with_body(request, async |body| config::patch(body, shared).await).await,
         Change::PutConfig => with_body(request, async |body| config::put(body, shared).await).await,
         Change::TakeWal => wal::taken(request, shared).await,
-        Change::Failsafe => with_body(request, async |body| failsafe::asked(&body, shared)).await,
+        Change::Failsafe => with_body(request, async |body| failsafe::asked(&body, shared).await).await,
         Change::Reload => order::reload(shared),
         Change::Restart => match body::optional(request).await {
             Ok(body) => order::restart(body, shared).await,

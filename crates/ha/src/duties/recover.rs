@@ -177,7 +177,8 @@ pub(crate) fn claim_running(turn: &mut Turn<'_>, cluster: &Cluster) -> Option<An
 fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -> Answer {
     turn.memory.down_since.get_or_insert(turn.now);
     let crashed = !(turn.memory.expected_stop || turn.memory.created || control.standby);
-    let crashes = crashed.then(|| crash::count(turn));
+    let crashes =
+        if crashed { Some(crash::count(turn)) } else { crash::too_many(turn).filter(|_| control.standby) };
     let stays = match crash::answer(turn, cluster, control, term, crashes) {
         Ok(leaves) => return leaves,
         Err(stays) => stays,

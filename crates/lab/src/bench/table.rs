@@ -12,44 +12,49 @@ fn goal(event: Event, ttl: u32) -> String {
     match event {
         Event::KillPostmaster => "≤ 0.8 s".to_owned(),
         Event::KillHost => format!("≤ {ttl}.7 s"),
+        Event::UnplugHost | Event::CutFromEtcd => format!("≤ {}.0 s", ttl + 1),
         Event::FreezeAgent => format!("≤ {ttl}.7 s, never two primaries"),
         Event::KillAgent => "never two primaries".to_owned(),
         Event::Switchover => "≤ 0.5 s, no failed connection".to_owned(),
         Event::KillSyncStandby => "≤ 0.3 s".to_owned(),
-        Event::HangPostgres => "≤ 5 s".to_owned(),
-        Event::KillEtcdLeader | Event::StopEtcd => "no pause".to_owned(),
+        Event::HangPostgres | Event::FillWalDisk => "≤ 5 s".to_owned(),
+        Event::KillEtcdLeader | Event::StopEtcd(_) | Event::StopSyncStandby => "no pause".to_owned(),
     }
 }
 
 pub(super) fn markdown(options: &Options, binaries: &Binaries, series: &[Series], memory: &[u64]) -> String {
     let mut text = format!(
         "Pause: the longest gap between two acknowledged commits; 100 single-row commits a second over 4 connections \
-         through the router. Three nodes, three etcd members, ttl {}, synchronous_mode {}, {} runs each, {}.\n\n",
+         through the router. Three nodes, three etcd members, ttl {}, {} runs each, {}. Median, in parentheses min and max.\n\n",
         options.ttl,
-        options.mode.word(),
         options.runs,
         machine(binaries),
     );
-    text.push_str("| event | to reach | median | min | max | failed statements | failed connections | rows missing | two primaries |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str(&pauses(options, series));
+    text.push_str("\nWhat else clients saw, at most in one run:\n\n");
+    text.push_str("| event | synchronous_mode | runs | failed statements | failed connections | rows missing | two primaries |\n");
+    text.push_str("|---|---|---|---|---|---|---|\n");
     for one in series {
-        let pauses: Vec<Duration> = one.outcomes.iter().map(|outcome| outcome.pause).collect();
         let most =
             |of: &dyn Fn(&super::Outcome) -> usize| one.outcomes.iter().map(of).max().unwrap_or_default();
         let twice = one.outcomes.iter().map(|outcome| outcome.two_primaries).max().unwrap_or_default();
-        let (median, least, longest) = spread(pauses);
+        let twice = match one.event.needs_synchronous() {
+            true => "not watched".to_owned(),
+            false => format!("{} ms", twice.as_millis()),
+        };
         text.push_str(&format!(
-            "| {} | {} | {median} | {least} | {longest} | ≤ {} | ≤ {} | ≤ {} | {} ms |\n",
+            "| {} | {} | {} | {} | {} | {} | {twice} |\n",
             one.event.describe(),
-            goal(one.event, options.ttl),
+            one.mode.word(),
+            one.outcomes.len(),
             most(&|outcome| outcome.failed_statements),
             most(&|outcome| outcome.failed_connections),
             most(&|outcome| outcome.missing),
-            twice.as_millis(),
         ));
     }
     for one in series.iter().filter(|one| !one.broken.is_empty()) {
-        text.push_str(&format!("\n{} did not end well {} times:\n", one.event.describe(), one.broken.len()));
+        let (event, mode) = (one.event.describe(), one.mode.word());
+        text.push_str(&format!("\n{event}, {mode}: did not end well {} times:\n", one.broken.len()));
         one.broken.iter().for_each(|why| text.push_str(&format!("- {why}\n")));
     }
     if let (Some(least), Some(most)) = (memory.iter().min(), memory.iter().max()) {
@@ -67,14 +72,46 @@ fn mega(kilobytes: u64) -> f64 {
     kilobytes as f64 / 1024.0
 }
 
-/// Median, least and most; dashes without a value.
-fn spread(mut pauses: Vec<Duration>) -> (String, String, String) {
+/// A row for each event, a column for each mode.
+fn pauses(options: &Options, series: &[Series]) -> String {
+    let modes: Vec<&str> = options.modes.iter().map(|mode| mode.word()).collect();
+    let mut text = format!("| event | to reach | {} |\n", modes.join(" | "));
+    text.push_str(&format!("|---|---|{}\n", "---|".repeat(modes.len())));
+    let mut events: Vec<Event> = Vec::new();
+    for one in series {
+        if !events.contains(&one.event) {
+            events.push(one.event);
+        }
+    }
+    for event in events {
+        let cells = options.modes.iter().map(|mode| {
+            let one = series.iter().find(|one| one.event == event && one.mode == *mode);
+            one.map_or("–".to_owned(), |one| {
+                spread(one.outcomes.iter().map(|outcome| outcome.pause).collect())
+            })
+        });
+        let cells: Vec<String> = cells.collect();
+        text.push_str(&format!(
+            "| {} | {} | {} |\n",
+            event.describe(),
+            goal(event, options.ttl),
+            cells.join(" | ")
+        ));
+    }
+    text
+}
+
+/// Median, least and most; a dash without a value.
+fn spread(mut pauses: Vec<Duration>) -> String {
     pauses.sort();
-    let show = |pause: Option<&Duration>| {
-        pause.map_or("–".to_owned(), |pause| format!("{:.2} s", pause.as_secs_f64()))
-    };
     let middle = pauses.len().saturating_sub(1) / 2;
-    (show(pauses.get(middle)), show(pauses.first()), show(pauses.last()))
+    match (pauses.get(middle), pauses.first(), pauses.last()) {
+        (Some(median), Some(least), Some(most)) => {
+            let [median, least, most] = [median, least, most].map(Duration::as_secs_f64);
+            format!("{median:.2} s ({least:.2} to {most:.2})")
+        }
+        (_, _, _) => "–".to_owned(),
+    }
 }
 
 fn machine(binaries: &Binaries) -> String {
@@ -97,12 +134,9 @@ mod tests {
     #[test]
     fn the_median_is_one_of_the_values() {
         let seconds = |values: &[u64]| values.iter().map(|value| Duration::from_secs(*value)).collect();
-        let shown = |values: &[u64]| {
-            let (median, least, most) = spread(seconds(values));
-            [median, least, most].join(" ")
-        };
-        assert_eq!(shown(&[3, 1, 2]), "2.00 s 1.00 s 3.00 s");
-        assert_eq!(shown(&[4, 1]), "1.00 s 1.00 s 4.00 s");
-        assert_eq!(shown(&[]), "– – –");
+        let shown = |values: &[u64]| spread(seconds(values));
+        assert_eq!(shown(&[3, 1, 2]), "2.00 s (1.00 to 3.00)");
+        assert_eq!(shown(&[4, 1]), "1.00 s (1.00 to 4.00)");
+        assert_eq!(shown(&[]), "–");
     }
 }

@@ -103,6 +103,17 @@ impl Workload {
         .await
     }
 
+    /// What they saw so far.
+    #[must_use]
+    pub fn so_far(&self) -> WorkReport {
+        let report = lock(&self.shared.report);
+        WorkReport {
+            acks: report.acks.clone(),
+            failures: report.failures.clone(),
+            target: Some(self.target.clone()),
+        }
+    }
+
     /// Ends the writers and returns what they saw. Statements under way are awaited.
     pub async fn stop(mut self) -> WorkReport {
         let _ = self.stop.send(true);

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::time::Duration;
 use types::Moment;
 
-/// Something that happens to the primary.
+/// Something that happens to a cluster, most often to its primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// `kill -9` of its postmaster.
@@ -29,8 +29,16 @@ pub enum Event {
     HangPostgres,
     /// `kill -9` of the etcd member that leads.
     KillEtcdLeader,
-    /// All etcd members are killed and come back after [`ETCD_AWAY`].
-    StopEtcd,
+    /// All etcd members are killed and come back after so many seconds.
+    StopEtcd(u32),
+    /// The cable of its host is pulled, and plugged in once the others have taken over. Needs cables.
+    UnplugHost,
+    /// It alone reaches no etcd any more, until the others have taken over. Needs cables.
+    CutFromEtcd,
+    /// The disk of its WAL is full until the others have taken over, or have not. Needs WAL disks.
+    FillWalDisk,
+    /// The agent of a synchronous standby is told to end, with its PostgreSQL; it comes back once clients have worked on.
+    StopSyncStandby,
 }
 
 /// When something happened and when the cluster was whole again.
@@ -54,16 +62,16 @@ pub struct Outcome {
 
 /// Longer than any pause that the reference has.
 const RECOVERY: Duration = Duration::from_secs(60);
-/// How long all of etcd is away.
-const ETCD_AWAY: Duration = Duration::from_secs(60);
+/// A full disk may be survived where it is.
+const FULL: Duration = Duration::from_secs(30);
 /// This many commits after a pause count as normal work.
 const NORMAL: usize = 50;
 
 impl Event {
     /// A few words for a table.
     #[must_use]
-    pub fn describe(self) -> &'static str {
-        match self {
+    pub fn describe(self) -> String {
+        let words = match self {
             Event::KillPostmaster => "kill -9 of the primary's postmaster",
             Event::KillHost => "all processes of the primary's host killed",
             Event::FreezeAgent => "primary's agent frozen with SIGSTOP",
@@ -72,8 +80,31 @@ impl Event {
             Event::KillSyncStandby => "all processes of a synchronous standby's host killed",
             Event::HangPostgres => "primary's PostgreSQL frozen with SIGSTOP",
             Event::KillEtcdLeader => "etcd's leader killed",
-            Event::StopEtcd => "all of etcd killed, for 60 s",
-        }
+            Event::StopEtcd(seconds) => return format!("all of etcd killed, for {seconds} s"),
+            Event::UnplugHost => "the primary's host unplugged (cable pulled, nothing killed)",
+            Event::CutFromEtcd => "primary alone cut off from etcd",
+            Event::FillWalDisk => "the disk of the primary's WAL full",
+            Event::StopSyncStandby => "a synchronous standby stopped in order",
+        };
+        words.to_owned()
+    }
+
+    /// Whether it happens to a synchronous standby.
+    #[must_use]
+    pub fn needs_synchronous(self) -> bool {
+        matches!(self, Event::KillSyncStandby | Event::StopSyncStandby)
+    }
+
+    /// Whether it needs a lab with cables.
+    #[must_use]
+    pub fn needs_cables(self) -> bool {
+        matches!(self, Event::UnplugHost | Event::CutFromEtcd)
+    }
+
+    /// Whether it needs a lab with disks for WAL.
+    #[must_use]
+    pub fn needs_wal_disk(self) -> bool {
+        self == Event::FillWalDisk
     }
 
     /// Makes it happen under a running workload, waits until clients work again and all members are healthy.
@@ -108,11 +139,16 @@ impl Event {
                 lab.node(&primary)?.freeze_postgres();
                 taken_over(lab, work, &primary).await?;
             }
-            Event::KillSyncStandby => {
+            Event::KillSyncStandby | Event::StopSyncStandby => {
                 let standby = lab.view().await?.synchronous.first().cloned();
                 let standby =
                     standby.context("find a synchronous standby: this needs --mode on or quorum")?;
-                lab.node(&standby)?.kill_host();
+                let node = lab.node(&standby)?;
+                if self == Event::KillSyncStandby {
+                    node.kill_host();
+                } else if !node.stop_agent(RECOVERY).await {
+                    bail!("stop {standby}: it did not end within {} s", RECOVERY.as_secs());
+                }
                 work.await_progress(NORMAL, RECOVERY).await?;
                 lab.node(&standby)?.start_agent()?;
             }
@@ -122,10 +158,27 @@ impl Event {
                 work.await_progress(NORMAL, RECOVERY).await?;
                 lab.start_again(&member)?;
             }
-            Event::StopEtcd => {
+            Event::StopEtcd(seconds) => {
                 lab.etcd.iter_mut().for_each(EtcdMember::kill);
-                tokio::time::sleep(ETCD_AWAY).await;
+                tokio::time::sleep(Duration::from_secs(seconds.into())).await;
                 lab.start_etcd().await?;
+            }
+            Event::UnplugHost => {
+                lab.unplug(&primary)?;
+                taken_over(lab, work, &primary).await?;
+                lab.plug(&primary)?;
+            }
+            Event::CutFromEtcd => {
+                lab.cut_from_etcd(&primary)?;
+                taken_over(lab, work, &primary).await?;
+                lab.mend_to_etcd(&primary)?;
+            }
+            Event::FillWalDisk => {
+                lab.use_up_wal(&primary).await?;
+                // Whoever writes then is told by the pause.
+                let _ = another_leads(lab, &primary, FULL).await;
+                lab.node(&primary)?.clear_wal()?;
+                work.await_progress(NORMAL, RECOVERY).await?;
             }
         }
         lab.await_healthy(lab.nodes.len()).await.with_context(|| format!("after: {}", self.describe()))?;
@@ -136,12 +189,12 @@ impl Event {
 
 /// Waits until another member than `old` is the primary, and clients work.
 async fn taken_over(lab: &Lab, work: &Workload, old: &str) -> Result<()> {
-    another_leads(lab, old).await?;
+    another_leads(lab, old, RECOVERY).await?;
     work.await_progress(NORMAL, RECOVERY).await
 }
 
-async fn another_leads(lab: &Lab, old: &str) -> Result<()> {
-    crate::wait::until(RECOVERY, &format!("another primary than {old}"), async || {
+async fn another_leads(lab: &Lab, old: &str, within: Duration) -> Result<()> {
+    crate::wait::until(within, &format!("another primary than {old}"), async || {
         let view = lab.view().await.ok()?;
         view.primary().filter(|name| *name != old).map(drop)
     })

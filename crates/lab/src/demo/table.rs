@@ -53,7 +53,7 @@ pub fn outcomes(outcomes: &[Outcome]) -> Vec<String> {
     let mut rows = vec![heading.map(str::to_owned)];
     for outcome in outcomes {
         rows.push([
-            outcome.event.describe().to_owned(),
+            outcome.event.describe(),
             format!("{:.2} s", outcome.pause.as_secs_f64()),
             outcome.failed_statements.to_string(),
             outcome.failed_connections.to_string(),

@@ -36,6 +36,35 @@ async fn a_killed_replica_is_started_again_and_clients_of_the_primary_notice_not
     story.healthy().await;
     assert_eq!(story.primary().await, primary);
     assert_eq!(story.lab.view().await.unwrap().leader, before, "the term did not change");
+    // Somebody else is faster than the agent, which takes up what runs then and starts nothing beside it.
+    story.expect("does not answer");
+    let postgres = story.spec.binaries.postgres.clone();
+    let node = story.lab.node(&replica).unwrap();
+    node.freeze_agent();
+    let old = node.kill_postmaster().unwrap();
+    lab::wait::until(SPAN, "all of PostgreSQL to end", async || {
+        let left = node.processes().iter().filter(|process| process.is_postgres()).count();
+        (left == 0).then_some(())
+    })
+    .await
+    .unwrap();
+    // A dead process that nobody has reaped yet counts as alive for PostgreSQL.
+    let socket_lock = node.socket_dir().join(format!(".s.PGSQL.{}.lock", node.postgres_port));
+    for lock in [node.data_dir().join("postmaster.pid"), socket_lock] {
+        std::fs::remove_file(lock).unwrap();
+    }
+    node.start_postgres_by_hand(&postgres).unwrap();
+    let by_hand = node.postmaster().unwrap().pid;
+    assert_ne!(by_hand, old);
+    node.thaw_agent();
+    let log = node.log().to_owned();
+    lab::wait::until(SPAN, "the agent to take it up", async || {
+        std::fs::read_to_string(&log).unwrap().contains("started by somebody else").then_some(())
+    })
+    .await
+    .unwrap();
+    story.healthy().await;
+    assert_eq!(story.at(&replica).postmaster().unwrap().pid, by_hand);
     let report = load.end().await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(report.missing().await.unwrap(), Vec::new());

@@ -13,8 +13,8 @@ async fn one_frozen_etcd_member_is_noticed_by_nobody() {
         let leader = story.lab.view().await.unwrap().leader;
         let load = story.load().await;
         story.lab.etcd[frozen].freeze();
-        // Two leases long at 100 commits a second.
-        load.work.await_progress(1000, SPAN).await.unwrap();
+        // Longer than a lease at 100 commits a second.
+        load.work.await_progress(700, SPAN).await.unwrap();
         let report = load.end().await;
         assert!(report.failures.is_empty(), "{:?}", report.failures);
         assert_eq!(story.lab.view().await.unwrap().leader, leader, "the lead did not change");
@@ -107,8 +107,8 @@ async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
     let before = story.lab.view().await.unwrap();
     let load = story.load().await;
     story.lab.etcd.iter_mut().for_each(lab::EtcdMember::kill);
-    // Several leases long at 100 commits a second.
-    load.work.await_progress(1500, SPAN).await.unwrap();
+    // Two leases long at 100 commits a second.
+    load.work.await_progress(1000, SPAN).await.unwrap();
     assert_eq!(story.get(&primary, "/primary").await.status, 200);
     for member in [&primary, &replica] {
         let says = story.get(member, "/patroni").await.json().unwrap();
@@ -138,13 +138,13 @@ async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
         let node = story.lab.node(member).unwrap();
         node.kill_agent();
         node.start_agent().unwrap();
-        load.work.await_progress(800, SPAN).await.unwrap();
+        load.work.await_progress(700, SPAN).await.unwrap();
         assert_eq!(story.get(&primary, "/primary").await.status, 200, "after the restart of {member}");
     }
     assert_eq!(story.at(&primary).postmaster().unwrap().pid, postmaster, "PostgreSQL ran on");
     story.lab.etcd.iter_mut().for_each(|member| member.start().unwrap());
     story.healthy().await;
-    load.work.await_progress(500, SPAN).await.unwrap();
+    load.work.await_progress(200, SPAN).await.unwrap();
     let report = load.end().await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     let after = story.lab.view().await.unwrap();
@@ -162,7 +162,7 @@ async fn spoiled_values_are_named_and_nothing_rash_is_done() {
         story.expect(key);
         story.lab.keys().put(key, "{ not json").await.unwrap();
     }
-    load.work.await_progress(800, SPAN).await.unwrap();
+    load.work.await_progress(400, SPAN).await.unwrap();
     let report = load.end().await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(story.lab.view().await.unwrap().leader, before);

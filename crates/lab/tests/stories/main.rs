@@ -12,6 +12,7 @@
 mod agent;
 mod archive;
 mod bad_input;
+mod cables;
 mod come_up;
 mod crash;
 mod crash_failover;

@@ -1,7 +1,8 @@
 //! Finding the postmaster that already serves a data directory.
 //!
 //! `postmaster.pid` names it; the file can be stale and its process id somebody else's by now, therefore the process
-//! must run a `postgres` in that very directory. Without the file the process table is searched.
+//! must run a `postgres` in that very directory. Without the file, or with a stale one, the process table is searched: a postmaster
+//! that was started a moment ago has not written its own yet.
 //! Without a live postmaster the file can be in the way of the next one, and is removed.
 
 use super::processes::{self, DirId, Process};
@@ -13,21 +14,23 @@ use std::path::Path;
 pub(super) fn adopt(data_dir: &Path) -> Result<Option<Postmaster>, Error> {
     let Some(dir) = DirId::of(data_dir)? else { return Ok(None) };
     match pid_file(data_dir)? {
-        PidFile::Postmaster(pid) => match Process::read(pid) {
-            Some(process) => open_if_ours(&process, dir, data_dir),
-            None => Ok(None),
-        },
-        // A single-user server is nobody to adopt.
-        PidFile::SingleUser => Ok(None),
-        PidFile::Missing => {
-            for process in processes::servers_in(dir)? {
-                if let Some(postmaster) = open_if_ours(&process, dir, data_dir)? {
-                    return Ok(Some(postmaster));
-                }
+        PidFile::Postmaster(pid) => {
+            if let Some(process) = Process::read(pid)
+                && let Some(postmaster) = open_if_ours(&process, dir, data_dir)?
+            {
+                return Ok(Some(postmaster));
             }
-            Ok(None)
+        }
+        // A single-user server is nobody to adopt.
+        PidFile::SingleUser => return Ok(None),
+        PidFile::Missing => {}
+    }
+    for process in processes::servers_in(dir)? {
+        if let Some(postmaster) = open_if_ours(&process, dir, data_dir)? {
+            return Ok(Some(postmaster));
         }
     }
+    Ok(None)
 }
 
 /// What the first line of `postmaster.pid` says.

@@ -75,7 +75,7 @@ pub async fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A directory under `/tmp` that belongs to the user `postgres`.
+/// A directory among the temporary ones that belongs to the user `postgres`.
 pub struct Scratch {
     path: PathBuf,
 }
@@ -85,7 +85,7 @@ impl Scratch {
     pub fn new(label: &str) -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/tmp/baton-pg-{label}-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("baton-pg-{label}-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("create the scratch directory");
         own(&path);
         Scratch { path }

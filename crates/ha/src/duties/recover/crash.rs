@@ -144,12 +144,21 @@ pub(super) fn count(turn: &mut Turn<'_>) -> usize {
     if let Some(crash) = &turn.memory.crash {
         return crash.number;
     }
-    let oldest = turn.now.before(CRASH_WINDOW);
-    turn.memory.crashes.retain(|crash| *crash >= oldest);
     turn.memory.crashes.push(turn.now);
-    let number = turn.memory.crashes.len();
+    let number = lately(turn);
     turn.memory.crash = Some(Crash { number, ..Crash::default() });
     number
+}
+
+/// How many crashes there were lately, when those are more than a leader may have: promotions that ended PostgreSQL are among them.
+pub(super) fn too_many(turn: &mut Turn<'_>) -> Option<usize> {
+    Some(lately(turn)).filter(|crashes| *crashes > CRASHES_TOLERATED)
+}
+
+fn lately(turn: &mut Turn<'_>) -> usize {
+    let oldest = turn.now.before(CRASH_WINDOW);
+    turn.memory.crashes.retain(|crash| *crash >= oldest);
+    turn.memory.crashes.len()
 }
 
 /// Lets another member lead, if that is better; else says why not.
