@@ -84,6 +84,14 @@ impl Dynamic {
     }
 }
 
+impl Dynamic {
+    /// Whether PostgreSQL itself, from version 17 on, shall keep permanent logical slots on standbys.
+    #[must_use]
+    pub fn has_failover_slots(&self) -> bool {
+        self.has_logical_slots() && self.slots.values().any(|slot| slot.wish.is_failover())
+    }
+}
+
 /// `synchronous_mode`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SynchronousMode {

@@ -22,6 +22,7 @@ mod schedule;
 mod status;
 mod switchover;
 mod tls;
+mod what_if;
 
 pub(crate) use listen::bind;
 pub(crate) use status::present;
@@ -37,9 +38,11 @@ use crate::local::Local;
 use crate::orders::Orders;
 use crate::planned::Planned;
 use crate::signals::Signals;
+use crate::slots::Slots;
 use crate::surroundings::Log;
 use crate::wake::Cell;
 use crate::watchdog::Watchdog;
+use crate::what_if::WhatIf;
 use ::tls::TlsAcceptor;
 use etcd::{Etcd, View};
 use hyper::service::service_fn;
@@ -77,6 +80,9 @@ pub(crate) struct Shared {
     pub log: Arc<dyn Log>,
     pub failsafe: Failsafe,
     pub addresses: Addresses,
+    pub slots: Slots,
+    /// What the last turn saw.
+    pub what_if: WhatIf,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

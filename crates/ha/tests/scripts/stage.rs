@@ -19,14 +19,19 @@
 //!   history TL TL:END…   remote-history TL TL:END…                       ended TL LSN
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
 //!   promised NAME MILLIS                     booted                        kept NAME…
+//!   mode off | on | quorum                    sync LEADER QUORUM VOTER…        optime LSN
 //!   turn                                     decide, and say what
+//!   what-if dies|unplugged|postgres-crashes|switchover|etcd-away [NAME]      say what would become of `a`
+//!   ready                                    say whether somebody could take over, and how much could be lost
 //! ```
 
+use ha::sync_quorum::Promise;
+use ha::what_if::{Event, What};
 use ha::{
     Authority, Cluster, Contact, Control, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, SyncMode,
-    Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Observation, Order, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running, SyncKey,
+    SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -53,6 +58,10 @@ pub(crate) fn tell(story: &str) -> String {
         let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
         if words == ["turn"] {
             stage.turn(&mut told);
+        } else if let ["what-if", what, of @ ..] = words.as_slice() {
+            stage.what_if(what, of, &mut told);
+        } else if words == ["ready"] {
+            stage.ready(&mut told);
         } else if let [verb, rest @ ..] = words.as_slice() {
             stage.set(verb, rest);
         }
@@ -131,11 +140,39 @@ impl Stage {
         Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
     }
 
-    fn turn(&mut self, told: &mut String) {
+    fn look(&mut self) {
         self.seen.etcd = match self.contact {
             Some(contact) => Etcd::Seen { cluster: self.cluster.clone(), contact },
             None => Etcd::Never { since: self.now },
         };
+    }
+
+    fn what_if(&mut self, what: &str, of: &[&str], told: &mut String) {
+        self.look();
+        let what = match what {
+            "dies" => What::Dies,
+            "unplugged" => What::Unplugged,
+            "postgres-crashes" => What::PostgresCrashes,
+            "switchover" => What::Switchover,
+            "etcd-away" => What::EtcdAway,
+            other => panic!("no event: {other}"),
+        };
+        let event = Event { what, member: of.first().map(|who| name(who)) };
+        let foreseen = ha::what_if::foresee(&self.seen, &self.memory, &event, self.now);
+        let (outcome, after, text) = (foreseen.outcome, foreseen.after, foreseen.text());
+        writeln!(told, "    {outcome:?} after {after:?}: {text}").unwrap();
+    }
+
+    fn ready(&mut self, told: &mut String) {
+        self.look();
+        let ready = ha::what_if::ready(&self.seen, &self.memory, self.now);
+        let bound = |cut_off| ha::what_if::loss_bound(&self.seen, |span| span.as_secs() * 100_000, cut_off);
+        writeln!(told, "    {:?}: {ready:?}", ready.code()).unwrap();
+        writeln!(told, "    lost at 100 kB/s: {:?}, cut off: {:?}", bound(false), bound(true)).unwrap();
+    }
+
+    fn turn(&mut self, told: &mut String) {
+        self.look();
         let decision = ha::decide(&self.seen, &self.memory, self.now);
         let (duty, code) = (decision.reason.duty(), decision.reason.code());
         writeln!(told, "    {:?} [{duty}] {code}: {}", self.now, decision.reason).unwrap();
@@ -234,6 +271,19 @@ impl Stage {
                     revision: self.cluster.revision,
                 });
             }
+            ("mode", [mode]) => {
+                self.seen.rules.synchronous.mode = match *mode {
+                    "on" => SyncMode::On,
+                    "quorum" => SyncMode::Quorum,
+                    _ => SyncMode::Off,
+                };
+            }
+            ("sync", [leader, quorum, voters @ ..]) => {
+                let quorum = usize::try_from(number(quorum)).unwrap();
+                let promise = Promise { voters: voters.iter().map(|who| name(who)).collect(), quorum };
+                self.cluster.sync = Some(SyncKey { leader: Some(name(leader)), promise, revision: 90 });
+            }
+            ("optime", [lsn]) => self.cluster.optime = Some(Lsn(number(lsn))),
             ("planned", words) => self.planned(words),
             ("order", [word]) => {
                 self.seen.order = match *word {
