@@ -153,7 +153,7 @@ impl Hands {
             Action::PutSync { promise, over, term } => self.put_sync(promise, *over, *term, by).await?,
             Action::DeleteSync { over, term } => self.etcd.delete_sync(*over, *term, by).await?,
             Action::SetSynchronous(names) => self.set_synchronous(names.clone(), turn).await?,
-            Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.as_deref()),
+            Action::AskPeers(names) => self.peers.ask(names, turn.snapshot.clone()),
             Action::AskFailsafe { term, names } => self.ask_failsafe(*term, names, turn),
             Action::ExtendLead { term, until } => {
                 if !self.keeper.extend(*term, *until) {

@@ -38,6 +38,7 @@ use crate::surroundings::{Log, Surroundings};
 use crate::upstream::Sender;
 use crate::wake::{Cell, Wake};
 use crate::watchdog::Watchdog;
+use crate::what_if::{Scene, WhatIf};
 use etcd::{Etcd, Keys, Snapshot, View};
 use ha::{Authority, Data, ExitWhy, Memory, Observation, Postgres, Rules, Running};
 use postgres::data_dir::{self, DataDir};
@@ -66,6 +67,9 @@ pub async fn run(settings: Settings, surroundings: Surroundings) -> Result<(), E
     agent.end(why).await
 }
 
+/// The role, the revision of the configuration, and the standbys that consumers of failover slots wait for.
+type Configured = (As, i64, Option<Vec<String>>);
+
 struct Agent {
     settings: Arc<Settings>,
     hands: Hands,
@@ -92,7 +96,7 @@ struct Agent {
     /// The keys that cannot be understood, as last reported.
     spoiled: Vec<etcd::Spoiled>,
     /// The role and configuration that PostgreSQL's files were last written for while it runs.
-    configured: Option<(As, i64)>,
+    configured: Option<Configured>,
     /// PostgreSQL is to read its files again whether they change or not: somebody asked for it.
     reload_postgres: bool,
     /// What the operator's commands have been told of.
@@ -178,6 +182,8 @@ impl Agent {
             signs: signs.clone(),
             health: health.clone(),
             addresses: addresses.clone(),
+            slots: slots.clone(),
+            what_if: WhatIf::new(),
             dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
@@ -356,6 +362,7 @@ impl Agent {
         self.status.follow(&seen, now);
         self.call_back(&seen, &decision);
         self.reconfigure(&seen, &view);
+        self.shared.what_if.leave(Scene { seen, memory: self.memory.clone(), at: now });
         let soon = now.after(Duration::from_millis(if failed { 100 } else { 5 }));
         let acted = !decision.actions.is_empty();
         Ok(if acted || failed {
@@ -564,7 +571,7 @@ impl Agent {
                 return;
             }
         };
-        let wanted = Some((role.clone(), self.config_revision));
+        let wanted = Some((role.clone(), self.config_revision, self.hands.local.awaited_slots()));
         if self.configured == wanted {
             return;
         }

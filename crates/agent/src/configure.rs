@@ -74,6 +74,10 @@ pub(crate) fn write(
         parameters.retain(|name, _| !name.eq_ignore_ascii_case("synchronous_standby_names"));
         parameters.insert("synchronous_standby_names".to_owned(), names);
     }
+    // What a user decides about it counts; and a standby is asked by nobody.
+    if let (As::Primary, Some(slots)) = (role, local.awaited_slots()) {
+        parameters.entry("synchronized_standby_slots".to_owned()).or_insert_with(|| slots.join(","));
+    }
     // A standby that finds no slot at a new leader yet tries again at once, not after PostgreSQL's 5 seconds.
     parameters.entry("wal_retrieve_retry_interval".to_owned()).or_insert_with(|| "500ms".to_owned());
     if let Some(directory) = &settings.postgresql.unix_socket_directory {

@@ -53,6 +53,8 @@ struct Inner {
     lease: Cell<Lease>,
     /// The settings that the keeper needs, and when the loop last turned.
     pace: Cell<Pace>,
+    /// Why etcd last would not hear of a renewal, while that goes on.
+    refused: Cell<Option<String>>,
 }
 
 struct Pace {
@@ -92,6 +94,7 @@ impl Keeper {
                 renew: Wake::default(),
                 lease: Cell::new(lease),
                 pace,
+                refused: Cell::new(None),
             }),
         }
     }
@@ -303,7 +306,39 @@ impl Keeper {
             }
             Err(error) => tracing::debug!(%error, "failed to renew the lease"),
         }
+        self.report_refusal(&renewed, asked.deadline.filter(|_| asked.term.is_some()));
         rest
+    }
+}
+
+impl Keeper {
+    /// Says it once when etcd answers and will not renew the lease. It is asked again all the same: that is an outage like any other,
+    /// and the lead is kept until its deadline.
+    fn report_refusal(&self, renewed: &Result<Renewed, etcd::Error>, deadline: Option<Moment>) {
+        let why = match renewed {
+            Err(etcd::Error::Refused { why }) => Some(why.clone()),
+            Err(
+                etcd::Error::Unreachable { .. }
+                | etcd::Error::Conflict
+                | etcd::Error::LeaseGone
+                | etcd::Error::Unknown { .. }
+                | etcd::Error::Protocol { .. },
+            )
+            | Ok(Renewed::Kept { .. } | Renewed::LeadLost | Renewed::Gone) => None,
+        };
+        let before = self.inner.refused.with(|kept| std::mem::replace(kept, why.clone()));
+        match (why, before) {
+            (Some(why), None) => {
+                let left = deadline.map(|deadline| clock::now().until(deadline).as_secs());
+                tracing::error!(
+                    left,
+                    "etcd answers and refuses to renew the lease: {why}; it is asked again until the lease ends (failsafe mode may go on longer): correct user, \
+                     password and role of this cluster in etcd (docs/etcd.md)"
+                );
+            }
+            (None, Some(_)) if renewed.is_ok() => tracing::info!("etcd renews the lease again"),
+            (Some(_) | None, Some(_) | None) => {}
+        }
     }
 }
 

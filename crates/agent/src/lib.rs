@@ -8,6 +8,8 @@
 //!   planned    a restart that has its time (conditions: and its conditions)
 //!   slots      replication slots of this PostgreSQL
 //!   failsafe   leading on without etcd, by their word        signs     probes for what is half broken
+//!   what_if    what the last turn saw, for questions about imagined events
+//!   failsafe   leading on without etcd, by their word
 //!   observe ─► agent (the loop, ha::decide) ─► act           api       REST, on threads of its own
 //! ```
 
@@ -48,7 +50,9 @@ mod sync_names;
 mod timelines;
 mod upstream;
 mod wake;
+mod wal_growth;
 mod watchdog;
+mod what_if;
 
 pub use agent::{CONTRACT_VERSION, run};
 pub use error::Error;

@@ -116,6 +116,8 @@ struct Inner {
     checked: Cell<Option<(Wanted, Vec<Refusal>)>>,
     /// Copies of the primary's logical slots, to be placed before the next start as a standby.
     staged: Cell<Vec<CopiedSlot>>,
+    /// The slots of standbys for which consumers of failover slots wait; `None`: nobody manages that.
+    awaited: Cell<Option<Vec<String>>>,
     /// The cluster in the data directory is complete and not yet known to etcd: it still bears the mark of unfinished work.
     newborn: Cell<bool>,
     seen: watch::Sender<Seen>,
@@ -156,6 +158,7 @@ impl Local {
                 raised: Cell::new(Vec::new()),
                 checked: Cell::new(None),
                 staged: Cell::new(Vec::new()),
+                awaited: Cell::new(None),
                 newborn: Cell::new(false),
                 seen: watch::Sender::new(Seen::default()),
                 senders: Senders::new(poke.clone()),
@@ -325,6 +328,19 @@ impl Local {
     /// The copies that are to be placed now.
     pub(crate) fn take_staged(&self) -> Vec<CopiedSlot> {
         self.inner.staged.with(std::mem::take)
+    }
+
+    /// Sets for whose slots consumers of failover slots wait while this is the primary.
+    pub(crate) fn await_slots(&self, slots: Option<Vec<String>>) {
+        let changed = self.inner.awaited.with(|kept| std::mem::replace(kept, slots.clone()) != slots);
+        if changed {
+            self.inner.wake.wake();
+        }
+    }
+
+    /// For whose slots they wait.
+    pub(crate) fn awaited_slots(&self) -> Option<Vec<String>> {
+        self.inner.awaited.get()
     }
 
     /// Whether the WAL segment with this position is here.

@@ -61,30 +61,12 @@ impl Peers {
     }
 
     /// Asks these members all at once; their answers replace the old ones when all are in.
-    pub(crate) fn ask(&self, names: &[NodeName], snapshot: Option<&Snapshot>) {
+    pub(crate) fn ask(&self, names: &[NodeName], snapshot: Option<Arc<Snapshot>>) {
         let asked = clock::now();
-        let targets: Vec<(NodeName, Option<String>)> = names
-            .iter()
-            .map(|name| {
-                let member = snapshot.and_then(|snapshot| snapshot.members.get(name));
-                let listed = || snapshot?.failsafe.as_ref()?.get(name).cloned();
-                (name.clone(), member.and_then(|member| member.api_url.clone()).or_else(listed))
-            })
-            .collect();
+        let names = names.to_vec();
         let (peers, client) = (self.clone(), self.client());
         tokio::spawn(async move {
-            let questions = targets.into_iter().map(|(name, url)| {
-                let client = client.clone();
-                async move {
-                    let answer = match url {
-                        Some(url) => ask_one(&client, &url).await,
-                        None => PeerAnswer::Silent,
-                    };
-                    (name, answer)
-                }
-            });
-            let answers: BTreeMap<_, _> =
-                futures_util::future::join_all(questions).await.into_iter().collect();
+            let answers = ask_all(&client, &names, snapshot.as_deref()).await;
             peers.inner.answers.with(|kept| {
                 if kept.asked <= Some(asked) {
                     *kept = ha::Peers { asked: Some(asked), answers };
@@ -120,6 +102,27 @@ impl Peers {
             peers.inner.wake.wake();
         });
     }
+}
+
+/// Asks these members all at once.
+pub(crate) async fn ask_all(
+    client: &Client,
+    names: &[NodeName],
+    snapshot: Option<&Snapshot>,
+) -> BTreeMap<NodeName, PeerAnswer> {
+    let questions = names.iter().map(|name| {
+        let member = snapshot.and_then(|snapshot| snapshot.members.get(name));
+        let listed = || snapshot?.failsafe.as_ref()?.get(name).cloned();
+        let url = member.and_then(|member| member.api_url.clone()).or_else(listed);
+        async move {
+            let answer = match url {
+                Some(url) => ask_one(client, &url).await,
+                None => PeerAnswer::Silent,
+            };
+            (name.clone(), answer)
+        }
+    });
+    futures_util::future::join_all(questions).await.into_iter().collect()
 }
 
 /// The status does not matter, the body says it all.

@@ -185,6 +185,11 @@ impl Slots {
         self.inner.retained.get()
     }
 
+    /// Copies of logical slots that are not proven to be usable after a promotion.
+    pub(crate) fn unready(&self) -> Vec<String> {
+        self.inner.copies.unready()
+    }
+
     /// Right before a promotion: copies of logical slots that may lack rows of the catalogs.
     pub(crate) fn warn_of_unready(&self) {
         let unready = self.inner.copies.unready();
@@ -235,6 +240,7 @@ impl Slots {
             tracing::warn!("{report}");
         }
         past.reports.clone_from(&plan.reports);
+        self.inner.local.await_slots(plan.awaited.clone());
         self.carry_out(&plan, past).await;
         self.move_logical(&plan);
         let copies = &self.inner.copies;
@@ -273,6 +279,8 @@ impl Slots {
                 use_slots: dynamic.use_slots,
                 ttl: Duration::from_secs(dynamic.member_slots_ttl.into()),
                 grace: round.loop_wait,
+                failover_slots: facts.server_version >= settings::FAILOVER_SLOTS_SINCE,
+                patience: Duration::from_secs(dynamic.ttl.into()),
             },
             members: tenants
                 .map(|(name, member)| {
@@ -285,6 +293,7 @@ impl Slots {
             there,
             promised: round.promised(),
             retained: status.retain_slots,
+            voters: voters(dynamic, &round.snapshot),
         }
     }
 
@@ -292,6 +301,7 @@ impl Slots {
         let orders = SlotPlan {
             drop: plan.drop.iter().map(|drop| drop.name.clone()).collect(),
             create: plan.create.clone(),
+            mark: plan.mark.clone(),
             clear: plan.clear.clone(),
             advance: plan.advance.clone(),
         };
@@ -331,6 +341,13 @@ impl Slots {
     }
 }
 
+/// In a synchronous mode those that `/sync` names.
+fn voters(dynamic: &Dynamic, snapshot: &Snapshot) -> Option<BTreeSet<NodeName>> {
+    let managed = dynamic.synchronous_mode != settings::SynchronousMode::Off;
+    let sync = snapshot.sync.as_ref().filter(|sync| managed && sync.leader.is_some())?;
+    Some(sync.sync_standby.iter().cloned().collect())
+}
+
 /// A file that is gone, or a slot that was invalidated.
 fn is_for_good(error: &SqlError) -> bool {
     matches!(error.sqlstate(), Some("58P01" | "55000"))
@@ -344,6 +361,9 @@ fn tell(done: &SlotsDone, plan: &Plan, past: &mut Past) {
     for name in &done.dropped {
         let why = plan.drop.iter().find(|drop| drop.name == *name).map(|drop| drop.why.to_string());
         tracing::info!(slot = name, "dropped a replication slot: {}", why.unwrap_or_default());
+    }
+    for name in &done.marked {
+        tracing::info!(slot = name, "PostgreSQL keeps a logical replication slot on standbys from now on");
     }
     for name in &done.cleared {
         tracing::info!(

@@ -7,9 +7,11 @@ mod member_sql;
 mod standby_cluster;
 #[cfg(test)]
 mod tests;
+mod what_if;
 
 pub(crate) use member_sql::{DsnArgs, QueryArgs, RowFormat};
 pub(crate) use standby_cluster::{DemoteClusterArgs, PromoteClusterArgs};
+pub(crate) use what_if::{EventArg, WhatIfArgs};
 
 use crate::render::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -109,6 +111,8 @@ pub(crate) enum Command {
     /// Write the manual pages into a directory; packages are made with it
     #[command(hide = true)]
     Manual(ManualArgs),
+    /// Tell what would happen if a host died now, or something else: who would lead, when, what would be lost
+    WhatIf(WhatIfArgs),
     /// Show the version of this program, and of the members
     Version(VersionArgs),
 }

@@ -14,6 +14,8 @@ pub(crate) enum Code {
     DataDirectory,
     NameTaken,
     GuardFailed,
+    NobodyWouldLead,
+    WouldLose,
 }
 
 /// One line of the table.
@@ -29,7 +31,7 @@ pub(crate) struct Row {
 }
 
 /// All exit codes, by number.
-pub(crate) const TABLE: [Row; 10] = [
+pub(crate) const TABLE: [Row; 12] = [
     Row { code: Code::Ok, number: 0, meaning: "done, or stopped as asked", remedy: "nothing" },
     Row {
         code: Code::Failed,
@@ -84,6 +86,18 @@ pub(crate) const TABLE: [Row; 10] = [
         number: 9,
         meaning: "the guard ended by itself (only `baton guard`, which the agent starts)",
         remedy: "read the agent's log",
+    },
+    Row {
+        code: Code::NobodyWouldLead,
+        number: 10,
+        meaning: "`baton what-if`: nobody would accept writes",
+        remedy: "remove what it says against each member, before it happens",
+    },
+    Row {
+        code: Code::WouldLose,
+        number: 11,
+        meaning: "`baton what-if`: somebody would lead, but acknowledged commits or promised slots could be lost",
+        remedy: "use a synchronous mode, or accept the bound that it prints; look after the slots that it names",
     },
 ];
 

@@ -11,6 +11,7 @@ mod context;
 mod dcs_url;
 mod exit_codes;
 mod failure;
+mod forecast;
 mod invoked;
 mod libpq;
 mod logging;

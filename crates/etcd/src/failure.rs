@@ -93,6 +93,8 @@ fn of_status(number: i32, text: String, no_source: bool) -> Failure {
         {
             Kind::Unauthenticated
         }
+        // No user is demanded any more since a moment ago, and our token was given before.
+        code::FAILED_PRECONDITION if text.contains("authentication is not enabled") => Kind::Unauthenticated,
         code::PERMISSION_DENIED => Kind::Unauthenticated,
         code::RESOURCE_EXHAUSTED if text.contains("database space exceeded") => {
             return Failure {
@@ -158,6 +160,7 @@ mod tests {
             (3, "etcdserver: user name is empty", Kind::Unauthenticated),
             (16, "etcdserver: invalid auth token", Kind::Unauthenticated),
             (7, "etcdserver: permission denied", Kind::Unauthenticated),
+            (9, "etcdserver: authentication is not enabled", Kind::Unauthenticated),
             (3, "etcdserver: request is too large", Kind::Refused),
             (8, "etcdserver: mvcc: database space exceeded", Kind::Refused),
             (8, "etcdserver: too many requests", Kind::NotServed),

@@ -32,6 +32,8 @@ pub struct Health {
     pub cluster: Result<Whole, Error>,
     /// Every certificate that takes part in a connection.
     pub certificates: Vec<Certificate>,
+    /// How many revisions are added a second; `None` while it was not measured.
+    pub growth: Option<u64>,
 }
 
 /// One configured endpoint.
@@ -104,7 +106,28 @@ impl Etcd {
             self.whole(by),
             certificates::all(endpoints, endpoints.attempt_length())
         );
-        Health { endpoints: statuses, cluster, certificates }
+        Health { endpoints: statuses, cluster, certificates, growth: None }
+    }
+
+    /// How many revisions are added a second, by everybody who writes to this etcd: looked at twice, `span` apart.
+    pub async fn growth(&self, span: Duration, by: Moment) -> Option<u64> {
+        let (first, before) = (self.revision(by).await?, clock::now());
+        tokio::time::sleep(span).await;
+        let added = u64::try_from(self.revision(by).await?.saturating_sub(first)).unwrap_or_default();
+        let millis = u64::try_from(clock::now().since(before).as_millis()).unwrap_or(u64::MAX).max(1);
+        Some(added.saturating_mul(1000) / millis)
+    }
+
+    async fn revision(&self, by: Moment) -> Option<i64> {
+        let mut rounds = self.endpoints().rounds(by);
+        while let Some(turn) = rounds.next().await {
+            let ask = |connection: Arc<Connection>| async move { self.readable(&connection, 0).await };
+            match self.endpoints().attempt(&turn, ask).await {
+                Ok(revision) => return revision,
+                Err(failure) => rounds.failed(&turn, failure).ok()?,
+            }
+        }
+        None
     }
 
     async fn status(&self, slot: usize) -> Result<Status, String> {

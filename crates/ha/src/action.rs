@@ -130,7 +130,7 @@ impl fmt::Display for Action {
     }
 }
 
-fn listed(names: &[NodeName]) -> String {
+pub(crate) fn listed(names: &[NodeName]) -> String {
     let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
     names.join(", ")
 }

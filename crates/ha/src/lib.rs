@@ -42,6 +42,7 @@ mod standing;
 pub mod sync_quorum;
 mod upstream;
 mod watchdog;
+pub mod what_if;
 
 pub use action::{Action, ExitWhy, StopMode, Work};
 pub use decision::{Decision, decide};

@@ -6,7 +6,7 @@ use crate::duties::{
     step_aside, survive_without_etcd, synchronize, wait_for_job,
 };
 use std::fmt;
-use types::{Lsn, Moment, NodeName, StandbyNames, Timeline};
+use types::{Lsn, Moment, NodeName, StandbyNames, SystemId, Timeline};
 
 /// Defines the reason of a decision: which duty answered, and why.
 macro_rules! reasons {
@@ -113,6 +113,16 @@ impl Reason {
     }
 }
 
+/// Who does not answer, as the end of a sentence; nothing when all do.
+pub(crate) fn unanswered(silent: &[NodeName]) -> String {
+    let names: Vec<&str> = silent.iter().map(NodeName::as_str).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!(" ({one} does not answer)"),
+        [..] => format!(" ({} do not answer)", names.join(", ")),
+    }
+}
+
 /// Why a member must not lead now.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
@@ -123,9 +133,11 @@ pub enum Refusal {
     Unprotected,
     Sick,
     ClusterUnknown,
-    NotOurCluster,
+    NotOurCluster { ours: SystemId, cluster: SystemId },
+    Unfinished,
+    Unusable,
     NotSynchronous { leader: NodeName },
-    TooFewVotes { votes: usize, wanted: usize },
+    TooFewVotes { votes: usize, wanted: usize, silent: Vec<NodeName> },
     BehindTooFar { by: u64, limit: u64 },
     OldTimeline { mine: Timeline, newest: Timeline },
     Diverged { timeline: Timeline, lsn: Lsn, end: Lsn },
@@ -157,9 +169,11 @@ impl fmt::Display for Refusal {
             Refusal::Unprotected => f.write_str("its watchdog is required (watchdog.mode) and does not work; its agent's log says why"),
             Refusal::Sick => f.write_str("its disk is full, hangs or fails, and another member's does not; its agent's log says more"),
             Refusal::ClusterUnknown => f.write_str("the key /initialize is missing or spoiled, so nobody can tell which data belong to the cluster"),
-            Refusal::NotOurCluster => f.write_str("its data belong to another cluster"),
+            Refusal::NotOurCluster { ours, cluster } => write!(f, "its data belong to another cluster: they have the system identifier {ours} and the cluster has {cluster}"),
+            Refusal::Unfinished => f.write_str("a copy or rewind of its data directory was begun and has not been finished: until it is, these are nobody's data"),
+            Refusal::Unusable => f.write_str("its data directory, or the mark beside it, cannot be read; see the agent's log for why"),
             Refusal::NotSynchronous { leader } => write!(f, "it is not among the synchronous standbys of {leader} in /sync, so it may lack commits that were acknowledged; a person can order a failover to it and accept that"),
-            Refusal::TooFewVotes { votes, wanted } => write!(f, "only {votes} of the synchronous standbys in /sync can be seen not to be ahead, itself included, and {wanted} are needed to be sure that no acknowledged commit is lost; bring more of them back, or order a failover and accept the loss"),
+            Refusal::TooFewVotes { votes, wanted, silent } => write!(f, "only {votes} of the synchronous standbys in /sync can be seen not to be ahead, itself included, and {wanted} are needed to be sure that no acknowledged commit is lost{}; bring more of them back, or order a failover and accept the loss", unanswered(silent)),
             Refusal::BehindTooFar { by, limit } => write!(f, "it is {by} bytes behind the last known position of the leader; maximum_lag_on_failover allows {limit}"),
             Refusal::OldTimeline { mine, newest } => write!(f, "it is on timeline {mine} and the cluster is on {newest}, which check_timeline or a switchover asks for"),
             Refusal::Diverged { timeline, lsn, end } => write!(f, "it has WAL of timeline {timeline} up to {lsn}, but the cluster left that timeline at {end}: its data have diverged"),

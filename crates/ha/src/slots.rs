@@ -10,16 +10,22 @@
 //! consumer; elsewhere it is moved to where `/status` says that it is on the leader, and never beyond what is replayed. So after a
 //! promotion no consumer finds a slot that is ahead of it (law 10).
 //!
+//! Logical slots that are marked `failover` are PostgreSQL's own from version 17 on: the leader makes them so, standbys have them from it,
+//! and their consumers get nothing before the standbys that may be promoted have it (`awaited`).
+//!
 //! Values in, values out: whoever carries the plan out does so beside the loop, and an order that fails is found again in the next round.
 
+mod awaited;
 mod plan;
 mod ready;
+mod survival;
 mod wanted;
 
 pub use plan::{Drop, DropWhy, Memory, Plan, Report, plan};
 pub use ready::{Evidence, Readiness, readiness};
+pub use survival::{Fate, Promised, fates};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{Lsn, NodeName, PermanentSlot, Slot, SlotMatcher};
 
@@ -44,6 +50,8 @@ pub struct Seen {
     pub promised: BTreeMap<String, Lsn>,
     /// The slots of members that may come back: `/status.retain_slots`.
     pub retained: Vec<String>,
+    /// In a synchronous mode the members that `/sync` names: nobody else is promoted by itself.
+    pub voters: Option<BTreeSet<NodeName>>,
 }
 
 /// What this member is to the slots.
@@ -63,6 +71,10 @@ pub struct Rules {
     pub ttl: Duration,
     /// A slot that nobody knows is dropped when it is seen unused for so long.
     pub grace: Duration,
+    /// PostgreSQL keeps failover slots on standbys by itself (17 and later).
+    pub failover_slots: bool,
+    /// A standby that has not streamed for so long holds up no consumer of a failover slot.
+    pub patience: Duration,
 }
 
 /// A member as a user of slots.
@@ -72,6 +84,8 @@ pub struct Tenant {
     pub nostream: bool,
     /// Whom it streams from, if not from the leader.
     pub replicatefrom: Option<NodeName>,
+    /// It is never promoted.
+    pub nofailover: bool,
     /// How far it is.
     pub lsn: Option<Lsn>,
 }

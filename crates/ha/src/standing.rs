@@ -5,7 +5,7 @@
 
 use crate::decision::Turn;
 use crate::failsafe::FailsafePromise;
-use crate::observation::{Cluster, Failover, Guard, Observation, Postgres, Running, SyncKey, same};
+use crate::observation::{Cluster, Data, Failover, Guard, Observation, Postgres, Running, SyncKey, same};
 use crate::peers::{PeerAnswer, PeerFacts};
 use crate::reason::Refusal;
 use crate::rules::SyncMode;
@@ -48,6 +48,24 @@ fn answer<'a>(turn: &'a Turn<'_>, peer: &NodeName) -> Option<&'a PeerAnswer> {
     let asked = turn.memory.race?.asked?;
     let fresh = turn.seen.peers.asked.is_some_and(|answered| answered >= asked);
     turn.seen.peers.answers.get(peer).filter(|_| fresh)
+}
+
+/// Whether a peer says nothing in this race.
+fn is_silent(turn: &Turn<'_>, peer: &NodeName) -> bool {
+    match answer(turn, peer) {
+        Some(PeerAnswer::Said(_) | PeerAnswer::Down) => false,
+        Some(PeerAnswer::Silent) | None => true,
+    }
+}
+
+/// The members, and the voters of `/sync`, that say nothing in this race: it may be won in spite of them, but not unnoticed.
+pub(crate) fn silent(turn: &Turn<'_>, cluster: &Cluster) -> Vec<NodeName> {
+    let voters = synchronous(turn.seen, cluster).into_iter().flat_map(|key| key.promise.voters.iter());
+    let mut names: Vec<NodeName> = cluster.members.keys().chain(voters).cloned().collect();
+    names.sort();
+    names.dedup_by(|one, other| same(one, other));
+    names.retain(|name| !same(name, &turn.seen.me) && is_silent(turn, name));
+    names
 }
 
 /// A primary that was left unguarded in pause and may still run: its silence says nothing.
@@ -100,7 +118,9 @@ fn too_few_votes(
     let others = key.promise.voters.iter().filter(|voter| !same(voter, &turn.seen.me));
     let votes = others.filter(not_ahead).count() + usize::from(key.lists(&turn.seen.me));
     let wanted = key.promise.quorum + 1;
-    (votes < wanted).then_some(Refusal::TooFewVotes { votes, wanted })
+    let silent = key.promise.voters.iter().filter(|voter| !same(voter, &turn.seen.me));
+    let silent = silent.filter(|voter| is_silent(turn, voter)).cloned().collect();
+    (votes < wanted).then_some(Refusal::TooFewVotes { votes, wanted, silent })
 }
 
 /// The member that leads without etcd because we, and all others, agreed.
@@ -138,6 +158,15 @@ pub(crate) fn failsafe(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     (!all.any(idle)).then_some(refusal)
 }
 
+/// Data that were half copied or half rewound, or cannot be looked at, are nobody's: whatever runs on them does not lead.
+pub(crate) fn not_whole(seen: &Observation) -> Option<Refusal> {
+    match &seen.data {
+        Data::Incomplete => Some(Refusal::Unfinished),
+        Data::Unusable => Some(Refusal::Unusable),
+        Data::Empty | Data::Present(_) => None,
+    }
+}
+
 /// What speaks against this member as a leader, without asking anybody.
 pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     if turn.seen.tags.nofailover() {
@@ -156,10 +185,13 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     if turn.seen.sick_disk(turn.now).is_some() && crate::duties::another_could_lead(turn.seen, cluster) {
         return Some(Refusal::Sick);
     }
-    match crate::duties::refuse_foreign_data::verdict(turn) {
+    if let Some(refusal) = not_whole(turn.seen) {
+        return Some(refusal);
+    }
+    match crate::duties::refuse_foreign_data::identifiers(turn) {
         None => return Some(Refusal::ClusterUnknown),
-        Some(false) => return Some(Refusal::NotOurCluster),
-        Some(true) => {}
+        Some((ours, cluster)) if ours != cluster => return Some(Refusal::NotOurCluster { ours, cluster }),
+        Some(_) => {}
     }
     let (timeline, lsn) = position(turn.seen)?;
     let newest = newest_timeline(cluster);

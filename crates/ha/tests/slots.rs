@@ -1,6 +1,8 @@
 //! Which slots shall be where, and what is done about each.
 
-use ha::slots::{Drop, DropWhy, Memory, Plan, Post, Report, Rules, Seen, Tenant, plan};
+use ha::slots::{
+    Drop, DropWhy, Fate, Memory, Plan, Post, Promised, Report, Rules, Seen, Tenant, fates, plan,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::{ClusterType, Lsn, Moment, NodeName, PermanentSlot, Slot, SlotKind, SlotMatcher, SlotWish};
@@ -16,13 +18,20 @@ fn seen(me: &str, post: Post) -> Seen {
         post,
         standby_cluster: false,
         pause: false,
-        rules: Rules { use_slots: true, ttl: TTL, grace: GRACE },
+        rules: Rules {
+            use_slots: true,
+            ttl: TTL,
+            grace: GRACE,
+            failover_slots: false,
+            patience: Duration::from_secs(5),
+        },
         members: members.into(),
         permanent: BTreeMap::new(),
         ignored: Vec::new(),
         there: Vec::new(),
         promised: BTreeMap::new(),
         retained: Vec::new(),
+        voters: None,
     }
 }
 
@@ -35,7 +44,7 @@ fn at(name: &str, lsn: u64) -> Slot {
 }
 
 fn wish() -> SlotWish {
-    SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned() }
+    SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned(), failover: false }
 }
 
 fn cdc(confirmed: u64) -> Slot {
@@ -332,4 +341,109 @@ fn who_lives_from_the_archive_gets_no_copies_of_logical_slots() {
     standby.members.insert(NodeName::from("n-2"), Tenant::default());
     standby.members.insert(NodeName::from("n-1"), archive);
     assert_eq!(once(&standby).copy.len(), 1);
+}
+
+fn failover() -> PermanentSlot {
+    let (database, plugin) = ("shop".to_owned(), "pgoutput".to_owned());
+    permanent(SlotWish::Logical { database, plugin, failover: true })
+}
+
+/// From PostgreSQL 17 on.
+fn with_failover_slot(me: &str, post: Post) -> Seen {
+    let mut seen = seen(me, post);
+    seen.rules.failover_slots = true;
+    seen.permanent = [("cdc".to_owned(), failover())].into();
+    seen
+}
+
+#[test]
+fn a_failover_slot_is_made_by_the_leader_and_brought_to_standbys_by_postgresql() {
+    let sync = Post::Follows { leader: Some(NodeName::from("n-1")), replayed: Some(Lsn(9)), slot_sync: true };
+    let mut leader = with_failover_slot("n-1", Post::Leads);
+    let made = once(&leader).create.into_iter().find(|(name, _)| name == "cdc");
+    assert_eq!(made, Some(("cdc".to_owned(), failover().wish)));
+    leader.there = vec![cdc(9)];
+    assert_eq!(once(&leader).mark, ["cdc"], "one that was there before is marked");
+    leader.there = vec![Slot { failover: true, ..cdc(9) }];
+    assert_eq!((once(&leader).mark.len(), once(&leader).drop.len()), (0, 0));
+    leader.there = vec![Slot { failover: true, wal_status: Some("lost".to_owned()), ..cdc(9) }];
+    assert_eq!(once(&leader).reports, [Report::LostOnLeader { slot: "cdc".to_owned() }]);
+
+    let mut follower = with_failover_slot("n-2", sync);
+    assert!(once(&follower).copy.is_empty() && once(&follower).awaited.is_none());
+    follower.there = vec![cdc(9)];
+    assert_eq!(dropped(&after_grace(&follower)), [("cdc", DropWhy::BlocksSlotSync)]);
+    follower.there = vec![Slot { failover: true, synced: true, ..cdc(9) }];
+    assert!(after_grace(&follower).drop.is_empty());
+
+    // Older versions: an ordinary one, copied as ever.
+    leader.rules.failover_slots = false;
+    leader.there.clear();
+    let made = once(&leader).create.into_iter().find(|(name, _)| name == "cdc");
+    assert_eq!(made, Some(("cdc".to_owned(), wish())));
+    assert!(once(&leader).awaited.is_none());
+    follower.rules.failover_slots = false;
+    follower.there.clear();
+    assert_eq!(once(&follower).copy.len(), 1);
+}
+
+#[test]
+fn consumers_of_a_failover_slot_wait_for_the_standbys_that_may_be_promoted() {
+    let used = |name: &str| Slot { active: true, ..at(name, 5) };
+    let mut leader = with_failover_slot("n-1", Post::Leads);
+    leader.there = vec![used("n_2"), used("n_3")];
+    let awaited = |seen: &Seen| once(seen).awaited.unwrap();
+    assert_eq!(awaited(&leader), ["n_2", "n_3"]);
+    leader.voters = Some([NodeName::from("N-3")].into());
+    assert_eq!(awaited(&leader), ["n_3"], "in a synchronous mode only those of /sync");
+    leader.voters = None;
+    let tag = |seen: &mut Seen, tenant| drop(seen.members.insert(NodeName::from("n-3"), tenant));
+    tag(&mut leader, Tenant { nofailover: true, ..Tenant::default() });
+    assert_eq!(awaited(&leader), ["n_2"]);
+    tag(&mut leader, Tenant { replicatefrom: Some(NodeName::from("n-2")), ..Tenant::default() });
+    assert_eq!(awaited(&leader), ["n_2"], "it streams from another member");
+    leader.members.remove(&NodeName::from("n-3"));
+    assert_eq!(awaited(&leader), ["n_2"], "it is away");
+    tag(&mut leader, Tenant::default());
+    leader.there = vec![used("n_2"), Slot::physical("n_3")];
+    assert_eq!(awaited(&leader), ["n_2"], "it has never streamed from here");
+
+    // One that is restarted is waited for, one that does not come back is not.
+    leader.there = vec![used("n_2"), at("n_3", 5)];
+    let (first, memory) = plan(&leader, &Memory::default(), Moment(0));
+    assert_eq!(first.awaited.unwrap(), ["n_2", "n_3"]);
+    let (later, memory) = plan(&leader, &memory, Moment(5_000));
+    assert_eq!(later.awaited.unwrap(), ["n_2"]);
+    leader.there = vec![used("n_2"), used("n_3")];
+    let (back, _) = plan(&leader, &memory, Moment(6_000));
+    assert_eq!(back.awaited.unwrap(), ["n_2", "n_3"]);
+    leader.permanent.clear();
+    assert_eq!(once(&leader).awaited, None);
+}
+
+#[test]
+fn what_becomes_of_each_slot_is_said() {
+    let logical =
+        |permanent, failover| Promised { logical: true, permanent, failover, position: Some(Lsn(50)) };
+    let here = |slot: Option<Slot>, promised: Promised, unready: &[String]| {
+        let there: Vec<Slot> = slot.into_iter().collect();
+        fates(&[("cdc".to_owned(), promised)].into(), &there, unready)["cdc"]
+    };
+    let lost = Slot { wal_status: Some("lost".to_owned()), ..cdc(40) };
+    let synced = Slot { failover: true, synced: true, ..cdc(40) };
+    for (slot, promised, fate) in [
+        (Some(cdc(40)), logical(true, false), Fate::Survives),
+        (Some(cdc(60)), logical(true, false), Fate::Ahead { here: Lsn(60), there: Lsn(50) }),
+        (None, logical(true, false), Fate::Missing),
+        (Some(lost), logical(true, false), Fate::Lost),
+        (Some(cdc(40)), logical(false, false), Fate::NotPromised),
+        (Some(synced.clone()), logical(true, true), Fate::Survives),
+        (Some(synced.clone()), logical(false, true), Fate::Survives),
+        (Some(Slot { failover: true, ..cdc(40) }), logical(true, true), Fate::InTheWay),
+        (Some(Slot { temporary: true, ..synced }), logical(true, true), Fate::NotReady),
+        (Some(at("cdc", 90)), Promised { permanent: true, ..Promised::default() }, Fate::Survives),
+    ] {
+        assert_eq!(here(slot.clone(), promised.clone(), &[]), fate, "{slot:?} {promised:?}");
+    }
+    assert_eq!(here(Some(cdc(40)), logical(true, false), &["cdc".to_owned()]), Fate::NotReady);
 }

@@ -8,7 +8,7 @@ mod copy;
 pub use copy::{CopiedSlot, FoundSlot, install, read_logical};
 
 use crate::connection::{ConnectTo, Connection, Mode, SqlError};
-use postgres_protocol::escape::escape_literal;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 use std::time::Duration;
 use types::{Lsn, SlotWish};
 
@@ -23,13 +23,16 @@ pub struct SlotPlan {
     pub clear: Vec<String>,
     /// To let go of the WAL before a position. Never goes back, and never touches one that is in use.
     pub advance: Vec<(String, Lsn)>,
+    /// Logical ones that standbys shall get from PostgreSQL 17 and later itself.
+    pub mark: Vec<String>,
 }
 
 impl SlotPlan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.drop.is_empty() && self.clear.is_empty() && self.advance.is_empty()
+        let logical = self.create.is_empty() && self.mark.is_empty();
+        logical && self.drop.is_empty() && self.clear.is_empty() && self.advance.is_empty()
     }
 }
 
@@ -40,6 +43,7 @@ pub struct SlotsDone {
     pub dropped: Vec<String>,
     pub cleared: Vec<String>,
     pub advanced: Vec<String>,
+    pub marked: Vec<String>,
     /// The others are done all the same.
     pub failed: Vec<SlotFailure>,
 }
@@ -67,8 +71,8 @@ pub async fn execute(to: &ConnectTo, plan: &SlotPlan, within: Duration) -> Resul
     for (name, wish) in &plan.create {
         let created = match wish {
             SlotWish::Physical => create(&mut connection, name, within).await,
-            SlotWish::Logical { database, plugin } => {
-                create_logical(to, database, name, plugin, within).await
+            SlotWish::Logical { database, plugin, failover } => {
+                create_logical(to, database, name, (plugin, *failover), within).await
             }
         };
         match created {
@@ -91,7 +95,22 @@ pub async fn execute(to: &ConnectTo, plan: &SlotPlan, within: Duration) -> Resul
             Err(error) => keep(&connection, &mut done.failed, name, "advance", error)?,
         }
     }
+    for name in &plan.mark {
+        match mark_failover(to, name, within).await {
+            Ok(()) => done.marked.push(name.clone()),
+            Err(error) => keep(&connection, &mut done.failed, name, "mark as failover", error)?,
+        }
+    }
     Ok(done)
+}
+
+/// Only a replication connection can. It fails when the slot is in use, and waits for nobody.
+async fn mark_failover(to: &ConnectTo, name: &str, within: Duration) -> Result<(), SqlError> {
+    let mut connection = Connection::open(to, Mode::Replication, &[], within).await?;
+    connection
+        .query(&format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", escape_identifier(name)), within)
+        .await?;
+    Ok(())
 }
 
 /// Moves a logical slot forward, in a session in its database. PostgreSQL decodes all WAL on the way: it can take long.
@@ -122,15 +141,17 @@ async fn create_logical(
     to: &ConnectTo,
     database: &str,
     name: &str,
-    plugin: &str,
+    (plugin, failover): (&str, bool),
     within: Duration,
 ) -> Result<bool, SqlError> {
     let mut connection = open(&ConnectTo { dbname: database.to_owned(), ..to.clone() }, within).await?;
     let sql = format!(
-        "SELECT pg_create_logical_replication_slot({0}, {1}) \
+        "SELECT pg_create_logical_replication_slot({0}, {1}{2}) \
          WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {0})",
         escape_literal(name),
-        escape_literal(plugin)
+        escape_literal(plugin),
+        // Not temporary, no two-phase commits.
+        if failover { ", false, false, true" } else { "" }
     );
     match connection.query(&sql, within).await {
         Ok(rows) => Ok(!rows.rows.is_empty()),

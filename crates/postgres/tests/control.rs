@@ -205,6 +205,11 @@ fn a_marked_directory_is_nobodys_database() {
     assert!(matches!(data_dir::inspect(&server.data_dir).unwrap(), DataDir::Present { .. }));
     data_dir::clear_mark(&server.data_dir).unwrap();
 
+    // A mark that cannot be read: nobody knows, so these are no data (the agent counts them as unusable).
+    fs::create_dir(scratch.join("data.baton-incomplete")).unwrap();
+    assert!(data_dir::inspect(&server.data_dir).is_err());
+    fs::remove_dir(scratch.join("data.baton-incomplete")).unwrap();
+
     // The directory may not even exist yet.
     let missing = scratch.join("missing");
     data_dir::mark_incomplete(&missing, Work::Clone).unwrap();

@@ -56,6 +56,7 @@ async fn slots_are_made_moved_and_dropped_on_both_sides() {
             let target = written(&primary);
             wal_is_there(server, target).await;
             let plan = SlotPlan {
+                mark: Vec::new(),
                 create: create(&["node_4", "Not A Slot"]).create,
                 drop: vec!["node_3".to_owned(), "unknown".to_owned()],
                 clear: vec!["node_2".to_owned(), "unknown".to_owned()],
@@ -136,7 +137,8 @@ async fn a_logical_slot_is_copied_to_a_standby_moved_there_and_used_after_its_pr
         standby.append("postgresql.conf", conf);
         standby.start();
 
-        let wish = SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned() };
+        let wish =
+            SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned(), failover: false };
         let plan = SlotPlan { create: vec![("cdc".to_owned(), wish.clone())], ..SlotPlan::default() };
         let done = execute(&to(&primary), &plan, LONG).await.unwrap();
         assert_eq!(done.created, ["cdc"], "{done:?}");
@@ -178,5 +180,31 @@ async fn a_logical_slot_is_copied_to_a_standby_moved_there_and_used_after_its_pr
         let seen = psql(&standby, changes);
         assert!(seen.contains("second") && seen.contains("third"), "no gap: {seen}");
         assert!(!seen.contains("first"), "and no repetition: {seen}");
+    }
+}
+
+/// PostgreSQL 17 and later keeps these on standbys by itself.
+#[tokio::test]
+async fn failover_slots_are_made_and_marked() {
+    for bin in pg_bins().into_iter().filter(|bin| major(bin) >= 17) {
+        let scratch = Scratch::new("failover_slots");
+        let primary = Server::init(&scratch, &bin, "primary");
+        primary.append("postgresql.conf", "wal_level = logical\n");
+        primary.start();
+        let wish = |failover| SlotWish::Logical {
+            database: "postgres".to_owned(),
+            plugin: "pgoutput".to_owned(),
+            failover,
+        };
+        let create = vec![("made".to_owned(), wish(true)), ("marked".to_owned(), wish(false))];
+        let plan = SlotPlan { create, ..SlotPlan::default() };
+        let done = execute(&to(&primary), &plan, LONG).await.unwrap();
+        assert_eq!(done.created, ["made", "marked"], "{done:?}");
+        let failover = |slots: &[Slot]| slots.iter().map(|slot| slot.failover).collect::<Vec<_>>();
+        assert_eq!(failover(&slots(&primary).await), [true, false]);
+        let mark = vec!["marked".to_owned(), "unknown".to_owned()];
+        let done = execute(&to(&primary), &SlotPlan { mark, ..SlotPlan::default() }, LONG).await.unwrap();
+        assert_eq!((done.marked.len(), done.failed.len()), (1, 1), "{done:?}");
+        assert_eq!(failover(&slots(&primary).await), [true, true]);
     }
 }

@@ -84,6 +84,12 @@ impl Dynamic {
                 matches!(slot.wish, SlotWish::Logical { .. }) && slot.only_in != Some(ClusterType::Standby)
             })
     }
+
+    /// Whether PostgreSQL itself, from version 17 on, shall keep permanent logical slots on standbys.
+    #[must_use]
+    pub fn has_failover_slots(&self) -> bool {
+        self.has_logical_slots() && self.slots.values().any(|slot| slot.wish.is_failover())
+    }
 }
 
 /// `baton.crash`

@@ -12,6 +12,9 @@ use crate::settings::Settings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// The first version that copies logical slots to standbys by itself.
+pub const FAILOVER_SLOTS_SINCE: u32 = 170_000;
+
 /// What pg_control says a standby needs at least.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShmemMinimums {
@@ -76,6 +79,12 @@ pub fn effective(
     // Without its feedback the primary removes rows that a copy of a logical slot still needs.
     if dynamic.has_logical_slots() && !settings.tags.nofailover() {
         parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+    }
+    // Below another standby PostgreSQL cannot copy slots.
+    let tags = &settings.tags;
+    let copies = !tags.nofailover() && !tags.nostream() && tags.replicatefrom().is_none();
+    if dynamic.has_failover_slots() && version_num >= FAILOVER_SLOTS_SINCE && copies {
+        parameters.insert("sync_replication_slots".to_owned(), "on".to_owned());
     }
     let mut warnings = Vec::new();
     let mut raised = Vec::new();

@@ -40,7 +40,7 @@ mod yaml;
 
 pub use callbacks::Callbacks;
 pub use dynamic::{Crash, Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};
-pub use effective::{Effective, Raised, ShmemMinimums, effective};
+pub use effective::{Effective, FAILOVER_SLOTS_SINCE, Raised, ShmemMinimums, effective};
 pub use env::{CONFIGURATION, Env, ProcessEnv, environment};
 pub use etcd::{BadEndpoint, Etcd, endpoint};
 pub use guc::{controlled_default, is_controlled};

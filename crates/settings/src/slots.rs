@@ -62,9 +62,19 @@ fn slot(entry: &Value) -> Result<PermanentSlot, String> {
         None if database.is_some() && plugin.is_some() => SlotKind::Logical,
         None => SlotKind::Physical,
     };
+    let failover = match entry.get("failover") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(failover)) => *failover,
+        Some(Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err("failover should be true or false".to_owned());
+        }
+    };
+    if failover && kind == SlotKind::Physical {
+        return Err("failover is for logical slots; a physical one is on every member in any case".to_owned());
+    }
     let wish = match (kind, database, plugin) {
         (SlotKind::Physical, _, _) => SlotWish::Physical,
-        (SlotKind::Logical, Some(database), Some(plugin)) => SlotWish::Logical { database, plugin },
+        (SlotKind::Logical, Some(database), Some(plugin)) => SlotWish::Logical { database, plugin, failover },
         (SlotKind::Logical, _, _) => {
             return Err("a logical slot needs its database and its plugin".to_owned());
         }
@@ -75,12 +85,9 @@ fn slot(entry: &Value) -> Result<PermanentSlot, String> {
         Some("standby") => Some(ClusterType::Standby),
         Some(other) => return Err(format!("cluster_type {other:?} should be primary or standby")),
     };
-    if let Some(other) =
-        entry.keys().find(|key| !["type", "database", "plugin", "cluster_type"].contains(&key.as_str()))
-    {
-        return Err(format!(
-            "{other:?} is no setting of a slot; there are type, database, plugin, cluster_type"
-        ));
+    const KNOWN: [&str; 5] = ["type", "database", "plugin", "cluster_type", "failover"];
+    if let Some(other) = entry.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        return Err(format!("{other:?} is no setting of a slot; there are {}", KNOWN.join(", ")));
     }
     Ok(PermanentSlot { wish, only_in })
 }
@@ -155,6 +162,7 @@ mod tests {
                 "backup": null, "barman": {}, "b2": {"type": "physical", "cluster_type": "standby"},
                 "cdc": {"type": "logical", "database": "shop", "plugin": "pgoutput", "cluster_type": "primary"},
                 "short": {"database": "shop", "plugin": "wal2json"},
+                "kept": {"database": "shop", "plugin": "pgoutput", "failover": true},
             })),
             &mut warnings,
         );
@@ -163,9 +171,11 @@ mod tests {
         for physical in ["backup", "barman", "b2"] {
             assert_eq!(wish(physical), Some(SlotWish::Physical), "{physical}");
         }
-        let logical =
-            |plugin: &str| Some(SlotWish::Logical { database: "shop".into(), plugin: plugin.into() });
-        assert_eq!((wish("cdc"), wish("short")), (logical("pgoutput"), logical("wal2json")));
+        let logical = |plugin: &str, failover| {
+            Some(SlotWish::Logical { database: "shop".into(), plugin: plugin.into(), failover })
+        };
+        assert_eq!((wish("cdc"), wish("short")), (logical("pgoutput", false), logical("wal2json", false)));
+        assert_eq!(wish("kept"), logical("pgoutput", true));
         assert_eq!(slots.get("cdc").and_then(|slot| slot.only_in), Some(ClusterType::Primary));
         assert_eq!(slots.get("b2").and_then(|slot| slot.only_in), Some(ClusterType::Standby));
     }
@@ -177,6 +187,7 @@ mod tests {
             Some(json!({
                 "Bad-Name": {}, "half": {"type": "logical", "database": "x"}, "odd": {"type": "round"},
                 "text": "physical", "typo": {"tpye": "physical"}, "where": {"cluster_type": "moon"}, "good": {},
+                "two": {"failover": true}, "perhaps": {"database": "x", "plugin": "y", "failover": "perhaps"},
             })),
             &mut warnings,
         );
@@ -186,11 +197,13 @@ mod tests {
         slots.half is left out: a logical slot needs its database and its plugin
         slots.odd is left out: type "round" should be physical or logical
         slots.text is left out: it should be a mapping with type, database and plugin
-        slots.typo is left out: "tpye" is no setting of a slot; there are type, database, plugin, cluster_type
+        slots.typo is left out: "tpye" is no setting of a slot; there are type, database, plugin, cluster_type, failover
         slots.where is left out: cluster_type "moon" should be primary or standby
+        slots.two is left out: failover is for logical slots; a physical one is on every member in any case
+        slots.perhaps is left out: failover should be true or false
         "#);
-        assert!(permanent(Some(json!(["a"])), &mut warnings).is_empty() && warnings.len() == 7);
-        assert!(permanent(None, &mut warnings).is_empty() && warnings.len() == 7);
+        assert!(permanent(Some(json!(["a"])), &mut warnings).is_empty() && warnings.len() == 9);
+        assert!(permanent(None, &mut warnings).is_empty() && warnings.len() == 9);
     }
 
     #[test]

@@ -168,3 +168,18 @@ fn local_wins_over_dynamic_where_both_may_speak() {
     assert_eq!(together.pg_ctl_timeout, 30);
     assert_eq!(put_together("", &json!({}), 150_018, None).pg_hba, None);
 }
+
+#[test]
+fn postgresql_17_is_told_to_keep_failover_slots_on_standbys() {
+    let slot = |failover: bool| json!({"slots": {"cdc": {"database": "shop", "plugin": "pgoutput", "failover": failover}}});
+    let asked = |config: &Value, version, local: &str| {
+        let together = put_together(local, config, version, None);
+        let given = |name: &str| together.parameters.get(name).cloned();
+        (given("sync_replication_slots"), given("hot_standby_feedback"))
+    };
+    let on = || Some("on".to_owned());
+    assert_eq!(asked(&slot(true), 180_000, ""), (on(), on()));
+    assert_eq!(asked(&slot(true), 180_000, "parameters: {sync_replication_slots: off}"), (on(), on()));
+    assert_eq!(asked(&slot(true), 160_000, ""), (None, on()), "older ones do not know it");
+    assert_eq!(asked(&slot(false), 180_000, ""), (None, on()));
+}

@@ -17,7 +17,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("vip", &["types", "clock", "settings", "etcd"]),
     (
         "ctl",
-        &["types", "clock", "settings", "tls", "http", "etcd", "postgres", "agent", "router", "vip", "lab"],
+        &[
+            "types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "agent", "router", "vip",
+            "lab",
+        ],
     ),
     ("lab", &["types", "clock", "settings", "http", "tls"]),
     ("sim", &["types", "ha"]),

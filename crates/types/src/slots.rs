@@ -74,16 +74,30 @@ impl Slot {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum SlotWish {
     Physical,
-    Logical { database: String, plugin: String },
+    /// With `failover`, PostgreSQL 17 and later keeps it on standbys by itself; older ones have it copied as any other.
+    Logical {
+        database: String,
+        plugin: String,
+        failover: bool,
+    },
 }
 
 impl SlotWish {
-    /// Whether `slot` is what was asked for.
+    /// Whether it is a logical one that PostgreSQL itself shall keep on standbys.
+    #[must_use]
+    pub fn is_failover(&self) -> bool {
+        match self {
+            SlotWish::Physical => false,
+            SlotWish::Logical { failover, .. } => *failover,
+        }
+    }
+
+    /// Whether `slot` is what was asked for; whether PostgreSQL keeps it on standbys can be changed later.
     #[must_use]
     pub fn is_met_by(&self, slot: &Slot) -> bool {
         match self {
             SlotWish::Physical => slot.kind == SlotKind::Physical,
-            SlotWish::Logical { database, plugin } => {
+            SlotWish::Logical { database, plugin, failover: _ } => {
                 slot.kind == SlotKind::Logical
                     && slot.database.as_ref() == Some(database)
                     && slot.plugin.as_ref() == Some(plugin)
@@ -165,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_wish_is_met_by_the_same_database_and_plugin_only() {
-        let wish = SlotWish::Logical { database: "shop".into(), plugin: "pgoutput".into() };
+        let wish = SlotWish::Logical { database: "shop".into(), plugin: "pgoutput".into(), failover: true };
         assert!(wish.is_met_by(&logical("cdc", "shop", "pgoutput")));
         for other in
             [logical("cdc", "shop", "wal2json"), logical("cdc", "x", "pgoutput"), Slot::physical("cdc")]

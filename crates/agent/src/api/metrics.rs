@@ -259,6 +259,28 @@ fn postgres(page: &mut Page, shared: &Shared) {
     page.gauge("patroni_postgres_state", "Numeric representation of Postgres state.", state);
 }
 
+/// What a failover now would come to, from what the last turn saw.
+fn foresight(page: &mut Page, shared: &Shared) {
+    let Some(scene) = shared.what_if.scene() else { return };
+    let readiness = ha::what_if::ready(&scene.seen, &scene.memory, clock::now());
+    let own = format!("{},reason=\"{}\"", page.labels, readiness.code());
+    let labels = std::mem::replace(&mut page.labels, own);
+    page.flag(
+        "baton_failover_ready",
+        "Value is 1 if this member could take over from the leader (of the leader: if another member could), else 0 and why not.",
+        readiness == ha::what_if::Readiness::Ready,
+    );
+    page.labels = labels;
+    if matches!(scene.seen.postgres, ha::Postgres::Running(ha::Running::Primary { .. })) {
+        let bound = ha::what_if::loss_bound(&scene.seen, |span| shared.what_if.most_in(span), true);
+        page.gauge(
+            "baton_loss_bound_bytes",
+            "Bytes of WAL with acknowledged commits that a failover could lose at most, by the settings and by what was written at most in so long a time of the last minutes.",
+            bound.bytes(),
+        );
+    }
+}
+
 fn cluster(page: &mut Page, shared: &Shared) {
     let view = shared.view.borrow().clone();
     let unlocked = view.snapshot.as_ref().is_some_and(|snapshot| snapshot.leader.is_none());
@@ -314,6 +336,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.labels = labels;
     crashes(page, shared);
     signs(page, shared);
+    foresight(page, shared);
     addresses(page, shared);
     losses(page, shared);
     rejoin(page, shared);

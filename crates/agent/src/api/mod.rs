@@ -23,6 +23,7 @@ mod status;
 mod switchover;
 mod tls;
 mod wal;
+mod what_if;
 
 pub(crate) use listen::bind;
 pub(crate) use status::present;
@@ -41,9 +42,11 @@ use crate::planned::Planned;
 use crate::readiness::Readiness;
 use crate::signals::Signals;
 use crate::signs::{Health, Signs};
+use crate::slots::Slots;
 use crate::surroundings::Log;
 use crate::wake::Cell;
 use crate::watchdog::Watchdog;
+use crate::what_if::WhatIf;
 use ::tls::TlsAcceptor;
 use etcd::{Etcd, View};
 use hyper::service::service_fn;
@@ -85,6 +88,9 @@ pub(crate) struct Shared {
     pub signs: Signs,
     pub health: Arc<Cell<Health>>,
     pub addresses: Addresses,
+    pub slots: Slots,
+    /// What the last turn saw.
+    pub what_if: WhatIf,
     pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,

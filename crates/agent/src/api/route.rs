@@ -3,6 +3,7 @@
 use super::reply::{self, Reply};
 use super::{
     Caller, Shared, access, body, cluster, config, failsafe, health, metrics, order, status, switchover, wal,
+    what_if,
 };
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -40,7 +41,8 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
         "baton" => match path {
             "baton/why" => reply::json(StatusCode::OK, &why(shared)),
             "baton/losses" => cluster::losses(shared),
-            _ => reply::text(StatusCode::NOT_FOUND, "there are /baton/why and /baton/losses"),
+            "baton/what-if" => what_if::what_if(query, shared).await,
+            _ => reply::text(StatusCode::NOT_FOUND, "there are /baton/why, /baton/losses and /baton/what-if"),
         },
         _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),
     }

@@ -230,7 +230,7 @@ impl Copies {
 fn meets(found: &FoundSlot, wish: &SlotWish) -> bool {
     match wish {
         SlotWish::Physical => false,
-        SlotWish::Logical { database, plugin } => found.database == *database && found.plugin == *plugin,
+        SlotWish::Logical { database, plugin, .. } => found.database == *database && found.plugin == *plugin,
     }
 }
 

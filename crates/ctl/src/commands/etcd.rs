@@ -6,11 +6,17 @@ use crate::context::{Context, deadline};
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
 use crate::render::etcd::etcd;
+use std::time::Duration;
+
+/// Between two looks at how many revisions there are.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Prints it; fails when there is something to warn of, so that a monitoring system can call it.
 pub(crate) async fn run(context: &Context, args: &EtcdArgs) -> Outcome {
     let scope = context.scope(args.cluster.cluster.as_deref()).unwrap_or_default();
-    let health = context.etcd(&scope)?.health(deadline()).await;
+    let etcd_of = context.etcd(&scope)?;
+    let (mut health, growth) = tokio::join!(etcd_of.health(deadline()), etcd_of.growth(BETWEEN, deadline()));
+    health.growth = growth;
     let now = clock::wall();
     let warnings = health.warnings(now);
     print(&etcd(&health, &warnings, now, args.format));

@@ -29,6 +29,7 @@ pub(crate) mod switchover;
 pub(crate) mod topology;
 pub(crate) mod version;
 pub(crate) mod vip;
+pub(crate) mod what_if;
 pub(crate) mod why;
 
 use crate::ask::{self, Terminal};
@@ -75,6 +76,7 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::Why(args) => attended(why::run(&context()?, args)),
         Command::Completions(args) => manual::completions(args),
         Command::Manual(args) => manual::pages(args),
+        Command::WhatIf(args) => attended(what_if::run(&context()?, args)),
         Command::Version(args) => attended(version::run(context, args, manner)),
         Command::Guard(_) => Err(Failure::refused("the guard must start before everything else")),
     }

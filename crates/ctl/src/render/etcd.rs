@@ -89,10 +89,9 @@ fn pretty(health: &Health, warnings: &[Warning], now: SystemTime, rows: &[Vec<Va
         let _infallible = writeln!(out, "{line}");
     };
     if let Ok(whole) = &health.cluster {
-        said(
-            &mut out,
-            format!("revision {}, {} older ones kept", whole.revision, whole.revision - whole.oldest),
-        );
+        let growth = health.growth.map(|a_second| format!(", {a_second} added a second")).unwrap_or_default();
+        let kept = whole.revision - whole.oldest;
+        said(&mut out, format!("revision {}, {kept} older ones kept{growth}", whole.revision));
     }
     for certificate in &health.certificates {
         if let Ok(left) = certificate.expires.as_ref().map(|at| at.duration_since(now).unwrap_or_default()) {
@@ -119,6 +118,7 @@ fn document(health: &Health, warnings: &[Warning], format: Format, rows: &[Vec<V
         "endpoints": rows.iter().map(object).collect::<Vec<_>>(),
         "revision": whole.map(|whole| whole.revision),
         "revisions_kept": whole.map(|whole| whole.revision - whole.oldest),
+        "revisions_a_second": health.growth,
         "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     match format {

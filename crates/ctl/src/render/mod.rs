@@ -10,6 +10,7 @@ pub(crate) mod losses;
 pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod topology;
+pub(crate) mod what_if;
 
 use serde_json::Value;
 

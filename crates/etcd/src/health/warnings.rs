@@ -13,6 +13,8 @@ const FULL: u64 = 80;
 const REVISIONS_KEPT: i64 = 100_000;
 /// A member that has applied so many entries fewer than the first is behind.
 const BEHIND: u64 = 1_000;
+/// A cluster adds about one revision a second; many of them together still fewer than this.
+const GROWS_FAST: u64 = 200;
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 const SLOW: Duration = Duration::from_millis(200);
 
@@ -28,6 +30,7 @@ pub enum Warning {
     CertificateUnreadable { holder: String, why: String },
     NearlyFull { endpoint: String, size: u64, quota: u64, quota_told: bool },
     NotCompacted { kept: i64 },
+    Grows { a_second: u64 },
     Fragmented { endpoint: String, size: u64, used: u64 },
     Behind { endpoint: String, entries: u64 },
     OtherTerm { endpoint: String, term: u64, newest: u64 },
@@ -82,6 +85,10 @@ impl fmt::Display for Warning {
             Warning::NotCompacted { kept } => write!(
                 f,
                 "{kept} old revisions are kept: nobody compacts; start etcd with --auto-compaction-mode=periodic --auto-compaction-retention=1h"
+            ),
+            Warning::Grows { a_second } => write!(
+                f,
+                "{a_second} revisions are added a second, and a cluster adds about one: find out who else writes to this etcd, and give it one of its own"
             ),
             Warning::Fragmented { endpoint, size, used } => write!(
                 f,
@@ -144,6 +151,9 @@ pub(super) fn of(health: &Health, now: SystemTime) -> Vec<Warning> {
         if kept > REVISIONS_KEPT {
             found.push(Warning::NotCompacted { kept });
         }
+    }
+    if let Some(a_second) = health.growth.filter(|a_second| *a_second > GROWS_FAST) {
+        found.push(Warning::Grows { a_second });
     }
     of_endpoints(health, &mut found);
     if let Ok(whole) = &health.cluster {
@@ -300,6 +310,7 @@ mod tests {
                 holder: Holder::Client("/etc/etcd.crt".into()),
                 expires: Ok(now() + 2 * EXPIRES_SOON),
             }],
+            growth: Some(3),
         }
     }
 
@@ -338,6 +349,7 @@ mod tests {
             with(|health| whole(health).revision = 200_000),
             [Warning::NotCompacted { kept: 192_000 }]
         );
+        assert_eq!(with(|health| health.growth = Some(900)), [Warning::Grows { a_second: 900 }]);
         assert_eq!(
             with(|health| status(health, 2).size = 1_900 << 20),
             [

@@ -4,6 +4,7 @@ use crate::cluster::{ATTEMPT, Cluster, keys, servers, within};
 use etcd::{Config, Contact, Credentials, Error, Etcd, Renewed, watch};
 use etcd_client::{Client, ConnectOptions, Permission, RoleRevokePermissionOptions};
 use serde_json::json;
+use std::time::Duration;
 use types::NodeName;
 
 fn client(cluster: &Cluster, user: Option<(&str, &str)>) -> Etcd {
@@ -68,7 +69,65 @@ async fn users_are_switched_on_while_we_run() {
             matches!(view.contact, Contact::Live { .. })
                 && config.is_some_and(|config| config.value == json!({"n": 2}))
         });
-        tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap().unwrap();
         assert_eq!(ours.remove_cluster(within(20)).await, Ok(()));
+    }
+}
+
+/// What etcd refuses because of users and roles is an outage of renewals and nothing more: the lease is not taken for gone, nor the lead
+/// for lost, and both are there when it is over.
+#[tokio::test]
+async fn a_right_that_is_taken_away_for_a_while_costs_no_lead() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 1).await;
+        let raw = cluster.raw(0).await;
+        for (user, password, role) in [("root", "secret", "root"), ("baton", "word", "batman")] {
+            raw.clone().user_add(user, password, None).await.unwrap();
+            if role != "root" {
+                raw.clone().role_add(role).await.unwrap();
+                let permission = Permission::read_write(keys().prefix()).with_prefix();
+                raw.clone().role_grant_permission(role, permission).await.unwrap();
+            }
+            raw.clone().user_grant_role(user, role).await.unwrap();
+        }
+        raw.clone().auth_enable().await.unwrap();
+        let as_root = ConnectOptions::new().with_user("root", "secret");
+        let mut root = Client::connect(cluster.urls(), Some(as_root)).await.unwrap();
+        let ours = client(&cluster, Some(("baton", "word")));
+        let me = NodeName::from("pg-a");
+        let lease = ours.grant(60, within(20)).await.unwrap().lease;
+        let term = ours.acquire_leader(&me, lease, within(20)).await.unwrap().unwrap();
+        let renew = || ours.renew(lease, Some((&me, term)), within(20));
+        let kept = |renewed: &Result<Renewed, Error>| matches!(renewed, Ok(Renewed::Kept { .. }));
+        assert!(kept(&renew().await));
+
+        // The role, so that permission is denied.
+        root.user_revoke_role("baton", "batman").await.unwrap();
+        let refused = renew().await;
+        assert!(
+            matches!(&refused, Err(Error::Refused { why }) if why.contains("permission denied")),
+            "{refused:?}"
+        );
+        root.user_grant_role("baton", "batman").await.unwrap();
+        let again = renew().await;
+        assert!(kept(&again), "the same lease, the same term: {again:?}");
+
+        // The password, which makes every token of the user invalid.
+        root.user_change_password("baton", "another").await.unwrap();
+        let refused = renew().await;
+        assert!(matches!(&refused, Err(Error::Refused { .. })), "{refused:?}");
+        root.user_change_password("baton", "word").await.unwrap();
+        let again = renew().await;
+        assert!(kept(&again), "the same lease, the same term: {again:?}");
+
+        // Another user's rights: the authority's revision changes, and with it what the tokens are worth.
+        for n in 0..5 {
+            root.user_add(format!("other{n}"), "word", None).await.unwrap();
+            let renewed = renew().await;
+            assert!(kept(&renewed), "{renewed:?}");
+        }
+        tokio::time::timeout(Duration::from_secs(20), root.auth_disable()).await.unwrap().unwrap();
+        let renewed = renew().await;
+        assert!(kept(&renewed), "{renewed:?}");
     }
 }

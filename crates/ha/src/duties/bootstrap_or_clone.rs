@@ -2,7 +2,7 @@
 
 use crate::action::{Action, ExitWhy, Work};
 use crate::decision::{Answer, Turn};
-use crate::observation::{Cluster, Data, Initialize, LeaderKey, Member};
+use crate::observation::{Cluster, Data, Initialize, LeaderKey, Member, Postgres};
 use crate::upstream::{self, Upstream};
 use std::fmt;
 use types::{Moment, NodeName};
@@ -56,6 +56,10 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         let remove = claimed.then_some(Action::RemoveInitialize).into_iter().collect();
         let answer = Answer::because(Why::BootstrapFailed).act_all(remove);
         return Some(answer.act(Action::Exit(ExitWhy::BootstrapFailed)));
+    }
+    // What runs is not judged by a look at its files; it does not lead anew with them (`standing::not_whole`).
+    if turn.seen.postgres != Postgres::Stopped {
+        return None;
     }
     match &turn.seen.data {
         Data::Present(_) => return None,

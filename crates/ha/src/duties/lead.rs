@@ -8,6 +8,8 @@
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
+use crate::reason::Refusal;
+use crate::standing;
 use std::fmt;
 use std::time::Duration;
 use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
@@ -20,6 +22,7 @@ const PROMOTE_AGAIN: Duration = Duration::from_secs(3);
 pub enum Why {
     ArmsGuard { term: Term },
     NoGuard,
+    DataNotWhole { refusal: Refusal },
     KeepsPromise { to: NodeName, until: Moment },
     RunsPrePromote { term: Term },
     PrePromoteFailed { term: Term },
@@ -41,6 +44,7 @@ impl fmt::Display for Why {
         match self {
             Why::ArmsGuard { term } => write!(f, "the guard is given the deadline of term {term}"),
             Why::NoGuard => f.write_str("there is no guard process at the moment, without which nothing is promoted; it is being started"),
+            Why::DataNotWhole { refusal } => write!(f, "this member holds the leader key, but {refusal}: nothing is promoted, the key is released"),
             Why::KeepsPromise { to, .. } => write!(f, "this member holds the leader key, but it told {to}, which leads without etcd (failsafe mode), that it would not lead yet: nothing is promoted before that is over"),
             Why::RunsPrePromote { term } => write!(f, "this member took the lead in term {term}: pre_promote must succeed before PostgreSQL is promoted"),
             Why::PrePromoteFailed { term } => write!(f, "pre_promote failed in term {term}, see the agent's log: PostgreSQL is not promoted, the leader key is released, and this member leaves the race to others for a ttl"),
@@ -93,7 +97,10 @@ fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timelin
     if turn.seen.guard == Guard::Absent {
         return Answer::because(Why::NoGuard);
     }
-    if let Some(promise) = crate::standing::promise(turn) {
+    if let Some(refusal) = standing::not_whole(turn.seen) {
+        return Answer::because(Why::DataNotWhole { refusal }).act(Action::ReleaseLeader(term));
+    }
+    if let Some(promise) = standing::promise(turn) {
         let (to, until) = (promise.to.clone(), promise.until);
         return Answer::because(Why::KeepsPromise { to, until }).wake_at(until);
     }

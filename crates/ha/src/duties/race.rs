@@ -8,31 +8,38 @@
 //!   nobody is better ─────────────► create the key; etcd lets exactly one succeed
 //! ```
 
-use crate::action::{Action, StopMode};
+use crate::action::{Action, StopMode, listed};
 use crate::decision::{Answer, Turn};
 use crate::memory::Race;
 use crate::observation::{Cluster, Guard, LeaderKey, Postgres, Running};
-use crate::reason::Refusal;
+use crate::reason::{Refusal, unanswered};
 use crate::standing;
 use std::fmt;
-use types::{Lsn, Timeline};
+use types::{Lsn, NodeName, Timeline};
 
 /// How the race goes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Why {
-    AsksPeers,
-    WaitsForPeers,
+    AsksPeers { peers: Vec<NodeName> },
+    WaitsForPeers { peers: Vec<NodeName> },
     ReclaimsLead { timeline: Timeline },
     StalePrimary { timeline: Timeline, newest: Timeline },
     Refuses(Refusal),
-    TakesLead { timeline: Timeline, lsn: Lsn },
+    TakesLead { timeline: Timeline, lsn: Lsn, silent: Vec<NodeName> },
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::AsksPeers => f.write_str("nobody leads: the other members are asked for their positions"),
-            Why::WaitsForPeers => f.write_str("nobody leads: the answers of the other members are awaited"),
+            Why::AsksPeers { peers } if peers.is_empty() => {
+                f.write_str("nobody leads, and there is no other member to ask")
+            }
+            Why::AsksPeers { peers } => {
+                write!(f, "nobody leads: the other members are asked for their positions ({})", listed(peers))
+            }
+            Why::WaitsForPeers { peers } => {
+                write!(f, "nobody leads: the answers of the other members are awaited ({})", listed(peers))
+            }
             Why::ReclaimsLead { timeline } => write!(
                 f,
                 "nobody leads and PostgreSQL runs as a primary on the newest timeline {timeline}: this member takes the lead again"
@@ -48,9 +55,10 @@ impl fmt::Display for Why {
             Why::Refuses(refusal) => {
                 write!(f, "nobody leads, and this member does not take the lead: {refusal}")
             }
-            Why::TakesLead { timeline, lsn } => write!(
+            Why::TakesLead { timeline, lsn, silent } => write!(
                 f,
-                "nobody leads and nobody who answered is fitter: this member takes the lead, from timeline {timeline} at {lsn}"
+                "nobody leads and nobody who answered is fitter{}: this member takes the lead, from timeline {timeline} at {lsn}",
+                unanswered(silent)
             ),
         }
     }
@@ -87,9 +95,16 @@ fn reclaim(turn: &mut Turn<'_>, cluster: &Cluster, timeline: Timeline) -> Option
     if turn.seen.guard == Guard::Absent {
         return Some(Answer::because(Why::Refuses(Refusal::NoGuard)));
     }
-    match super::refuse_foreign_data::verdict(turn) {
-        Some(true) => Some(Answer::because(Why::ReclaimsLead { timeline }).act(Action::AcquireLeader)),
-        Some(false) => Some(Answer::because(Why::Refuses(Refusal::NotOurCluster))),
+    if let Some(refusal) = standing::not_whole(turn.seen) {
+        return Some(Answer::because(Why::Refuses(refusal)));
+    }
+    match super::refuse_foreign_data::identifiers(turn) {
+        Some((ours, cluster)) if ours == cluster => {
+            Some(Answer::because(Why::ReclaimsLead { timeline }).act(Action::AcquireLeader))
+        }
+        Some((ours, cluster)) => {
+            Some(Answer::because(Why::Refuses(Refusal::NotOurCluster { ours, cluster })))
+        }
         None => super::recover::claim_running(turn, cluster),
     }
 }
@@ -115,7 +130,7 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         if turn.now.since(asked) >= patience {
             return ask(turn, race, peers);
         }
-        return Answer::because(Why::WaitsForPeers).wake_at(asked.after(patience));
+        return Answer::because(Why::WaitsForPeers { peers }).wake_at(asked.after(patience));
     }
     let refusal = standing::unguarded(turn, cluster)
         .or_else(|| standing::failsafe(turn, cluster))
@@ -125,15 +140,16 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         Some(_) if turn.now.since(asked) >= pause => ask(turn, race, peers),
         Some(refusal) => Answer::because(Why::Refuses(refusal)).wake_at(asked.after(pause)),
         None => {
+            let silent = standing::silent(turn, cluster);
             turn.memory.race = Some(Race { asked: None, ..race });
-            Answer::because(Why::TakesLead { timeline, lsn }).act(Action::AcquireLeader)
+            Answer::because(Why::TakesLead { timeline, lsn, silent }).act(Action::AcquireLeader)
         }
     }
 }
 
-fn ask(turn: &mut Turn<'_>, race: Race, peers: Vec<types::NodeName>) -> Answer {
+fn ask(turn: &mut Turn<'_>, race: Race, peers: Vec<NodeName>) -> Answer {
     turn.memory.race = Some(Race { asked: Some(turn.now), ..race });
-    let answer = Answer::because(Why::AsksPeers);
+    let answer = Answer::because(Why::AsksPeers { peers: peers.clone() });
     if peers.is_empty() {
         return answer.wake_at(turn.now);
     }

@@ -77,7 +77,8 @@ pub(crate) fn verdict(turn: &Turn<'_>) -> Option<bool> {
     identifiers(turn).map(|(ours, cluster)| ours == cluster)
 }
 
-fn identifiers(turn: &Turn<'_>) -> Option<(SystemId, SystemId)> {
+/// The system identifiers of our data and of the cluster; `None` when they cannot be told.
+pub(crate) fn identifiers(turn: &Turn<'_>) -> Option<(SystemId, SystemId)> {
     let ours = match &turn.seen.data {
         Data::Present(control) => control.system_id,
         Data::Empty | Data::Incomplete | Data::Unusable => return None,

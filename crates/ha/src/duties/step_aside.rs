@@ -229,7 +229,10 @@ fn nobody_fit(
         return None;
     }
     let votes = fit.len();
-    refusals.extend(fit.into_iter().map(|name| (name, Refusal::TooFewVotes { votes, wanted })));
+    let silent = |name: &NodeName| turn.seen.peers.answers.get(name) == Some(&PeerAnswer::Silent);
+    let silent: Vec<NodeName> = cluster.members.keys().filter(|name| silent(name)).cloned().collect();
+    let too_few = || Refusal::TooFewVotes { votes, wanted, silent: silent.clone() };
+    refusals.extend(fit.into_iter().map(|name| (name, too_few())));
     Some(refusals)
 }
 

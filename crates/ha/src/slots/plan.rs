@@ -1,6 +1,7 @@
 //! What is to be done about each slot.
 
-use super::wanted::{Want, wanted};
+use super::awaited::awaited;
+use super::wanted::{Want, is_failover, wanted};
 use super::{Post, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +19,10 @@ pub struct Plan {
     pub advance: Vec<(String, Lsn)>,
     /// Logical slots and their databases, to be moved so far.
     pub advance_logical: Vec<(String, String, Lsn)>,
+    /// Logical slots of the leader that PostgreSQL shall keep on standbys from now on.
+    pub mark: Vec<String>,
+    /// Standbys, by their slots, that must have everything before a consumer of a failover slot gets it. `None`: nobody asked for that.
+    pub awaited: Option<Vec<String>>,
     /// Logical slots that the leader has and this standby has not.
     pub copy: Vec<(String, SlotWish)>,
     /// For `/status.retain_slots`.
@@ -54,7 +59,7 @@ impl fmt::Display for DropWhy {
             DropWhy::HoldsNothing => "it keeps no WAL; it is made anew",
             DropWhy::AheadOfLeader => "it is ahead of the leader's, as a former leader's can be: after a promotion its consumer would miss changes; it is copied anew",
             DropWhy::BlocksSlotSync => {
-                "it is left over from when this member led, and PostgreSQL cannot copy the primary's slot of this name over it"
+                "PostgreSQL cannot copy the primary's slot of this name over it: it is left over from when this member led, or was copied before slots were marked failover"
             }
         })
     }
@@ -97,6 +102,8 @@ pub struct Memory {
     unknown_since: BTreeMap<String, Moment>,
     /// Since when a logical slot here is ahead of the leader's. A fresh copy is ahead of `/status` for a moment.
     ahead_since: BTreeMap<String, Moment>,
+    /// While leading: since when the slot of a member is seen unused.
+    pub(super) idle_since: BTreeMap<String, Moment>,
 }
 
 /// So many times the time of grace a slot may be ahead.
@@ -108,7 +115,8 @@ pub fn plan(seen: &Seen, memory: &Memory, now: Moment) -> (Plan, Memory) {
     let mut memory = memory.clone();
     let absent = absent(seen, &mut memory, now);
     let (wants, conflicts) = wanted(seen, &absent);
-    let mut plan = Plan { retain: retain(seen, &memory, now), ..Plan::default() };
+    let awaited = awaited(seen, &mut memory, now);
+    let mut plan = Plan { retain: retain(seen, &memory, now), awaited, ..Plan::default() };
     plan.reports =
         conflicts.into_iter().map(|(slot, member)| Report::NamedLikeMember { slot, member }).collect();
     memory.unknown_since.retain(|name, _| seen.there.iter().any(|slot| slot.name == *name));
@@ -184,7 +192,7 @@ fn is_left_alone(seen: &Seen, slot: &Slot) -> bool {
         return true;
     }
     match &seen.post {
-        Post::Leads => slot.failover,
+        Post::Leads => slot.failover && !is_failover(seen, &slot.name),
         Post::Follows { .. } => slot.synced,
     }
 }
@@ -219,6 +227,9 @@ fn look_after(seen: &Seen, slot: &Slot, want: &Want, ahead: bool, plan: &mut Pla
         // The slot of an absent member keeps what it has: its WAL is worth more.
         if slot.kind == SlotKind::Physical && slot.holds_xmin && !want.used_here && want.make {
             plan.clear.push(slot.name.clone());
+        }
+        if want.wish.is_failover() && !slot.failover && seen.post == Post::Leads {
+            plan.mark.push(slot.name.clone());
         }
         advance(seen, slot, want, plan);
     }
@@ -265,7 +276,9 @@ fn reject(seen: &Seen, slot: &Slot, memory: &mut Memory, now: Moment, plan: &mut
     }
     let of_member = seen.members.keys().any(|member| slot_name(member) == slot.name);
     let (why, grace) = match &seen.post {
-        Post::Follows { slot_sync: true, .. } if slot.failover => (DropWhy::BlocksSlotSync, seen.rules.grace),
+        Post::Follows { slot_sync: true, .. } if slot.failover || is_failover(seen, &slot.name) => {
+            (DropWhy::BlocksSlotSync, seen.rules.grace)
+        }
         Post::Follows { .. } if slot.failover => return,
         Post::Leads if !of_member && memory.last_seen.contains_key(&slot.name) && seen.rules.use_slots => {
             (DropWhy::MemberAway, Duration::ZERO)

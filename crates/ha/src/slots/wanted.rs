@@ -27,8 +27,11 @@ pub(super) fn wanted(
     }
     let own = slot_name(&seen.me);
     members(seen, &mut wants);
-    for (name, slot) in seen.permanent.iter().filter(|(name, slot)| **name != own && is_kept_here(seen, slot))
-    {
+    let ours = |name: &String, slot: &PermanentSlot| *name != own && is_kept_here(seen, slot);
+    for (name, slot) in seen.permanent.iter().filter(|(name, slot)| ours(name, slot)) {
+        if is_postgresqls(seen, slot) {
+            continue;
+        }
         let logical = slot.wish != SlotWish::Physical;
         let member = seen.members.keys().find(|member| slot_name(member) == *name);
         match member {
@@ -72,7 +75,7 @@ fn members(seen: &Seen, wants: &mut BTreeMap<String, Want>) {
 }
 
 /// The member from which `name` is to stream: the one its tag names while that one is there, else the leader.
-fn streams_from<'a>(seen: &'a Seen, name: &NodeName) -> Option<&'a NodeName> {
+pub(super) fn streams_from<'a>(seen: &'a Seen, name: &NodeName) -> Option<&'a NodeName> {
     let tagged = seen.members.get(name).and_then(|tenant| tenant.replicatefrom.as_ref());
     match tagged.filter(|parent| *parent != name).and_then(|parent| seen.members.get_key_value(parent)) {
         Some((parent, _)) => Some(parent),
@@ -97,7 +100,31 @@ fn permanent(seen: &Seen, name: &str, slot: &PermanentSlot) -> Want {
         Post::Leads => (true, None),
         Post::Follows { .. } => (false, seen.promised.get(name).copied()),
     };
-    Want { wish: slot.wish.clone(), used_here, to, make: true }
+    Want { wish: made(seen, &slot.wish), used_here, to, make: true }
+}
+
+/// As it is made here: a version that does not know of failover slots makes an ordinary one.
+fn made(seen: &Seen, wish: &SlotWish) -> SlotWish {
+    match wish {
+        SlotWish::Physical => SlotWish::Physical,
+        SlotWish::Logical { database, plugin, failover } => SlotWish::Logical {
+            database: database.clone(),
+            plugin: plugin.clone(),
+            failover: *failover && seen.rules.failover_slots,
+        },
+    }
+}
+
+/// Whether PostgreSQL itself brings this slot to the standby.
+fn is_postgresqls(seen: &Seen, slot: &PermanentSlot) -> bool {
+    let follows = matches!(seen.post, Post::Follows { .. });
+    follows && seen.rules.failover_slots && slot.wish.is_failover()
+}
+
+/// Whether a permanent slot of this name is one that PostgreSQL keeps on standbys.
+pub(super) fn is_failover(seen: &Seen, name: &str) -> bool {
+    let wished = seen.permanent.get(name).is_some_and(|slot| slot.wish.is_failover());
+    wished && seen.rules.use_slots && seen.rules.failover_slots && !seen.standby_cluster
 }
 
 fn is_kept_here(seen: &Seen, slot: &PermanentSlot) -> bool {
@@ -136,6 +163,7 @@ impl super::Tenant {
         super::Tenant {
             nostream: tags.nostream(),
             replicatefrom: tags.replicatefrom().map(NodeName::from),
+            nofailover: tags.nofailover(),
             lsn,
         }
     }

@@ -201,5 +201,9 @@ fn leader_key(seen: &Observation, decision: &Decision) -> Option<&'static str> {
     };
     let leads =
         |action: &Action| matches!(action, Action::AcquireLeader | Action::Promote(_) | Action::StartPrimary);
+    let unfinished = matches!(seen.data, Data::Incomplete | Data::Unusable);
+    if unfinished && has(decision, leads) {
+        return Some("data that are not whole never lead");
+    }
     (foreign && has(decision, leads)).then_some("data of another cluster never lead")
 }

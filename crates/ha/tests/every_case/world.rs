@@ -233,6 +233,14 @@ fn data(chooser: &mut Chooser, slice: Slice, postgres: &Postgres) -> Data {
     if matches!(slice, Slice::Orders | Slice::Jobs) {
         all.push(foreign);
     }
+    // A mark that appears, or a disk that goes away, under what runs.
+    match postgres {
+        Postgres::Running(Running::Primary { .. }) if slice == Slice::Conditions => all.push(Data::Unusable),
+        Postgres::Running(Running::Standby { .. }) if slice == Slice::Conditions => {
+            all.push(Data::Incomplete);
+        }
+        _ => {}
+    }
     chooser.pick(&all)
 }
 

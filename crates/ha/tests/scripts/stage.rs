@@ -10,7 +10,7 @@
 //!   member NAME gone | primary|standby|down TL LSN [nofailover] [sick] [clonefrom] [after NAME]
 //!   said NAME TERM TL [unguarded]            peer NAME silent | down | primary|standby TL LSN [nofailover] [patroni] [priority N]
 //!   failover none | [from NAME] [to NAME] [in MILLIS | ago MILLIS | unreadable]
-//!   pause on | off    standby-cluster on | off    no-leader on | off    synchronous on | off
+//!   pause on | off    standby-cluster on | off    no-leader on | off
 //!   tag NAME VALUE
 //!   planned none | in MILLIS | ago MILLIS [overtaken | replica-only]
 //!   order none | restart | reinitialize | shutdown
@@ -22,15 +22,19 @@
 //!   late                                     killed now | none
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
-//!   sync on|quorum LEADER QUORUM NAME…
+//!   mode off | on | quorum                    sync LEADER QUORUM VOTER…        optime LSN
 //!   turn                                     decide, and say what
+//!   what-if dies|unplugged|postgres-crashes|switchover|etcd-away [NAME]      say what would become of `a`
+//!   ready                                    say whether somebody could take over, and how much could be lost
 //! ```
 
+use ha::sync_quorum::Promise;
+use ha::what_if::{Event, What};
 use ha::{
     Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
     Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Rules, Running, Signs,
-    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable, sync_quorum::Promise,
+    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -57,6 +61,10 @@ pub(crate) fn tell(story: &str) -> String {
         let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
         if words == ["turn"] {
             stage.turn(&mut told);
+        } else if let ["what-if", what, of @ ..] = words.as_slice() {
+            stage.what_if(what, of, &mut told);
+        } else if words == ["ready"] {
+            stage.ready(&mut told);
         } else if let [verb, rest @ ..] = words.as_slice() {
             stage.set(verb, rest);
         }
@@ -138,11 +146,39 @@ impl Stage {
         Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
     }
 
-    fn turn(&mut self, told: &mut String) {
+    fn look(&mut self) {
         self.seen.etcd = match self.contact {
             Some(contact) => Etcd::Seen { cluster: self.cluster.clone(), contact },
             None => Etcd::Never { since: self.now },
         };
+    }
+
+    fn what_if(&mut self, what: &str, of: &[&str], told: &mut String) {
+        self.look();
+        let what = match what {
+            "dies" => What::Dies,
+            "unplugged" => What::Unplugged,
+            "postgres-crashes" => What::PostgresCrashes,
+            "switchover" => What::Switchover,
+            "etcd-away" => What::EtcdAway,
+            other => panic!("no event: {other}"),
+        };
+        let event = Event { what, member: of.first().map(|who| name(who)) };
+        let foreseen = ha::what_if::foresee(&self.seen, &self.memory, &event, self.now);
+        let (outcome, after, text) = (foreseen.outcome, foreseen.after, foreseen.text());
+        writeln!(told, "    {outcome:?} after {after:?}: {text}").unwrap();
+    }
+
+    fn ready(&mut self, told: &mut String) {
+        self.look();
+        let ready = ha::what_if::ready(&self.seen, &self.memory, self.now);
+        let bound = |cut_off| ha::what_if::loss_bound(&self.seen, |span| span.as_secs() * 100_000, cut_off);
+        writeln!(told, "    {:?}: {ready:?}", ready.code()).unwrap();
+        writeln!(told, "    lost at 100 kB/s: {:?}, cut off: {:?}", bound(false), bound(true)).unwrap();
+    }
+
+    fn turn(&mut self, told: &mut String) {
+        self.look();
         let decision = ha::decide(&self.seen, &self.memory, self.now);
         let (duty, code) = (decision.reason.duty(), decision.reason.code());
         writeln!(told, "    {:?} [{duty}] {code}: {}", self.now, decision.reason).unwrap();
@@ -191,10 +227,6 @@ impl Stage {
             }
             ("pause", [word]) => self.seen.rules.pause = *word == "on",
             ("standby-cluster", [word]) => self.seen.rules.standby_cluster = *word == "on",
-            ("synchronous", [word]) => {
-                let mode = if *word == "on" { SyncMode::On } else { SyncMode::Off };
-                self.seen.rules.synchronous = Synchronous { mode, count: 1, ..Synchronous::default() };
-            }
             ("no-leader", [word]) => self.seen.rules.may_copy_without_leader = *word == "on",
             ("tag", [tag, value]) => {
                 self.seen.tags.0.insert((*tag).to_owned(), TagValue::Text((*value).to_owned()));
@@ -242,6 +274,19 @@ impl Stage {
                     revision: self.cluster.revision,
                 });
             }
+            ("mode", [mode]) => {
+                self.seen.rules.synchronous.mode = match *mode {
+                    "on" => SyncMode::On,
+                    "quorum" => SyncMode::Quorum,
+                    _ => SyncMode::Off,
+                };
+            }
+            ("sync", [leader, quorum, voters @ ..]) => {
+                let quorum = usize::try_from(number(quorum)).unwrap();
+                let promise = Promise { voters: voters.iter().map(|who| name(who)).collect(), quorum };
+                self.cluster.sync = Some(SyncKey { leader: Some(name(leader)), promise, revision: 90 });
+            }
+            ("optime", [lsn]) => self.cluster.optime = Some(Lsn(number(lsn))),
             ("planned", words) => self.planned(words),
             ("order", [word]) => {
                 self.seen.order = match *word {
@@ -338,14 +383,6 @@ impl Stage {
                 let redo_rate = Some(number(rate)).filter(|rate| *rate > 0);
                 let (to_replay, end) = (Some(number(bytes)), Some(Lsn(number(end))));
                 self.seen.pace = Pace { to_replay, redo_rate, end, promotion: None };
-            }
-            ("sync", [mode, leader, quorum, voters @ ..]) => {
-                self.seen.rules.synchronous.mode =
-                    if *mode == "on" { SyncMode::On } else { SyncMode::Quorum };
-                let voters = voters.iter().map(|who| name(who)).collect();
-                let promise = Promise { voters, quorum: usize::try_from(number(quorum)).unwrap() };
-                let revision = self.cluster.revision;
-                self.cluster.sync = Some(SyncKey { leader: Some(name(leader)), promise, revision });
             }
             ("start-timeout", [millis]) => {
                 self.seen.rules.primary_start_timeout = Duration::from_millis(number(millis));

@@ -115,12 +115,12 @@ async fn slots_survive_the_loss_of_the_primary_and_pending_restarts_are_told() {
 }
 
 impl Story {
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.lab.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
     /// Waits until a member's own PostgreSQL answers so.
-    async fn await_answer(&self, name: &str, sql: &str, wanted: &str) {
+    pub(crate) async fn await_answer(&self, name: &str, sql: &str, wanted: &str) {
         let socket = self.lab.own_socket(&self.lab.nodes[self.lab.index(name).unwrap()]);
         let mut last = String::new();
         let end = clock::now().after(SPAN);
