@@ -20,7 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
         &["types", "clock", "settings", "tls", "http", "etcd", "postgres", "agent", "router", "vip", "lab"],
     ),
     ("lab", &["types", "clock", "settings", "http", "tls"]),
-    ("sim", &["types", "ha"]),
+    ("sim", &["types", "ha", "clock"]),
     ("testbed", &[]),
     ("tidy", &[]),
 ];

@@ -20,15 +20,16 @@
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
-//!   sync on|quorum LEADER QUORUM NAME…
+//!   sync none | on|quorum LEADER QUORUM NAME…
 //!   turn                                     decide, and say what
 //! ```
 
+use ha::sync_quorum::Promise;
 use ha::{
     Authority, Cluster, Contact, Control, CrashRule, Data, Due, Etcd, Failover, Failsafe, FailsafePromise,
     FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
     Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Rules, Running,
-    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable, sync_quorum::Promise,
+    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -186,6 +187,7 @@ impl Stage {
                     _ => Initialize::Done(OURS),
                 };
             }
+            ("sync", ["none"]) => self.cluster.sync = None,
             ("pause", [word]) => self.seen.rules.pause = *word == "on",
             ("standby-cluster", [word]) => self.seen.rules.standby_cluster = *word == "on",
             ("synchronous", [word]) => {
