@@ -234,7 +234,7 @@ fn key((promise, asked, effective): &State) -> Key {
 fn like(state: &State, orders: &[[usize; 4]]) -> Key {
     let key = key(state);
     let turned = |order: &[usize; 4]| key.map(|(kind, count, mask)| (kind, count, renamed(mask, *order)));
-    orders.iter().map(turned).min().unwrap()
+    orders.iter().map(turned).min().unwrap_or(key)
 }
 
 fn orders() -> Vec<[usize; 4]> {
