@@ -256,8 +256,10 @@ impl World {
         let Some(end) = self.nodes[node].postgres.end() else {
             return;
         };
-        for at in self.slots.confirmed.values_mut() {
-            *at = (*at).min(end);
+        for (name, confirmed) in &mut self.slots.confirmed {
+            // One that was made here too late, and was not promised: its consumer has to begin where it is.
+            let at = self.nodes[node].postgres.slots.get(name).copied();
+            *confirmed = at.unwrap_or_default().max((*confirmed).min(end));
         }
         let confirmed = self.slots.confirmed.clone();
         for ((no, name), ready) in &mut self.slots.ready {
