@@ -5,6 +5,7 @@ use crate::observation::Order;
 use crate::signs::Ailment;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
+use std::collections::BTreeSet;
 use types::{Lsn, Moment, NodeName, StandbyNames, Term, Timeline};
 
 /// At most this many crashes are remembered.
@@ -116,6 +117,8 @@ pub struct SyncChange {
 pub struct SyncSent {
     pub term: Term,
     pub promise: Promise,
+    /// What was written over the same revision before it: one of them may be what arrived.
+    pub others: BTreeSet<Promise>,
     /// The revision of the key that it replaces; 0: none.
     pub over: i64,
     pub at: Moment,

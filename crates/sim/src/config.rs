@@ -2,6 +2,7 @@
 
 use crate::clock::{SECOND, Time};
 use crate::faults::Kind;
+use crate::known_bugs::KnownBug;
 use crate::rng::Rng;
 use crate::world::NodeNo;
 use ha::{CrashRule, Rules, SyncMode, Synchronous};
@@ -27,11 +28,13 @@ pub enum Without {
     Confirmation,
     /// Who agrees that another leads on without etcd forgets it at once.
     Promises,
+    /// A keep-alive that is answered counts as a renewal, whoever answers it.
+    ProvenRenewals,
 }
 
 impl Without {
     /// All of them, with the word for the command line.
-    pub const ALL: [(&'static str, Without); 8] = [
+    pub const ALL: [(&'static str, Without); 9] = [
         ("guard", Without::Guard),
         ("door", Without::Door),
         ("terms", Without::Terms),
@@ -40,7 +43,27 @@ impl Without {
         ("sent-time", Without::SentTime),
         ("confirmation", Without::Confirmation),
         ("promises", Without::Promises),
+        ("proven-renewals", Without::ProvenRenewals),
     ];
+}
+
+/// How a world differs from one in which all is done as it should be: not at all, unless somebody wants to see a law broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Twist {
+    pub without: Option<Without>,
+    pub bug: Option<KnownBug>,
+}
+
+impl From<Without> for Twist {
+    fn from(without: Without) -> Twist {
+        Twist { without: Some(without), bug: None }
+    }
+}
+
+impl From<KnownBug> for Twist {
+    fn from(bug: KnownBug) -> Twist {
+        Twist { without: None, bug: Some(bug) }
+    }
 }
 
 /// The settings of a world.
@@ -49,6 +72,7 @@ pub struct Config {
     pub nodes: usize,
     pub rules: Rules,
     pub without: Option<Without>,
+    pub bug: Option<KnownBug>,
     /// No fault before this.
     pub calm: Time,
     /// The end of the chaos.
@@ -68,11 +92,17 @@ pub struct Config {
     pub synchronous: Synchronous,
     pub write_every: Time,
     pub write_bytes: u64,
+    /// There are slots that shall survive a failover.
+    pub slots: bool,
+    /// A primary takes a standby that fell silent for one that is there for so long.
+    pub walsender_patience: Time,
+    /// The guard's kill takes up to so long.
+    pub kill_takes: Time,
 }
 
 impl Config {
     /// Draws one.
-    pub fn draw(rng: &mut Rng, without: Option<Without>) -> Config {
+    pub fn draw(rng: &mut Rng, twist: Twist) -> Config {
         let (ttl, loop_wait, retry_timeout) = *rng
             .pick(&[(5, 1, 2), (5, 1, 2), (2, 1, 1), (10, 2, 3), (20, 5, 5), (30, 10, 10)])
             .unwrap_or(&(5, 1, 2));
@@ -93,15 +123,24 @@ impl Config {
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,
             standby_cluster: false,
-            crash: CrashRule::Auto,
+            crash: *rng
+                .pick(&[CrashRule::Auto, CrashRule::Auto, CrashRule::Restart, CrashRule::Failover])
+                .unwrap_or(&CrashRule::Auto),
         };
         let faults: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.chance(550)).collect();
-        let mut config = Config {
+        // A remote cluster counts its own timelines: after it, `check_timeline` waits for one that is gone, until a person names a member.
+        let follows = faults.contains(&Kind::StandbyCluster);
+        let rules = Rules { check_timeline: rules.check_timeline && !follows, ..rules };
+        // Ten minutes without etcd want their time.
+        let long = faults.contains(&Kind::EtcdGone) && rng.chance(150);
+        let chaos = if long { rng.between(660, 900) } else { rng.between(60, 300) } * SECOND;
+        Config {
             nodes: *rng.pick(&[2, 3, 3, 3, 3, 4, 5]).unwrap_or(&3),
             rules,
-            without,
+            without: twist.without,
+            bug: twist.bug,
             calm: if rng.chance(800) { 20 * SECOND } else { 0 },
-            chaos: rng.between(60, 300) * SECOND,
+            chaos,
             fault_every: rng.between(1, 30) * SECOND,
             faults,
             drift: *rng.pick(&[0, 200, 5000]).unwrap_or(&0),
@@ -113,14 +152,12 @@ impl Config {
             synchronous: synchronous(rng),
             write_every: rng.between(20, 500) * 1000,
             write_bytes: *rng.pick(&[200, 8192, 100_000]).unwrap_or(&200),
-        };
-        // Not drawn: what is drawn after it stays as it was.
-        config.rules.crash = match config.write_every / 1000 % 4 {
-            0 => CrashRule::Restart,
-            1 => CrashRule::Failover,
-            _ => CrashRule::Auto,
-        };
-        config
+            slots: rng.chance(500),
+            walsender_patience: *rng.pick(&[2, 10, 60]).unwrap_or(&10) * SECOND,
+            kill_takes: *rng
+                .pick(&[SECOND / 100, crate::clock::span(Rules::margin(secs(ttl))) * 6 / 10])
+                .unwrap_or(&(SECOND / 100)),
+        }
     }
 
     /// What a recovery replays a second, as an agent would have measured it.
@@ -152,6 +189,18 @@ impl Config {
         tags
     }
 
+    /// A promotion takes the next timeline number without asking.
+    #[must_use]
+    pub fn skips_claims(&self) -> bool {
+        self.without == Some(Without::Claims) || self.bug == Some(KnownBug::SameTimeline)
+    }
+
+    /// Nobody kills a primary whose deadline has passed.
+    #[must_use]
+    pub fn lacks_guard(&self) -> bool {
+        self.without == Some(Without::Guard) || self.bug == Some(KnownBug::IsolatedPrimary)
+    }
+
     /// Another mode than now, or the same.
     pub fn flip(&self, rng: &mut Rng) -> Synchronous {
         synchronous(rng)
@@ -164,7 +213,7 @@ impl Config {
         let rules = &self.rules;
         let turns =
             rules.ttl * 4 + rules.loop_wait * 4 + rules.retry_timeout * 4 + rules.primary_stop_timeout;
-        crate::clock::span(turns) + 2 * (self.clone + self.recovery) + 70 * SECOND
+        crate::clock::span(turns) + 2 * (self.clone + self.recovery) + 95 * SECOND
     }
 }
 

@@ -6,7 +6,7 @@
 //!   new etcd leader: every lease gets its whole ttl again, as the real one does
 //! ```
 
-use crate::clock::Time;
+use crate::clock::{SECOND, Time};
 use crate::world::NodeNo;
 use ha::sync_quorum::Promise;
 use ha::{Failover, Initialize, Last, SyncKey, Synchronous, Writable};
@@ -23,7 +23,11 @@ pub struct Keys {
     pub leader: Option<Leader>,
     pub members: BTreeMap<NodeNo, (ha::Member, u64)>,
     pub optime: Option<Lsn>,
+    /// Where the slots of the leader are.
+    pub slots: BTreeMap<String, Lsn>,
     pub failover: Option<Failover>,
+    /// The wall clock's time, in milliseconds, that the wish is for; `None`: now.
+    pub planned: Option<i64>,
     pub sync: Option<SyncKey>,
     pub synchronous: Synchronous,
     pub writable: Option<Writable>,
@@ -123,7 +127,8 @@ pub enum Write {
     Member {
         member: ha::Member,
         lease: u64,
-        optime: Option<(Term, Lsn)>,
+        /// Of a leader: where it is, and its slots.
+        optime: Option<(Term, Lsn, BTreeMap<String, Lsn>)>,
     },
     Leave {
         lease: u64,
@@ -173,7 +178,9 @@ impl Etcd {
             leader: None,
             members: BTreeMap::new(),
             optime: None,
+            slots: BTreeMap::new(),
             failover: None,
+            planned: None,
             sync: None,
             synchronous: Synchronous::default(),
             writable: None,
@@ -215,8 +222,12 @@ impl Etcd {
     /// Revokes the lease if it has run out; the time to look again otherwise.
     pub fn expire(&mut self, now: Time, lease: u64) -> Option<Time> {
         let (_, ends) = *self.leases.get(&lease)?;
-        if !self.up || ends > now {
-            return Some(ends.max(now + 1));
+        if !self.up {
+            // Nothing runs out meanwhile, and afterwards every lease has its whole time again.
+            return Some(ends.max(now + SECOND / 5));
+        }
+        if ends > now {
+            return Some(ends);
         }
         self.revoke(lease);
         None
@@ -306,6 +317,7 @@ impl Etcd {
             {
                 self.keys.leader = None;
                 if let Some((from, to)) = wish.clone() {
+                    self.keys.planned = None;
                     let (leader, candidate, due) = (Some(from), Some(to), ha::Due::Now);
                     self.keys.failover = Some(Failover { leader, candidate, due, revision: next });
                 }
@@ -340,8 +352,10 @@ impl Etcd {
                 self.keys.sync = None;
             }
             Write::Member { member, lease, optime } if self.lives(*lease) => {
-                let leads = optime.filter(|(term, _)| self.is_term(*term));
-                self.keys.optime = leads.map(|(_, lsn)| lsn).or(self.keys.optime);
+                if let Some((_, lsn, slots)) = optime.as_ref().filter(|(term, _, _)| self.is_term(*term)) {
+                    self.keys.optime = Some(*lsn);
+                    self.keys.slots.clone_from(slots);
+                }
                 self.keys.members.insert(from, (member.clone(), *lease));
             }
             Write::Leave { lease } => self.revoke(*lease),
@@ -366,6 +380,7 @@ impl Etcd {
     /// What a person writes: a wish for a switchover or failover.
     pub fn wish(&mut self, leader: Option<NodeName>, candidate: Option<NodeName>) {
         let revision = self.bump();
+        self.keys.planned = None;
         self.keys.failover = Some(Failover { leader, candidate, due: ha::Due::Now, revision });
     }
 

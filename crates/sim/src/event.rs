@@ -20,6 +20,8 @@ pub enum Event {
     Request { from: Party, life: u32, id: u64, request: Request },
     /// A lease of etcd may have run out.
     LeaseEnds { lease: u64 },
+    /// Nobody can reach etcd before this.
+    EtcdGone { until: Time },
     /// etcd has elected a leader again.
     EtcdBack,
     /// A question of a peer reaches a node.
@@ -34,6 +36,10 @@ pub enum Event {
     Guard { node: NodeNo, deadline: Moment },
     /// The guard's kill has taken effect.
     Killed { node: NodeNo, token: u64 },
+    /// The lifetime of the virtual address of a node may be over.
+    AddressEnds { node: NodeNo, serial: u64 },
+    /// PostgreSQL of a node dies in this life of it.
+    Crash { node: NodeNo, starts: u32 },
     /// All standbys take what their upstream has.
     Replicate,
     /// The router hears of a change.
@@ -101,6 +107,10 @@ pub enum ForAgent {
     /// PostgreSQL changed.
     PostgresChanged,
     GuardReady,
+    /// The right to the virtual address is looked at.
+    Address {
+        look: u64,
+    },
 }
 
 #[derive(Debug)]

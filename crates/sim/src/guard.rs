@@ -1,9 +1,9 @@
 //! The guard of a node: it holds the deadline, outlives the agent, and kills PostgreSQL when the deadline passes.
 
-use crate::config::Without;
+use crate::clock::SECOND;
 use crate::event::Event;
 use crate::note;
-use crate::postgres::Proc;
+use crate::postgres::{DiskTrouble, Proc};
 use crate::world::{NodeNo, World};
 use types::Moment;
 
@@ -52,6 +52,9 @@ impl World {
 
     /// The guard looks whether its deadline has passed.
     pub fn guard_looks(&mut self, node: NodeNo, deadline: Moment) {
+        if self.nodes[node].suspended.is_some() {
+            return;
+        }
         let now = self.moment(node);
         if self.nodes[node].guard.armed != Some(deadline) {
             return;
@@ -63,18 +66,37 @@ impl World {
         }
         let host = &mut self.nodes[node];
         let idle = host.guard.killing || host.postgres.proc == Proc::Stopped;
-        if !host.guard.there || idle || self.config.without == Some(Without::Guard) {
+        if !host.guard.there || idle || self.config.lacks_guard() {
             return;
         }
         host.guard.killing = true;
         let token = self.nodes[node].postgres.starts;
-        let at = self.now + self.rng.between(500, 15_000);
+        let at = self.now + self.rng.between(500, self.config.kill_takes);
         note!(self, Some(node), "GUARD: the deadline has passed, PostgreSQL is killed");
         self.queue.push(at, Event::Killed { node, token: u64::from(token) });
     }
 
+    /// The host goes on after it stood still, or its disk does: the guard has the first word. Its priority is above theirs, and a kill
+    /// that was sent is carried out before the killed process does anything.
+    pub fn guard_wakes_first(&mut self, node: NodeNo) {
+        let now = self.moment(node);
+        let guard = self.nodes[node].guard;
+        let passed = guard.there && guard.armed.is_some_and(|deadline| now >= deadline);
+        if (passed || guard.killing) && !self.config.lacks_guard() {
+            self.nodes[node].guard.killing = false;
+            self.postgres_dies(node);
+        }
+        self.guard_sees_process(node);
+    }
+
     /// The killed processes are gone.
     pub fn guard_killed(&mut self, node: NodeNo, token: u64) {
+        let host = &self.nodes[node];
+        if host.suspended.is_some() || host.postgres.trouble == DiskTrouble::Hangs {
+            // A process that waits for the disk ends when it has its answer, before it does anything else.
+            self.queue.push(self.now + SECOND / 20, Event::Killed { node, token });
+            return;
+        }
         self.nodes[node].guard.killing = false;
         if u64::from(self.nodes[node].postgres.starts) == token {
             self.postgres_dies(node);

@@ -2,8 +2,9 @@
 
 use crate::clock::{SECOND, Time};
 use crate::event::{Event, ForAgent};
+use crate::known_bugs::KnownBug;
 use crate::note;
-use crate::postgres::{Disk, Proc};
+use crate::postgres::{Database, Disk, DiskTrouble, Proc, Torn};
 use crate::world::{NodeNo, World};
 use ha::StopMode;
 use types::Timeline;
@@ -27,6 +28,7 @@ impl World {
     /// The postmaster is spawned.
     pub fn spawn_postgres(&mut self, node: NodeNo, primary: bool, upstream: Option<NodeNo>) -> bool {
         let since = self.moment(node);
+        self.take_torn_for_whole(node);
         let postgres = &mut self.nodes[node].postgres;
         let (Proc::Stopped, Disk::Present(database)) = (&postgres.proc, &mut postgres.disk) else {
             return false;
@@ -47,6 +49,20 @@ impl World {
         self.steps_at(node, at);
         self.guard_sees_process(node);
         true
+    }
+
+    /// With a known bug: what a broken job left is started like any other.
+    fn take_torn_for_whole(&mut self, node: NodeNo) {
+        let bug = self.config.bug;
+        let postgres = &mut self.nodes[node].postgres;
+        let wanted = |torn: &mut Torn| {
+            bug == Some(if torn.by_rewind { KnownBug::HalfRewound } else { KnownBug::HalfCopied })
+        };
+        if postgres.disk == Disk::Incomplete
+            && let Some(torn) = postgres.torn.take_if(wanted)
+        {
+            postgres.disk = Disk::Present(Database { torn: true, ..torn.database });
+        }
     }
 
     /// The running standby is told to promote.
@@ -112,7 +128,9 @@ impl World {
         if postgres.token != token {
             return;
         }
-        if postgres.hangs.is_some() && !matches!(postgres.proc, Proc::Stopping { mode: StopMode::Kill, .. }) {
+        let killed = matches!(postgres.proc, Proc::Stopping { mode: StopMode::Kill, .. });
+        let waits = postgres.hangs.is_some() && !killed || postgres.trouble == DiskTrouble::Hangs;
+        if waits || self.nodes[node].suspended.is_some() {
             self.queue.push(self.now + SECOND / 10, Event::Postgres { node, token });
             return;
         }
@@ -126,12 +144,14 @@ impl World {
     }
 
     fn has_started(&mut self, node: NodeNo, upstream: Option<NodeNo>) {
+        let full = self.nodes[node].postgres.trouble == DiskTrouble::Full;
         let fails = self.healing.is_none() && self.chaos.start_fails[node] > 0;
-        if fails {
-            self.chaos.start_fails[node] -= 1;
+        if fails || full {
+            self.chaos.start_fails[node] = self.chaos.start_fails[node].saturating_sub(1);
             self.postgres_dies(node);
             return;
         }
+        self.law_of_whole(node);
         let branch = self.branch();
         let postgres = &mut self.nodes[node].postgres;
         let Some(database) = postgres.disk.database_mut() else {
@@ -149,6 +169,24 @@ impl World {
             self.names_from_the_file(node);
             note!(self, Some(node), "PostgreSQL runs as a PRIMARY on timeline {timeline}");
             self.became_primary(node);
+            self.crash_again(node);
+        }
+    }
+
+    /// It came up and dies again a moment later, as often as the fault says.
+    fn crash_again(&mut self, node: NodeNo) {
+        if self.healing.is_none() && self.chaos.crash_loops[node] > 0 {
+            self.chaos.crash_loops[node] -= 1;
+            let starts = self.nodes[node].postgres.starts;
+            let at = self.now + self.rng.between(SECOND / 3, 5 * SECOND);
+            self.queue.push(at, Event::Crash { node, starts });
+        }
+    }
+
+    /// It dies, if it is still the same.
+    pub fn crash_in_life(&mut self, node: NodeNo, starts: u32) {
+        if self.nodes[node].postgres.starts == starts && self.healing.is_none() {
+            self.postgres_dies(node);
         }
     }
 
@@ -166,7 +204,10 @@ impl World {
             self.names_from_the_file(node);
             note!(self, Some(node), "PostgreSQL has been PROMOTED to timeline {next} at {end}");
         }
+        self.nodes[node].postgres.first_checkpoint = self.now + self.rng.skewed(SECOND / 10, 20 * SECOND);
+        self.law_of_slots(node);
         self.became_primary(node);
+        self.crash_again(node);
     }
 
     fn has_stopped(&mut self, node: NodeNo, mode: StopMode, primary: bool, upstream: Option<NodeNo>) {
@@ -198,7 +239,9 @@ impl World {
         for node in 0..self.nodes.len() {
             self.feed(node, None);
         }
+        self.watch_walsenders();
         self.release_commits();
+        self.watch_slots();
     }
 
     /// A standby takes what its upstream has. `ended` is a primary that sends its last bytes before it ends.
@@ -218,7 +261,8 @@ impl World {
             return;
         }
         let streaming = upstream.is_some_and(|from| self.streams(node, from, ended));
-        let lagging = self.nodes[node].postgres.lags_until > self.now;
+        let mine = &self.nodes[node].postgres;
+        let lagging = mine.lags_until > self.now || mine.trouble == DiskTrouble::Hangs;
         if let (true, Some(from), false) = (streaming, upstream, lagging && ended.is_none()) {
             let theirs = self.nodes[from].postgres.disk.database().map(|database| database.wal.clone());
             if let (Some(theirs), Some(database)) = (theirs, self.nodes[node].postgres.disk.database_mut())
@@ -243,6 +287,10 @@ impl World {
         if node == from || !self.net.joined(node, from) || self.nodes[node].postgres.hangs.is_some() {
             return false;
         }
+        let asleep = self.nodes[node].suspended.is_some() || self.nodes[from].suspended.is_some();
+        if asleep || self.nodes[node].postgres.trouble == DiskTrouble::Full {
+            return false;
+        }
         let (mine, theirs) = (&self.nodes[node].postgres, &self.nodes[from].postgres);
         let serves = theirs.serves() || ended == Some(from);
         match (mine.disk.database(), theirs.disk.database()) {
@@ -260,6 +308,8 @@ impl World {
         let host = &mut self.nodes[node];
         host.up = false;
         host.guard = Default::default();
+        host.address = None;
+        host.suspended = None;
         host.legacy = None;
         host.supervisor = 0;
     }

@@ -1,7 +1,8 @@
 //! etcd's side of every connection: requests in, replies and watch events out.
 
 use crate::clock::span;
-use crate::etcd::{Reply, Request, Write};
+use crate::config::Without;
+use crate::etcd::{Keys, Reply, Request, Write};
 use crate::event::{Event, ForAgent};
 use crate::net::Party;
 use crate::note;
@@ -15,6 +16,10 @@ impl World {
             return;
         };
         if !self.etcd.up {
+            return;
+        }
+        if let Some(stale) = self.chaos.deposed[node].clone() {
+            self.deposed_answers(node, life, id, &request, &stale);
             return;
         }
         let reply = match request {
@@ -50,9 +55,25 @@ impl World {
         }
     }
 
+    /// A member of etcd that was deposed answers keep-alives from what it remembers. A renewal is that and a read that needs the
+    /// others, which does not come back; only who leaves the read out is content.
+    fn deposed_answers(&mut self, node: NodeNo, life: u32, id: u64, request: &Request, stale: &Keys) {
+        let Request::Renew { .. } = request else {
+            return;
+        };
+        let content = self.config.without == Some(Without::ProvenRenewals);
+        if let Some(at) = self.arrival(Party::Etcd, Party::Node(node)).filter(|_| content) {
+            let (leader, revision) = (stale.leader, stale.revision);
+            let reply = Reply::Renewed { alive: true, leader, revision };
+            self.queue.push(at, Event::Agent { node, life, what: ForAgent::Reply { id, reply } });
+        }
+    }
+
     /// A transaction that the laws want to know of.
     fn written(&mut self, node: NodeNo, write: &Write) {
         match write {
+            Write::Acquire { .. } => self.note_acceptance(node),
+            Write::PutSync { .. } => self.promises_begin(),
             Write::Announce { .. } => self.announced(node),
             Write::Claim { .. } => self.nodes[node].postgres.claimed = self.etcd.keys.claimed,
             _ => {}
@@ -72,7 +93,7 @@ impl World {
 
     /// etcd has a leader again.
     pub fn etcd_is_back(&mut self) {
-        if !self.etcd.up {
+        if !self.etcd.up && self.now >= self.chaos.etcd_until {
             self.etcd.up = true;
             self.etcd.restart_leases(self.now);
             note!(self, None, "etcd is back");
@@ -84,7 +105,8 @@ impl World {
         let keys = Rc::new(self.etcd.keys.clone());
         for node in 0..self.nodes.len() {
             let (last, broken) = self.watches[node];
-            if broken || !self.nodes[node].agent.alive {
+            if broken || !self.nodes[node].agent.alive || self.chaos.deposed[node].is_some() {
+                self.watches[node].1 = true;
                 continue;
             }
             match self.arrival(Party::Etcd, Party::Node(node)) {

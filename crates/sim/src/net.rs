@@ -12,7 +12,7 @@ pub enum Party {
     Router,
 }
 
-/// What is wrong between a node and etcd.
+/// What is wrong between a node and etcd, or the others.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Trouble {
     /// Nothing from the node reaches etcd.
@@ -32,6 +32,8 @@ pub struct Net {
     pub etcd: Vec<Trouble>,
     /// By node and node: cut, both ways.
     cut: Vec<Vec<bool>>,
+    /// By node: between it and all others.
+    pub peers: Vec<Trouble>,
     /// By node: between it and the router.
     pub router: Vec<bool>,
     /// Between the router and etcd.
@@ -45,6 +47,7 @@ impl Net {
         Net {
             etcd: vec![Trouble::default(); nodes],
             cut: vec![vec![false; nodes]; nodes],
+            peers: vec![Trouble::default(); nodes],
             router: vec![false; nodes],
             router_etcd: false,
         }
@@ -73,7 +76,11 @@ impl Net {
         match (from, to) {
             (Party::Node(node), Party::Etcd) => self.with_etcd(node, true, normal, rng),
             (Party::Etcd, Party::Node(node)) => self.with_etcd(node, false, normal, rng),
-            (Party::Node(a), Party::Node(b)) => self.joined(a, b).then_some(normal),
+            (Party::Node(a), Party::Node(b)) if !self.joined(a, b) => None,
+            (Party::Node(a), Party::Node(b)) => {
+                let after = through(self.peers[a], normal, rng)?;
+                through(self.peers[b], after, rng)
+            }
             (Party::Router, Party::Node(node)) | (Party::Node(node), Party::Router) => {
                 (!self.router[node]).then_some(normal)
             }
@@ -86,9 +93,13 @@ impl Net {
     fn with_etcd(&self, node: NodeNo, up: bool, normal: Time, rng: &mut Rng) -> Option<Time> {
         let trouble = self.etcd[node];
         let cut = if up { trouble.cut_up } else { trouble.cut_down };
-        if cut || (trouble.loss > 0 && rng.chance(trouble.loss)) {
-            return None;
-        }
-        Some(normal + if trouble.slow > 0 { rng.below(trouble.slow) } else { 0 })
+        if cut { None } else { through(trouble, normal, rng) }
     }
+}
+
+fn through(trouble: Trouble, normal: Time, rng: &mut Rng) -> Option<Time> {
+    if trouble.loss > 0 && rng.chance(trouble.loss) {
+        return None;
+    }
+    Some(normal + if trouble.slow > 0 { rng.below(trouble.slow) } else { 0 })
 }

@@ -4,6 +4,7 @@ use crate::clock::Time;
 use crate::wal::Wal;
 use crate::world::NodeNo;
 use ha::{Control, Data, StopMode};
+use std::collections::BTreeMap;
 use types::{Lsn, Moment, StandbyNames, SystemId, Timeline};
 
 /// A complete data directory.
@@ -20,6 +21,8 @@ pub struct Database {
     pub rewindable: bool,
     /// The mark of an unfinished directory, which a bootstrap leaves until `/initialize` says that this is the cluster.
     pub newborn: bool,
+    /// It was started although a job had left it unfinished.
+    pub torn: bool,
 }
 
 /// System identifiers from here to `OURS` belong to other clusters.
@@ -110,6 +113,35 @@ pub struct Postgres {
     /// How often it was started, by way of a life number.
     pub starts: u32,
     pub names: Names,
+    /// Its replication slots, by name: how far each is.
+    pub slots: BTreeMap<String, Lsn>,
+    /// What a job that was broken off left, for somebody who takes it for a database.
+    pub torn: Option<Torn>,
+    /// The WAL of the directory that was rewound or moved aside last.
+    pub aside: Option<Wal>,
+    /// The first checkpoint after a promotion is written then: before it the control file tells of the timeline before.
+    pub first_checkpoint: Time,
+    pub trouble: DiskTrouble,
+    /// By standby, as the walsenders here know it: what it confirmed, and until when it is believed to be there after it fell silent.
+    pub walsenders: BTreeMap<NodeNo, (Lsn, Option<Time>)>,
+}
+
+/// A directory in the middle of a copy or a rewind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Torn {
+    pub database: Database,
+    pub by_rewind: bool,
+}
+
+/// What is wrong with the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DiskTrouble {
+    #[default]
+    None,
+    /// Nothing more can be written.
+    Full,
+    /// Whoever writes waits, and cannot be killed meanwhile.
+    Hangs,
 }
 
 /// Whose confirmation commits wait for.
@@ -139,13 +171,19 @@ impl Postgres {
             remote: false,
             starts: 0,
             names: Names::default(),
+            slots: BTreeMap::new(),
+            torn: None,
+            aside: None,
+            first_checkpoint: 0,
+            trouble: DiskTrouble::None,
+            walsenders: BTreeMap::new(),
         }
     }
 
     /// Whether a client that reaches it can commit.
     #[must_use]
     pub fn accepts_writes(&self) -> bool {
-        self.proc == Proc::Primary && self.hangs.is_none()
+        self.proc == Proc::Primary && self.hangs.is_none() && self.trouble == DiskTrouble::None
     }
 
     /// Whether others can copy or stream from it.

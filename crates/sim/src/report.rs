@@ -1,7 +1,7 @@
 //! Many seeds, and what came of them.
 
 use crate::clock::{SECOND, Time};
-use crate::config::Without;
+use crate::config::Twist;
 use crate::faults::Kind;
 use crate::invariants::Broken;
 use crate::world::World;
@@ -23,8 +23,12 @@ pub struct Report {
     pub simulated: Time,
     pub events: u64,
     pub faults: BTreeMap<Kind, u64>,
+    /// How often one began while the other lasted.
+    pub pairs: BTreeMap<(Kind, Kind), u64>,
     pub checked: BTreeMap<u8, u64>,
     pub acknowledged: u64,
+    /// Of those: in a synchronous mode.
+    pub promised: u64,
     pub refused: u64,
     /// Acknowledged writes that the last primary does not have: what asynchronous replication costs.
     pub lost: u64,
@@ -45,18 +49,22 @@ impl Report {
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
+        for (pair, count) in other.pairs {
+            *self.pairs.entry(pair).or_default() += count;
+        }
         for (law, count) in other.checked {
             *self.checked.entry(law).or_default() += count;
         }
         self.acknowledged += other.acknowledged;
+        self.promised += other.promised;
         self.refused += other.refused;
         self.lost += other.lost;
         self.findings.extend(other.findings);
     }
 }
 
-fn one(seed: u64, without: Option<Without>) -> Report {
-    let mut world = World::new(seed, without, false);
+fn one(seed: u64, twist: Twist) -> Report {
+    let mut world = World::new(seed, twist, false);
     world.run();
     let primary = world.nodes.iter().find(|node| node.postgres.accepts_writes());
     let last = primary.and_then(|node| node.postgres.disk.database());
@@ -67,8 +75,10 @@ fn one(seed: u64, without: Option<Without>) -> Report {
         simulated: world.now,
         events: world.events,
         faults: world.chaos.count,
+        pairs: world.chaos.pairs,
         checked: world.laws.checked,
         acknowledged: world.router.acknowledged,
+        promised: world.laws.promised.count,
         refused: world.router.refused,
         lost: lost as u64,
         findings: world.laws.broken.map(|broken| Finding { seed, broken }).into_iter().collect(),
@@ -77,7 +87,7 @@ fn one(seed: u64, without: Option<Without>) -> Report {
 
 /// Runs the seeds from `first` on, on so many threads; ends early after `enough` findings.
 #[must_use]
-pub fn run_seeds(first: u64, count: u64, threads: usize, without: Option<Without>, enough: usize) -> Report {
+pub fn run_seeds(first: u64, count: u64, threads: usize, twist: Twist, enough: usize) -> Report {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let total = Mutex::new(Report::default());
@@ -90,7 +100,7 @@ pub fn run_seeds(first: u64, count: u64, threads: usize, without: Option<Without
                     if seed >= first + count {
                         break;
                     }
-                    sum.add(one(seed, without));
+                    sum.add(one(seed, twist));
                     if sum.findings.len() >= enough {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -108,8 +118,8 @@ pub fn run_seeds(first: u64, count: u64, threads: usize, without: Option<Without
 
 /// Runs one seed again and tells its story.
 #[must_use]
-pub fn story(seed: u64, without: Option<Without>) -> World {
-    let mut world = World::new(seed, without, true);
+pub fn story(seed: u64, twist: Twist) -> World {
+    let mut world = World::new(seed, twist, true);
     let head = format!("seed {seed}: {:?}", world.config);
     world.note(None, &head);
     world.run();

@@ -1,5 +1,6 @@
 //! The router and the clients behind it: traffic goes to the member that announced it accepts writes in the newest term.
 
+use crate::clock::{SECOND, Time};
 use crate::etcd::Keys;
 use crate::event::Event;
 use crate::net::Party;
@@ -9,6 +10,8 @@ use types::{Lsn, Term};
 
 /// At most so many acknowledged writes are remembered.
 const WRITES_KEPT: usize = 4000;
+/// So long the router believes what it last heard from etcd.
+const PATIENCE: Time = 2 * SECOND;
 /// At most so many clients wait; the others give up.
 const WAITING_MOST: usize = 200;
 
@@ -24,6 +27,10 @@ pub struct Router {
     pub writes: Vec<(u32, Lsn)>,
     /// Commits that wait for synchronous standbys.
     pub waiting: Vec<Waiting>,
+    /// Where a session is left open, and the term in which it was begun.
+    session: Option<(NodeNo, Term)>,
+    /// Since when etcd is out of reach.
+    alone: Option<Time>,
 }
 
 /// A client that waits for its commit.
@@ -74,18 +81,42 @@ impl World {
         self.names.iter().position(|known| known == name)
     }
 
+    /// Where a write goes, and in which term: a session that is open, while its term is in force, else a new one. Without etcd
+    /// what was believed holds for a moment, and then only what the leader's agent confirms.
+    fn route(&mut self) -> Option<(NodeNo, Term)> {
+        let away = self.net.router_etcd || !self.etcd.up;
+        let since = away.then(|| self.router.alone.unwrap_or(self.now));
+        self.router.alone = since;
+        let (name, term) = self.router.target().map(|(name, term)| (name.clone(), term))?;
+        let newest = self.router.newest;
+        let kept = self.router.session.filter(|(_, of)| newest.is_none_or(|newest| *of >= newest));
+        let node = kept.map(|(node, _)| node).or(self.names.iter().position(|known| *known == name))?;
+        self.router.session = None;
+        let term = kept.map_or(term, |(_, of)| of);
+        let patient = since.is_none_or(|since| self.now < since + PATIENCE);
+        let agent = &self.nodes[node].agent;
+        let vouched = agent.answers() && agent.seen.leads(self.moment(node)) == Some(term);
+        let reached = self.net.send(Party::Router, Party::Node(node), &mut self.rng).is_some();
+        let used = reached && (patient || vouched);
+        self.router.session = used.then_some((node, term));
+        self.router.session
+    }
+
     /// A client commits through the router.
     pub fn client_writes(&mut self) {
         let again = self.now + self.rng.between(self.config.write_every / 2, self.config.write_every * 2);
         self.queue.push(again, Event::Write);
         let size = self.rng.between(50, self.config.write_bytes);
-        let node = self
-            .routed()
-            .filter(|node| self.net.send(Party::Router, Party::Node(*node), &mut self.rng).is_some());
-        let Some(node) = node.filter(|node| self.nodes[*node].postgres.accepts_writes()) else {
+        let route = self.route();
+        if let Some((node, _)) = route {
+            self.write_to_a_full_disk(node);
+        }
+        let Some((node, term)) = route.filter(|(node, _)| self.nodes[*node].postgres.accepts_writes()) else {
             self.router.refused += 1;
             return;
         };
+        self.law_of_route(node, term);
+        self.consume(node);
         let starts = self.nodes[node].postgres.starts;
         if let Some(database) = self.nodes[node].postgres.disk.database_mut() {
             database.wal.write(size);

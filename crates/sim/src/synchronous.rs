@@ -5,6 +5,7 @@
 //!         └────► a session, as the probe sees it          each takes the file up at its own time
 //! ```
 
+use crate::clock::Time;
 use crate::config::Without;
 use crate::event::Event;
 use crate::note;
@@ -12,13 +13,56 @@ use crate::postgres::Proc;
 use crate::router::Waiting;
 use crate::world::{NodeNo, World};
 use ha::{Replication, Standby};
+use std::collections::BTreeMap;
 use types::{Lsn, StandbyNames};
 
 impl World {
     /// Who streams from this primary.
-    fn followers(&self, node: NodeNo) -> impl Iterator<Item = NodeNo> + '_ {
+    pub fn followers(&self, node: NodeNo) -> impl Iterator<Item = NodeNo> + '_ {
         let follows = move |no: &NodeNo| matches!(self.nodes[*no].postgres.proc, Proc::Standby { upstream: Some(from), streaming: true, .. } if from == node);
         (0..self.nodes.len()).filter(follows)
+    }
+
+    /// Which standbys each primary takes for connected. One that ends says so; one that vanishes is believed to be there until its
+    /// walsender has heard nothing of it for `wal_sender_timeout`.
+    pub fn watch_walsenders(&mut self) {
+        for node in 0..self.nodes.len() {
+            let postgres = &self.nodes[node].postgres;
+            if !matches!(postgres.proc, Proc::Primary | Proc::Stopping { primary: true, .. }) {
+                self.nodes[node].postgres.walsenders.clear();
+                continue;
+            }
+            if self.nodes[node].suspended.is_some() {
+                continue;
+            }
+            let mut now: BTreeMap<NodeNo, (Lsn, Option<Time>)> = BTreeMap::new();
+            for no in self.followers(node) {
+                now.insert(no, (self.nodes[no].postgres.end().unwrap_or_default(), None));
+            }
+            let silent = self.now + self.config.walsender_patience;
+            let mut lost = false;
+            for (no, (flushed, until)) in &postgres.walsenders {
+                let until = until.unwrap_or(silent);
+                if now.contains_key(no) {
+                    continue;
+                }
+                if self.has_vanished(*no, node) && self.now < until {
+                    now.insert(*no, (*flushed, Some(until)));
+                } else {
+                    lost = true;
+                }
+            }
+            self.nodes[node].postgres.walsenders = now;
+            if lost {
+                self.postgres_changed(node);
+            }
+        }
+    }
+
+    /// A standby that cannot tell its primary that it has gone.
+    fn has_vanished(&self, no: NodeNo, primary: NodeNo) -> bool {
+        let host = &self.nodes[no];
+        !host.up || host.suspended.is_some() || host.postgres.hangs.is_some() || !self.net.joined(no, primary)
     }
 
     /// As the agent of a primary sees it.
@@ -28,17 +72,17 @@ impl World {
             return None;
         }
         let blind = self.config.without == Some(Without::Confirmation);
-        let standby = |no: NodeNo| Standby {
-            name: self.names[no].clone(),
+        let standby = |(no, (flushed, _)): (&NodeNo, &(Lsn, Option<Time>))| Standby {
+            name: self.names[*no].clone(),
             streaming: true,
-            flushed: if blind { Lsn(u64::MAX) } else { self.nodes[no].postgres.end().unwrap_or_default() },
+            flushed: if blind { Lsn(u64::MAX) } else { *flushed },
             stalled: None,
         };
         Some(Replication {
             asked: self.moment(node),
             names: self.nodes[node].postgres.names.shown.clone(),
             settled: true,
-            standbys: self.followers(node).map(standby).collect(),
+            standbys: self.nodes[node].postgres.walsenders.iter().map(standby).collect(),
         })
     }
 

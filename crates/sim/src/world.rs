@@ -8,7 +8,7 @@
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SECOND, Time};
-use crate::config::{Config, Without};
+use crate::config::{Config, Twist, Without};
 use crate::etcd::Etcd;
 use crate::event::{Event, Queue};
 use crate::faults::Chaos;
@@ -18,10 +18,12 @@ use crate::net::{Net, Party};
 use crate::postgres::Postgres;
 use crate::rng::Rng;
 use crate::router::Router;
+use crate::slots::Slots;
 use crate::trace::Trace;
+use crate::vip::Address;
 use ha::Authority;
 use std::collections::BTreeSet;
-use types::{Moment, NodeName, Tags, Term};
+use types::{Lsn, Moment, NodeName, Tags, Term};
 
 /// A node by its number.
 pub type NodeNo = usize;
@@ -46,6 +48,14 @@ pub struct Node {
     /// The copy of `/failsafe` on its disk, and its term.
     pub kept: Option<(Term, BTreeSet<NodeName>)>,
     pub agent: Agent,
+    /// The virtual address, while it is on this host.
+    pub address: Option<Address>,
+    /// All processes of the host stand still since then.
+    pub suspended: Option<Time>,
+    /// By so many milliseconds the wall clock is ahead.
+    pub wall: i64,
+    /// The ends of diverged WAL that was kept before it was rewound or replaced.
+    pub tails: Vec<(u32, Lsn)>,
     pub tags: Tags,
     /// Its agent is started again with this token; an older one is void.
     pub supervisor: u64,
@@ -63,6 +73,7 @@ pub struct World {
     pub etcd: Etcd,
     pub net: Net,
     pub router: Router,
+    pub slots: Slots,
     pub chaos: Chaos,
     pub laws: Laws,
     pub trace: Trace,
@@ -92,9 +103,9 @@ macro_rules! note {
 impl World {
     /// The world of this seed.
     #[must_use]
-    pub fn new(seed: u64, without: Option<Without>, trace: bool) -> World {
+    pub fn new(seed: u64, twist: Twist, trace: bool) -> World {
         let mut rng = Rng::new(seed);
-        let config = Config::draw(&mut rng, without);
+        let config = Config::draw(&mut rng, twist);
         let names: Vec<NodeName> =
             ["a", "b", "c", "d", "e"].into_iter().take(config.nodes).map(NodeName::from).collect();
         let nodes = names
@@ -111,19 +122,24 @@ impl World {
                     legacy: None,
                     kept: None,
                     agent: Agent::new(name.clone(), tags.clone(), config.rules.clone()),
+                    address: None,
+                    suspended: None,
+                    wall: 0,
+                    tails: Vec::new(),
                     tags,
                     supervisor: 0,
                 }
             })
             .collect::<Vec<_>>();
         let mut etcd = Etcd::new();
-        etcd.blind = without == Some(Without::Terms);
+        etcd.blind = twist.without == Some(Without::Terms);
         etcd.keys.synchronous = config.synchronous.clone();
         let mut world = World {
             now: 0,
             queue: Queue::default(),
             net: Net::new(nodes.len()),
             router: Router::default(),
+            slots: Slots::default(),
             chaos: Chaos::default(),
             laws: Laws::default(),
             trace: Trace::new(trace),
@@ -178,6 +194,7 @@ impl World {
             Event::Agent { node, life, what } => self.agent_hears(node, life, what),
             Event::Request { from, life, id, request } => self.etcd_hears(from, life, id, request),
             Event::LeaseEnds { lease } => self.lease_ends(lease),
+            Event::EtcdGone { until } => self.etcd_is_gone(until),
             Event::EtcdBack => self.etcd_is_back(),
             Event::PeerAsked { asker, life, round, peer } => self.peer_asked(asker, life, round, peer),
             Event::FailsafeAsked { asker, life, round, peer } => {
@@ -187,6 +204,8 @@ impl World {
             Event::Postgres { node, token } => self.postgres_steps(node, token),
             Event::Guard { node, deadline } => self.guard_looks(node, deadline),
             Event::Killed { node, token } => self.guard_killed(node, token),
+            Event::AddressEnds { node, serial } => self.address_ends(node, serial),
+            Event::Crash { node, starts } => self.crash_in_life(node, starts),
             Event::Replicate => self.replicate(),
             Event::RouterHears { keys } => self.router_hears(keys),
             Event::Write => self.client_writes(),

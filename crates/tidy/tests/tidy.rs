@@ -23,7 +23,7 @@ const WALLS: &[(&str, &[&str])] = &[
         ],
     ),
     ("lab", &["types", "clock", "settings", "http", "tls"]),
-    ("sim", &["types", "ha"]),
+    ("sim", &["types", "ha", "clock"]),
     ("testbed", &[]),
     ("tidy", &[]),
 ];

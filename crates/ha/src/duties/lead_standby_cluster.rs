@@ -109,6 +109,9 @@ fn follow(
         let answer = Answer::because(Why::ConfirmsInitialize { system_id });
         return answer.act(Action::ConfirmInitialize(system_id));
     }
+    if let Some(answer) = super::synchronize::switch_off(turn, cluster, term) {
+        return answer;
+    }
     if !points {
         turn.memory.dry_since = None;
         return Answer::because(Why::FollowsRemote).act(Action::Follow(Upstream::Remote));

@@ -270,6 +270,14 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
             // All get the same from the remote cluster: there is nothing to stop for.
             Some(release(turn, candidate))
         }
+        // The lead was won and nothing is promoted yet: it is for somebody who stays.
+        Postgres::Running(Running::Standby { .. })
+            if aside.why == StepAsideWhy::Shutdown
+                && turn.leads().is_some()
+                && turn.memory.promoting.is_none() =>
+        {
+            Some(release(turn, candidate))
+        }
         Postgres::Running(Running::Standby { .. }) => {
             turn.memory.step_aside = None;
             None

@@ -121,8 +121,8 @@ fn names(turn: &Turn<'_>) -> Option<StandbyNames> {
     let (asked, _) = change.asked.as_ref()?;
     let ours = turn.seen.cluster()?.sync.as_ref().filter(|key| key.is_led_by(&turn.seen.me));
     let said = ours.map(|key| key.promise.clone()).unwrap_or_default();
-    let may_say = change.sent.as_ref().map(|sent| &sent.promise);
-    let sure = |names: &StandbyNames| fits(&said, names) && may_say.is_none_or(|sent| fits(sent, names));
+    let may_say = || change.sent.iter().flat_map(|sent| sent.others.iter().chain([&sent.promise]));
+    let sure = |names: &StandbyNames| fits(&said, names) && may_say().all(|sent| fits(sent, names));
     let kept = synchronize::names_for(said.clone(), &turn.seen.rules.synchronous);
     [asked.clone(), kept].into_iter().find(sure)
 }

@@ -89,6 +89,8 @@ pub(crate) fn answer(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, lsn: Ls
     let ours = cluster.sync.as_ref().filter(|key| key.is_led_by(&turn.seen.me));
     let promise = ours.map(|key| key.promise.clone()).unwrap_or_default();
     if ours.is_none() || turn.memory.sync.term != Some(term) {
+        // What it said before the mode was off and on again has not been kept since.
+        let promise = if fits(&promise, &replication.names) { promise } else { Promise::default() };
         let put = put(turn, cluster, term, promise);
         return Some(soon(turn, Answer::because(Why::TakesOver).act(put)));
     }
@@ -153,7 +155,8 @@ pub(crate) fn names_for(promise: Promise, rules: &Synchronous) -> StandbyNames {
     Goal { names: promise.voters, count, any, strict: rules.strict }.names()
 }
 
-fn switch_off(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answer> {
+/// Commits wait for nobody: `/sync` goes, so that nobody is kept from the lead, or let to it, by what it said before.
+pub(crate) fn switch_off(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answer> {
     let Some(key) = &cluster.sync else {
         if turn.memory.sync == SyncChange::default() {
             return None;
@@ -166,7 +169,7 @@ fn switch_off(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Answ
     if let Some(again) = sent.map(|sent| sent.at.after(PROMISE_AGAIN)).filter(|again| turn.now < *again) {
         return Some(Answer::because(Why::WaitsForKey).wake_at(again));
     }
-    let sent = SyncSent { term, promise: Promise::default(), over, at: turn.now };
+    let sent = SyncSent { term, promise: Promise::default(), others: BTreeSet::new(), over, at: turn.now };
     turn.memory.sync = SyncChange { sent: Some(sent), ..SyncChange::default() };
     let answer = Answer::because(Why::SwitchesOff).act(Action::DeleteSync { over, term });
     Some(soon(turn, answer.act(Action::SetSynchronous(None))))
@@ -263,7 +266,12 @@ fn revision(cluster: &Cluster) -> i64 {
 
 fn put(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, promise: Promise) -> Action {
     let over = revision(cluster);
-    turn.memory.sync.sent = Some(SyncSent { term, promise: promise.clone(), over, at: turn.now });
+    let before = turn.memory.sync.sent.take().filter(|sent| sent.over == over && sent.term == term);
+    let mut others = before.map_or_else(BTreeSet::new, |sent| {
+        sent.others.into_iter().chain([sent.promise]).collect::<BTreeSet<Promise>>()
+    });
+    others.remove(&promise);
+    turn.memory.sync.sent = Some(SyncSent { term, promise: promise.clone(), others, over, at: turn.now });
     Action::PutSync { promise, over, term }
 }
 

@@ -136,7 +136,7 @@ fn memory(chooser: &mut Chooser, leads: bool) -> Memory {
     let known = SyncChange { term: Some(TERM), ..SyncChange::default() };
     let sent = |over, at| {
         let (term, promise) = (TERM, promise(&["b"], 0));
-        Some(SyncSent { term, promise, over, at })
+        Some(SyncSent { term, promise, others: std::collections::BTreeSet::new(), over, at })
     };
     let sync = chooser.pick(&[
         SyncChange::default(),

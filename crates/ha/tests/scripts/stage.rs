@@ -22,7 +22,7 @@
 //!   late                                     killed now | none
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
-//!   mode off | on | quorum                    sync LEADER QUORUM VOTER…        optime LSN
+//!   mode off | on | quorum                    sync none | LEADER QUORUM VOTER…  optime LSN
 //!   turn                                     decide, and say what
 //!   what-if dies|unplugged|postgres-crashes|switchover|etcd-away [NAME]      say what would become of `a`
 //!   ready                                    say whether somebody could take over, and how much could be lost
@@ -225,6 +225,7 @@ impl Stage {
                     _ => Initialize::Done(OURS),
                 };
             }
+            ("sync", ["none"]) => self.cluster.sync = None,
             ("pause", [word]) => self.seen.rules.pause = *word == "on",
             ("standby-cluster", [word]) => self.seen.rules.standby_cluster = *word == "on",
             ("no-leader", [word]) => self.seen.rules.may_copy_without_leader = *word == "on",

@@ -5,6 +5,7 @@ use crate::clock::SECOND;
 use crate::config::Without;
 use crate::etcd::{Request, Write};
 use crate::event::ForAgent;
+use crate::known_bugs::KnownBug;
 use crate::note;
 use crate::world::{NodeNo, World};
 use ha::{Action, Authority, ExitWhy, Upstream, Writable};
@@ -58,6 +59,18 @@ impl World {
     }
 
     fn perform(&mut self, node: NodeNo, action: Action) -> Came {
+        if matches!(
+            action,
+            Action::WithdrawWritable(_)
+                | Action::Stop(_)
+                | Action::ReleaseLeader(_)
+                | Action::HandLeadTo { .. }
+        ) {
+            self.give_address_up(node);
+        }
+        if self.is_left_out(node, &action) {
+            return Came::Done;
+        }
         match &action {
             Action::CreateInitialize
             | Action::ConfirmInitialize(_)
@@ -106,9 +119,10 @@ impl World {
                 Came::Done
             }
             // First a timeline number that nobody has used, then the door.
-            Action::Promote(_) if self.config.without != Some(Without::Claims) => self.write(node, action),
+            Action::Promote(_) if !self.config.skips_claims() => self.write(node, action),
             Action::StartPrimary | Action::Promote(_) => self.approach_door(node, action),
             Action::StartStandby(upstream) => {
+                self.place_copies(node);
                 self.nodes[node].postgres.remote = *upstream == Upstream::Remote;
                 let upstream = upstream.member().and_then(|name| self.number(name));
                 came(self.spawn_postgres(node, false, upstream))
@@ -137,6 +151,20 @@ impl World {
                 self.exit(node, *why);
                 Came::Done
             }
+        }
+    }
+
+    /// What a known bug leaves out, or takes for done.
+    fn is_left_out(&self, node: NodeNo, action: &Action) -> bool {
+        let agent = &self.nodes[node].agent;
+        match (self.config.bug, action) {
+            (Some(KnownBug::IsolatedPrimary), Action::Stop(_)) => agent.last_duty == "keep deadline",
+            (Some(KnownBug::PreferredDurability), Action::PutSync { promise, .. }) => {
+                let key = agent.view.as_ref().and_then(|keys| keys.sync.as_ref());
+                let ours = key.filter(|key| key.is_led_by(&agent.seen.me));
+                promise.voters.is_empty() && ours.is_some_and(|key| !key.promise.voters.is_empty())
+            }
+            (Some(_) | None, _) => false,
         }
     }
 
@@ -216,7 +244,6 @@ impl World {
         }
         if action == Action::AcquireLeader {
             self.law_of_race(node);
-            self.note_acceptance(node);
         }
         let agent = &self.nodes[node].agent;
         let Some(lease) = agent.lease else {
@@ -295,6 +322,9 @@ impl World {
             }
             Action::AdoptLeader(term) => agent.seen.authority = Authority::Held { term, deadline },
             _ => {}
+        }
+        if let Action::AnnounceWritable { term, .. } = action {
+            self.address_announced(node, term);
         }
         self.bequeath(node);
         self.act(node);

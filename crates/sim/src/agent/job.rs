@@ -1,9 +1,10 @@
 //! Jobs: they take their time, can fail, and die with the agent.
 
-use crate::clock::SECOND;
+use crate::clock::{SECOND, Time};
 use crate::event::ForAgent;
+use crate::known_bugs::KnownBug;
 use crate::note;
-use crate::postgres::{Database, Disk, OURS, Proc};
+use crate::postgres::{Database, Disk, DiskTrouble, OURS, Proc, Torn};
 use crate::wal::Wal;
 use crate::world::{NodeNo, World};
 use ha::{Finished, Job, Upstream, Work};
@@ -46,23 +47,37 @@ impl World {
             // The source is asked before anything is moved aside.
             Work::Clone(from) if self.copy_of(node, from).is_some() => {
                 self.law_of_wipe(node);
-                self.nodes[node].postgres.disk = Disk::Incomplete;
+                self.keep_tail(node);
+                let database = self.copy_of(node, from);
+                let postgres = &mut self.nodes[node].postgres;
+                postgres.torn = database.map(|database| Torn { database, by_rewind: false });
+                postgres.disk = Disk::Incomplete;
+                postgres.slots.clear();
             }
             Work::Clone(_) => {}
-            Work::Rewind { .. } => self.law_of_rewind(node, &work),
+            Work::Rewind { .. } => {
+                self.law_of_rewind(node, &work);
+                self.keep_tail(node);
+            }
             Work::Checkpoint | Work::ArchiveTail | Work::PrePromote(_) | Work::HandTail { .. } => {}
         }
         let token = self.token();
         self.nodes[node].agent.job = Some(Running { token, work: work.clone() });
         let since = self.moment(node);
         self.nodes[node].agent.seen.job = Job::Running { work, since };
-        let at = self.now + if fails { takes / 2 } else { takes };
+        let at = self.now + if fails { self.rng.below(takes) } else { takes };
         self.tell_agent(node, at, ForAgent::JobDone { token, ok: !fails });
         true
     }
 
     /// A job ends.
     pub fn job_done(&mut self, node: NodeNo, token: u64, ok: bool) {
+        let running = self.nodes[node].agent.job.as_ref().filter(|job| job.token == token);
+        if let Some(waits) = running.and_then(|job| self.job_waits(node, &job.work)) {
+            self.tell_agent(node, self.now + waits, ForAgent::JobDone { token, ok });
+            return;
+        }
+        let ok = ok && self.nodes[node].postgres.trouble != DiskTrouble::Full;
         let Some(Running { work, .. }) = self.nodes[node].agent.job.take_if(|job| job.token == token) else {
             return;
         };
@@ -74,6 +89,46 @@ impl World {
         self.turn_soon(node);
     }
 
+    /// A job that cannot go on yet: the disk hangs, or the one to rewind to has not written its first checkpoint.
+    fn job_waits(&self, node: NodeNo, work: &Work) -> Option<Time> {
+        if self.nodes[node].postgres.trouble == DiskTrouble::Hangs {
+            return Some(SECOND / 4);
+        }
+        let early = self.is_early(work) && self.config.bug != Some(KnownBug::EarlyRewind);
+        early.then_some(SECOND / 4)
+    }
+
+    fn is_early(&self, work: &Work) -> bool {
+        let Work::Rewind { from, .. } = work else {
+            return false;
+        };
+        let source = from.member().and_then(|name| self.node_named(name));
+        source.is_some_and(|source| {
+            let source = &self.nodes[source].postgres;
+            source.proc == Proc::Primary && self.now < source.first_checkpoint
+        })
+    }
+
+    /// The divergent tail is kept before anything is done to it.
+    fn keep_tail(&mut self, node: NodeNo) {
+        let host = &mut self.nodes[node];
+        if let Some(database) = host.postgres.disk.database() {
+            let tail = database.wal.last_write();
+            host.postgres.aside = Some(database.wal.clone());
+            host.postgres.torn = Some(Torn { database: database.clone(), by_rewind: true });
+            if self.config.bug != Some(KnownBug::TailThrownAway) && !host.tails.contains(&tail) {
+                host.tails.push(tail);
+            }
+        }
+    }
+
+    /// The job of a node dies.
+    pub fn job_dies(&mut self, node: NodeNo) {
+        if let Some(token) = self.nodes[node].agent.job.as_ref().map(|job| job.token) {
+            self.job_done(node, token, false);
+        }
+    }
+
     fn finish(&mut self, node: NodeNo, work: &Work, ok: bool) -> bool {
         match work {
             Work::Bootstrap if ok => self.bootstrapped(node),
@@ -82,12 +137,20 @@ impl World {
                 return false;
             }
             Work::Clone(from) => match self.copy_of(node, from).filter(|_| ok) {
-                Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
+                Some(copy) => {
+                    self.law_of_tail(node, &copy.wal);
+                    self.replace_data(node, copy);
+                }
                 None => return false,
             },
             Work::Rewind { from, .. } if self.copy_of(node, from).is_none() => return false,
+            // With a known bug: it sees the old timeline, says that there is nothing to do, and changes nothing.
+            Work::Rewind { .. } if self.is_early(work) => {}
             Work::Rewind { from, .. } => match self.copy_of(node, from).filter(|_| ok) {
-                Some(copy) => self.nodes[node].postgres.disk = Disk::Present(copy),
+                Some(copy) => {
+                    self.law_of_tail(node, &copy.wal);
+                    self.replace_data(node, copy);
+                }
                 None => {
                     if self.rng.chance(500) {
                         self.nodes[node].postgres.disk = Disk::Incomplete;
@@ -95,9 +158,16 @@ impl World {
                     return false;
                 }
             },
-            Work::Checkpoint => self.nodes[node].postgres.checkpointed = self.now,
             Work::HandTail { to, term, .. } => return self.hand_tail(node, to, *term, ok),
+            Work::Checkpoint => {
+                let postgres = &mut self.nodes[node].postgres;
+                postgres.checkpointed = self.now;
+                postgres.first_checkpoint = postgres.first_checkpoint.min(self.now);
+            }
             Work::ArchiveTail | Work::PrePromote(_) => {}
+        }
+        if let Work::Rewind { from, .. } = work {
+            self.law_of_rewound(node, from.member().and_then(|name| self.node_named(name)));
         }
         ok
     }
@@ -133,6 +203,13 @@ impl World {
         ok
     }
 
+    fn replace_data(&mut self, node: NodeNo, copy: Database) {
+        let postgres = &mut self.nodes[node].postgres;
+        postgres.disk = Disk::Present(copy);
+        postgres.torn = None;
+        postgres.slots.clear();
+    }
+
     fn bootstrapped(&mut self, node: NodeNo) {
         let branch = self.branch();
         let wal = Wal::born(branch);
@@ -148,6 +225,7 @@ impl World {
             reached,
             rewindable,
             newborn: true,
+            torn: false,
         };
         self.nodes[node].postgres.disk = Disk::Present(database);
     }
@@ -161,7 +239,14 @@ impl World {
         let source = &self.nodes[from].postgres;
         let database = source.disk.database().filter(|_| source.serves() && self.nodes[from].up)?;
         let reached = database.wal.end();
-        Some(Database { standby: true, clean: false, newborn: false, reached, ..database.clone() })
+        Some(Database {
+            standby: true,
+            clean: false,
+            newborn: false,
+            torn: false,
+            reached,
+            ..database.clone()
+        })
     }
 
     /// The job's processes are gone before it was done.

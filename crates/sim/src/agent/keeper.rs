@@ -175,9 +175,11 @@ impl World {
             if self.nodes[node].guard.armed.is_some() {
                 self.arm_guard(node, deadline);
             }
+            self.look_at_address(node);
         } else {
             note!(self, Some(node), "the leader key is no longer ours");
             self.nodes[node].agent.seen.authority = Authority::None;
+            self.look_at_address(node);
             self.turn_soon(node);
         }
         self.bequeath(node);
@@ -191,6 +193,7 @@ impl World {
         agent.seen.authority = Authority::None;
         agent.stale = true;
         self.nodes[node].legacy = None;
+        self.look_at_address(node);
         self.keeper_at(node, self.now);
         self.turn_soon(node);
     }

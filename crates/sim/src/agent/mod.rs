@@ -16,17 +16,19 @@ mod turn;
 pub use job::Running as RunningJob;
 pub use peers::Round;
 
-use crate::clock::Time;
+use crate::clock::{SECOND, Time};
 use crate::event::{Event, ForAgent};
+use crate::known_bugs::Ghosts;
 use crate::note;
+use crate::vip::Word;
 use crate::world::{NodeNo, World};
 use ha::{
     Action, Authority, Data, Etcd, Failsafe, Job, LeaderHistory, Memory, Observation, Order, Peers, Postgres,
-    Rules,
+    Rules, Running,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use types::{Moment, NodeName, Tags};
+use types::{Lsn, Moment, NodeName, Tags};
 
 /// What a request was for.
 #[derive(Clone, Debug)]
@@ -82,6 +84,19 @@ pub struct Agent {
     /// The second in which turns are counted, and how many there were.
     pub turns: (Time, u32),
     pub last_words: String,
+    /// The duty that answered last.
+    pub last_duty: &'static str,
+    /// What the virtual address is held by.
+    pub word: Word,
+    pub slot_memory: ha::slots::Memory,
+    pub slots_at: Time,
+    /// Slots that were read from the primary and are not placed yet.
+    pub copies: BTreeMap<String, Lsn>,
+    /// Since when it says nothing about a lead that nobody holds.
+    pub mute_since: Option<Time>,
+    /// What a known bug may show: the standbys that were there, and PostgreSQL when it last answered as a primary.
+    pub ghosts: Ghosts,
+    pub ran: Option<Running>,
 }
 
 impl Agent {
@@ -140,6 +155,14 @@ impl Agent {
             last_turn: Moment(0),
             turns: (0, 0),
             last_words: String::new(),
+            last_duty: "",
+            word: Word::default(),
+            slot_memory: ha::slots::Memory::default(),
+            slots_at: 0,
+            copies: BTreeMap::new(),
+            mute_since: None,
+            ghosts: Ghosts::new(),
+            ran: None,
         }
     }
 
@@ -186,9 +209,11 @@ impl World {
             ForAgent::FailsafeOver { round } => self.failsafe_over(node, round),
             ForAgent::History { leader, history } => self.history_said(node, leader, history),
             ForAgent::JobDone { token, ok } => self.job_done(node, token, ok),
+            ForAgent::Address { look } => self.address_tick(node, look),
             ForAgent::PostgresChanged => self.turn_soon(node),
             ForAgent::GuardReady => {
                 self.nodes[node].guard.there = true;
+                self.guard_sees_process(node);
                 self.turn_soon(node);
             }
         }
@@ -203,6 +228,10 @@ impl World {
 
     /// The supervisor starts the agent.
     pub fn supervisor_starts(&mut self, node: NodeNo, token: u64) {
+        if self.nodes[node].suspended.is_some() {
+            self.queue.push(self.now + SECOND / 10, Event::StartAgent { node, token });
+            return;
+        }
         if self.nodes[node].supervisor == token && self.nodes[node].up && !self.nodes[node].agent.alive {
             self.agent_starts(node);
         }
@@ -239,6 +268,8 @@ impl World {
         note!(self, Some(node), "the agent starts (life {life})");
         self.tell_agent(node, at, ForAgent::GuardReady);
         self.keeper_at(node, self.now);
+        // An address that an earlier life left is not its own before it knows more.
+        self.look_at_address(node);
         self.turn_soon(node);
     }
 

@@ -5,10 +5,15 @@ use crate::clock::{SECOND, Time, span};
 use crate::config::Without;
 use crate::etcd::{Keys, Request, Write};
 use crate::event::ForAgent;
-use crate::postgres::Proc;
+use crate::known_bugs::KnownBug;
+use crate::postgres::{Disk, Proc};
 use crate::world::{NodeNo, World};
-use ha::{Cluster, Contact, Data, Etcd, Initialize, LeaderKey, PeerAnswer, Work};
-use types::Lsn;
+use ha::duties::follow::Why;
+use ha::{
+    Cluster, Contact, Data, Decision, Due, Etcd, Failover, Initialize, LeaderKey, Memory, PeerAnswer, Reason,
+    Work,
+};
+use types::{Lsn, Moment};
 
 impl World {
     /// The next turn is then at the latest.
@@ -47,7 +52,10 @@ impl World {
         let now = self.moment(node);
         let agent = &self.nodes[node].agent;
         let before = agent.memory.clone();
-        let decision = ha::decide(&agent.seen, &before, now);
+        let decision = match self.config.bug {
+            None => ha::decide(&agent.seen, &before, now),
+            Some(bug) => self.decide_badly(node, bug, &before, now),
+        };
         self.laws_of_decision(node, &before, &decision);
         if self.trace.on() {
             let words = format!("[{}] {}", decision.reason.duty(), decision.reason);
@@ -58,6 +66,7 @@ impl World {
         }
         let wake = self.nodes[node].clock.when(decision.wake_at);
         let agent = &mut self.nodes[node].agent;
+        agent.last_duty = decision.reason.duty();
         agent.memory = decision.memory;
         agent.seen.finished = None;
         agent.last_turn = now;
@@ -70,12 +79,30 @@ impl World {
         }
         self.publish(node);
         self.list_failsafe(node);
+        self.look_after_slots(node);
+    }
+
+    /// The same with a known bug.
+    fn decide_badly(&mut self, node: NodeNo, bug: KnownBug, before: &Memory, now: Moment) -> Decision {
+        let agent = &mut self.nodes[node].agent;
+        agent.keep_ghosts();
+        let mut decision = ha::decide(&bug.distorts(agent), before, now);
+        if bug == KnownBug::SilentRefusal && decision.reason.duty() == "race" && decision.actions.is_empty() {
+            decision.reason = Reason::Follow(Why::WaitsForView);
+        }
+        decision
     }
 
     /// A directory that a bootstrap left marked as unfinished counts as complete for the agent that created it, and for
     /// everybody once `/initialize` says that it is the cluster.
     fn see_disk(&mut self, node: NodeNo) -> Data {
         let host = &mut self.nodes[node];
+        if let (Disk::Incomplete, Some(torn)) = (&host.postgres.disk, &host.postgres.torn) {
+            let bug = if torn.by_rewind { KnownBug::HalfRewound } else { KnownBug::HalfCopied };
+            if self.config.bug == Some(bug) && host.agent.job.is_none() {
+                return Disk::Present(torn.database.clone()).seen();
+            }
+        }
         let created = host.agent.memory.created
             || host.agent.seen.finished.as_ref().is_some_and(|done| done.work == Work::Bootstrap);
         let cluster = host.agent.view.as_ref().map(|keys| keys.initialize);
@@ -110,11 +137,15 @@ impl World {
         let replication = self.senders(node);
         let pace = self.pace(node);
         let cluster = match (&host.agent.view, host.agent.stale) {
-            (Some(keys), true) => Some(self.cluster(keys, host.agent.lease)),
+            (Some(keys), true) => {
+                let failover = self.wish_seen(node, keys);
+                Some(Cluster { failover, ..self.cluster(keys, host.agent.lease) })
+            }
             (Some(_) | None, _) => None,
         };
         let deaf = self.config.without == Some(Without::Peers);
         let agent = &mut self.nodes[node].agent;
+        let learns = cluster.is_some();
         if let Some(cluster) = cluster {
             agent.stale = false;
             agent.seen.rules.pause = agent.view.as_ref().is_some_and(|keys| keys.paused);
@@ -138,6 +169,20 @@ impl World {
                 }
             }
         }
+        if learns {
+            self.address_learns(node);
+        }
+    }
+
+    /// The wish, with its time by the wall clock of this host.
+    fn wish_seen(&self, node: NodeNo, keys: &Keys) -> Option<Failover> {
+        let wish = keys.failover.clone()?;
+        let Some(planned) = keys.planned else {
+            return Some(wish);
+        };
+        let wall = (self.now / 1000) as i64 + self.nodes[node].wall;
+        let moment = self.moment(node).0.saturating_add_signed(planned - wall);
+        Some(Failover { due: Due::At(Moment(moment)), ..wish })
     }
 
     fn cluster(&self, keys: &Keys, lease: Option<u64>) -> Cluster {
@@ -161,7 +206,7 @@ impl World {
             leader,
             members: members.collect(),
             optime: keys.optime,
-            failover: keys.failover.clone(),
+            failover: None,
             sync: keys.sync.clone(),
             writable: keys.writable.clone(),
             last: keys.last.clone(),
@@ -214,7 +259,8 @@ impl World {
             }
         }
         let term = host.agent.seen.leads(self.moment(node));
-        let optime = if primary { term.zip(lsn) } else { None };
+        let slots = || host.postgres.slots.clone();
+        let optime = term.zip(lsn).filter(|_| primary).map(|(term, lsn)| (term, lsn, slots()));
         self.nodes[node].agent.published = Some((member.clone(), self.now));
         let write = Write::Member { member: member.clone(), lease, optime };
         self.ask_etcd(node, Pending::Publish(member), Request::Write(write), SECOND);

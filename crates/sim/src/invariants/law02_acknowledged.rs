@@ -13,33 +13,48 @@ const KEPT: usize = 4000;
 #[derive(Debug, Default)]
 pub struct Promised {
     writes: Vec<(u32, Lsn)>,
-    /// The node that a person named as the next leader, whatever it may lack.
+    /// How many there were.
+    pub count: u64,
+    /// The node that a person named as the next leader, whatever it may lack, until it has led or another leads.
     accepted: Option<NodeNo>,
+    /// `/sync` was written since commits waited for nobody: from then on it counts.
+    pub(super) begun: bool,
 }
 
 impl World {
     /// A commit was acknowledged by this node.
     pub fn promised(&mut self, node: NodeNo, write: (u32, Lsn)) {
-        let keys = &self.etcd.keys;
-        let on = keys.synchronous.mode != ha::SyncMode::Off;
-        let ours = keys.sync.as_ref().is_some_and(|key| key.is_led_by(&self.names[node]));
+        let ours = self.etcd.keys.sync.as_ref().is_some_and(|key| key.is_led_by(&self.names[node]));
         let promised = &mut self.laws.promised;
-        if on && ours && promised.writes.len() < KEPT {
+        if !promised.begun || !ours {
+            return;
+        }
+        promised.count += 1;
+        if promised.writes.len() < KEPT {
             promised.writes.push(write);
         }
     }
 
-    /// The mode is switched off: nothing is promised any more.
-    pub fn promises_end(&mut self) {
-        self.laws.promised.writes.clear();
+    /// A leader wrote `/sync`: with the mode on, that is a promise.
+    pub fn promises_begin(&mut self) {
+        let keys = &self.etcd.keys;
+        self.laws.promised.begun |= keys.synchronous.mode != ha::SyncMode::Off && !keys.follows_remote;
     }
 
-    /// A node goes for the lead; perhaps a person wanted it to, at any price.
+    /// The mode is switched off, or the cluster follows a remote one: nothing is promised any more, and what `/sync` says is of the
+    /// past until a leader writes it again.
+    pub fn promises_end(&mut self) {
+        self.laws.promised.writes.clear();
+        self.laws.promised.begun = false;
+    }
+
+    /// A node took the lead; perhaps a person wanted it to, at any price.
     pub fn note_acceptance(&mut self, node: NodeNo) {
         let wish = self.nodes[node].agent.view.as_ref().and_then(|keys| keys.failover.as_ref());
         let named = wish
             .is_some_and(|wish| wish.leader.is_none() && wish.candidate.as_ref() == Some(&self.names[node]));
-        self.laws.promised.accepted = named.then_some(node);
+        let before = self.laws.promised.accepted == Some(node);
+        self.laws.promised.accepted = (named || before).then_some(node);
     }
 
     /// A node has become a primary: it has everything that was acknowledged.
@@ -52,7 +67,8 @@ impl World {
         let before = promised.writes.len();
         promised.writes.retain(|write| database.wal.has(*write));
         let lost = before - promised.writes.len();
-        if lost > 0 && promised.accepted != Some(node) {
+        let accepted = promised.accepted.take_if(|accepted| *accepted == node).is_some();
+        if lost > 0 && !accepted {
             let what = format!("{} is a primary and lacks {lost} acknowledged commits", self.names[node]);
             self.laws.breaks(2, what);
         }

@@ -3,7 +3,8 @@
 //! Guards against steps in the wrong order, and against one that is decided before the effect of another.
 
 use crate::world::World;
-use ha::sync_quorum::fits;
+use ha::sync_quorum::Promise;
+use types::StandbyNames;
 
 impl World {
     /// After every event: what `/sync` promises of the leader, and what its PostgreSQL waits for, fit.
@@ -13,16 +14,30 @@ impl World {
             return;
         };
         let (name, postgres) = (&self.names[leader.node], &self.nodes[leader.node].postgres);
-        if keys.synchronous.mode == ha::SyncMode::Off || !key.is_led_by(name) || !postgres.accepts_writes() {
+        if !self.laws.promised.begun || !key.is_led_by(name) || !postgres.accepts_writes() {
             return;
         }
         let names = &postgres.names.effective;
-        let ok = fits(&key.promise, names);
+        let ok = overlaps(&key.promise, names);
         let what =
             (!ok).then(|| format!("{name} waits for \"{names}\" and /sync promises {:?}", key.promise));
         self.laws.looked(4);
         if let Some(what) = what {
             self.laws.breaks(4, what);
         }
+    }
+}
+
+/// By its meaning: no set that can acknowledge a commit is without a member of a set that can win an election.
+fn overlaps(promise: &Promise, names: &StandbyNames) -> bool {
+    let wins = promise.quorum + 1;
+    if promise.voters.len() < wins {
+        return true;
+    }
+    match names {
+        StandbyNames::First { count, names } | StandbyNames::Any { count, names } => {
+            names.len() < *count || promise.voters.union(names).count() < wins + count
+        }
+        StandbyNames::Nobody | StandbyNames::Everybody { .. } | StandbyNames::Other(_) => false,
     }
 }

@@ -1,11 +1,11 @@
 //! Law 7: the agent's death, restart or upgrade does not restart PostgreSQL; only a passed deadline stops it.
 //!
-//! Guards against the upgrade of the agent that costs a failover, and against the database that is stopped because its agent
-//! does not recognise its own lease.
+//! Guards against the upgrade of the agent that costs a failover, against the database that is stopped because its agent does not
+//! recognise its own lease, and against the one that is demoted for an outage of etcd that is shorter than the lease.
 
 use crate::postgres::Proc;
 use crate::world::{NodeNo, World};
-use ha::{Authority, Contact, Etcd};
+use ha::Authority;
 use std::time::Duration;
 
 impl World {
@@ -33,9 +33,9 @@ impl World {
             || agent.memory.ordered.is_some()
             || self.etcd.keys.failover.is_some()
             || agent.seen.rules.standby_cluster;
-        let live = matches!(agent.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
         let alone = self.etcd.keys.leader.is_none_or(|leader| leader.node == node);
-        let kept = (good && live) || (agreed && alone);
+        // Whether etcd answers at the moment does not matter: the lease is good until its deadline.
+        let kept = good || (agreed && alone);
         if kept && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
             let what =
                 format!("{} stops a primary whose lease is good: {}", self.names[node], agent.last_words);

@@ -1,7 +1,10 @@
-//! Law 8: old data are moved aside, never lost: no wipe without another complete copy.
+//! Law 8: old data are moved aside, never lost: no wipe without another complete copy, no rewind without keeping the divergent tail,
+//! and nothing is started that a broken job left.
 //!
-//! Guards against the empty replica that is promoted, and against the only copy that is wiped to make room for a new one.
+//! Guards against the empty replica that is promoted, against the only copy that is wiped to make room for a new one, and against the
+//! rewind that was cut off or came too early.
 
+use crate::wal::Wal;
 use crate::world::{NodeNo, World};
 use ha::Work;
 
@@ -28,6 +31,38 @@ impl World {
         self.law_of_wipe(node);
         if self.nodes[node].postgres.disk.database().is_none() {
             let what = format!("{} begins {work:?} in an incomplete directory", self.names[node]);
+            self.laws.breaks(8, what);
+        }
+    }
+
+    /// Right before a directory becomes what `new` is: what the old one had beyond it is kept.
+    pub fn law_of_tail(&mut self, node: NodeNo, new: &Wal) {
+        self.laws.looked(8);
+        let Some(old) = self.nodes[node].postgres.aside.as_ref().map(Wal::last_write) else {
+            return;
+        };
+        if !new.has(old) && !self.nodes[node].tails.contains(&old) {
+            let what = format!("{} gives up WAL up to {} that nobody else has", self.names[node], old.1);
+            self.laws.breaks(8, what);
+        }
+    }
+
+    /// After a rewind that is said to have ended well: nothing is left of what its source does not have.
+    pub fn law_of_rewound(&mut self, node: NodeNo, source: Option<NodeNo>) {
+        self.laws.looked(8);
+        let source = source.and_then(|source| self.nodes[source].postgres.disk.database());
+        let mine = self.nodes[node].postgres.disk.database();
+        if mine.zip(source).is_some_and(|(mine, source)| !mine.wal.is_within(&source.wal)) {
+            let what = format!("{} was rewound and still has what the new primary lacks", self.names[node]);
+            self.laws.breaks(8, what);
+        }
+    }
+
+    /// When PostgreSQL starts: the directory is whole.
+    pub fn law_of_whole(&mut self, node: NodeNo) {
+        self.laws.looked(8);
+        if self.nodes[node].postgres.disk.database().is_some_and(|database| database.torn) {
+            let what = format!("{} runs on a directory that a job left unfinished", self.names[node]);
             self.laws.breaks(8, what);
         }
     }

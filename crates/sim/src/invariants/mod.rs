@@ -8,6 +8,8 @@ mod law05_lineage;
 mod law06_pause;
 mod law07_undisturbed;
 mod law08_copies;
+mod law09_addresses;
+mod law10_slots;
 mod law11_healing;
 mod law12_reasons;
 
@@ -57,6 +59,7 @@ impl World {
     pub fn check_laws(&mut self) {
         self.law_of_one_writer();
         self.law_of_overlap();
+        self.law_of_address();
         let now = self.now;
         if let Some(broken) = self.laws.broken.as_mut().filter(|broken| broken.at == 0) {
             broken.at = now;
