@@ -280,7 +280,8 @@ mod tests {
     async fn bytes_are_sent_as_they_are() {
         let (url, served) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
         let within = Duration::from_secs(10);
-        let sent = client(None).send(Method::POST, &url, "/x?y=1", vec![b'a', 0, b'z'], within);
+        let client = client(None);
+        let sent = client.send(Method::POST, &url, "/x?y=1", vec![b'a', 0, b'z'], within);
         assert_eq!(sent.await.unwrap().json(), Some(json!({})));
         let asked = served.await.unwrap();
         assert!(asked.starts_with("POST /x?y=1 HTTP/1.1\r\n"), "{asked}");

@@ -89,7 +89,10 @@ fn as_published(member: &Member) -> PeerAnswer {
         lsn: member.lsn.unwrap_or(Lsn::INVALID),
         nofailover: member.nofailover,
         failover_priority: 1,
+        replayed: None,
+        takes_wal: false,
         unprotected: false,
+        sick: member.sick,
         failsafe_active: false,
     })
 }

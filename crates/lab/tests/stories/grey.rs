@@ -48,12 +48,6 @@ impl Story {
         self.lab.node(name).unwrap().start_agent().unwrap();
         self.healthy().await;
     }
-
-    async fn metric(&self, name: &str, metric: &str) -> Option<f64> {
-        let page = self.get(name, "/metrics").await.body;
-        let line = page.lines().find(|line| line.starts_with(&format!("{metric}{{")))?.to_owned();
-        line.rsplit(' ').next()?.parse().ok()
-    }
 }
 
 fn log_of(node: &Node) -> String {

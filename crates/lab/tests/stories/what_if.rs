@@ -27,7 +27,7 @@ impl Story {
     }
 
     /// Its value.
-    async fn metric(&self, name: &str, metric: &str) -> Option<f64> {
+    pub(crate) async fn metric(&self, name: &str, metric: &str) -> Option<f64> {
         self.line(name, metric).await?.rsplit_once(' ')?.1.parse().ok()
     }
 }

@@ -256,7 +256,11 @@ fn choose(
         if votes >= wanted {
             return Ok(give_away(turn, cause, None, Cost::Nothing, term));
         }
-        let few = |(name, _): (&NodeName, _)| (name.clone(), Refusal::TooFewVotes { votes, wanted });
+        let unheard = refusals.iter().filter(|(_, refusal)| *refusal == Refusal::Silent);
+        let silent: Vec<NodeName> = unheard.map(|(name, _)| name.clone()).collect();
+        let few = |(name, _): (&NodeName, _)| {
+            (name.clone(), Refusal::TooFewVotes { votes, wanted, silent: silent.clone() })
+        };
         refusals.extend(fit.into_iter().map(few));
         return settle(turn, cluster, cause, term, Stays::NobodyFit { refusals });
     }
