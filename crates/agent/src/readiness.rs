@@ -156,9 +156,10 @@ impl Readiness {
         match found.as_slice() {
             [] if before.is_some() => tracing::info!("this member could be rewound again if it had to be"),
             [] => {}
-            // Somebody's choice, and no fault.
-            [Obstacle::SwitchedOff] => tracing::info!("{words}"),
-            _ => tracing::warn!("if this member had to be rewound, that would fail: {words}"),
+            found if found.iter().any(Obstacle::is_certain) => {
+                tracing::warn!("if this member had to be rewound, that would fail: {words}");
+            }
+            _ => tracing::info!("if this member had to be rewound, that could fail: {words}"),
         }
     }
 }

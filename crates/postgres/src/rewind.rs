@@ -192,6 +192,13 @@ pub async fn run(
         return Err(RewindError::Impossible(why.to_owned()));
     }
     source.check_ready(from)?;
+    if options.restore_command.is_none() && !source.has_wal_since(fork, control.wal_segment_size) {
+        return Err(RewindError::Impossible(format!(
+            "{} no longer has the WAL from {} on, and there is no restore_command",
+            from.place(),
+            fork.lsn
+        )));
+    }
     room::check(data_dir, "the rewind", room_needed(data_dir, fork, source.wal_bytes))
         .map_err(RewindError::NoRoom)?;
     let mut account = read_account(installation, data_dir, &control, &end, fork).await?;

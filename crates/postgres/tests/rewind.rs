@@ -255,6 +255,23 @@ async fn a_primary_that_was_stopped_with_commits_of_its_own_comes_back() {
 }
 
 #[tokio::test]
+async fn a_source_without_the_wal_since_the_fork_could_never_be_followed() {
+    let pair = Pair::new("rewind-gone", &pg_bin(), &["--data-checksums", "--wal-segsize=1"]).await;
+    pair.promote();
+    pair.old.psql("INSERT INTO rows VALUES (-9)");
+    pair.crash();
+    for _ in 0..4 {
+        pair.new.psql("INSERT INTO rows VALUES (-10)");
+        pair.new.psql("SELECT pg_switch_wal()");
+        pair.checkpoint().await;
+    }
+    let gone = pair.rewind().await.unwrap_err();
+    assert!(matches!(&gone, RewindError::Impossible(why) if why.contains("no longer has the WAL")), "{gone}");
+    assert!(matches!(pair.inspect(), DataDir::Present { .. }));
+    assert!(data_dir::kept(&pair.old.data_dir).unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn it_is_refused_where_it_could_not_work_and_nothing_is_changed() {
     let no_checksums: &[&str] =
         if pg_bin().to_string_lossy().contains("18") { &["--no-data-checksums"] } else { &[] };

@@ -54,7 +54,7 @@ fn why(shared: &Shared) -> Value {
     let obstacles = shared.readiness.obstacles().unwrap_or_default();
     let remarks: Vec<String> = obstacles
         .iter()
-        .map(|obstacle| format!("if this member had to be rewound, that would fail: {obstacle}"))
+        .map(|obstacle| format!("if this member had to be rewound, that could fail: {obstacle}"))
         .collect();
     json!({
         "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions,

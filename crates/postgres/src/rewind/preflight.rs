@@ -52,6 +52,13 @@ impl Obstacle {
     pub const CODES: [&'static str; 8] =
         ["use_pg_rewind", "program", "hints", "full_page_writes", "login", "grants", "wal", "room"];
 
+    /// Whether it is sure to fail of this. The WAL is there unless a checkpoint comes between; and what somebody switched
+    /// off is no fault.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Obstacle::SwitchedOff | Obstacle::WalNotKept { .. })
+    }
+
     /// The word for metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! What pg_rewind needs of its source, asked before anything is changed.
 
-use super::RewindError;
+use super::{Fork, RewindError};
 use crate::connection::{ConnectTo, Connection, Mode, SqlError};
 use crate::users::REWIND_FUNCTIONS;
 use postgres_protocol::escape::escape_literal;
@@ -17,6 +17,8 @@ pub(super) struct Source {
     checkpoint_timeline: Timeline,
     /// The size of its WAL, which pg_rewind copies.
     pub(super) wal_bytes: u64,
+    /// The segments that it has; none when it did not say.
+    segments: Vec<String>,
 }
 
 impl Source {
@@ -30,6 +32,18 @@ impl Source {
             )));
         }
         Ok(())
+    }
+
+    /// Whether it still has the WAL with which it went on after the fork: without, a rewound directory could never follow.
+    pub(super) fn has_wal_since(&self, fork: Fork, segment_size: u32) -> bool {
+        let first = fork.lsn.0 / u64::from(segment_size.max(1));
+        let per_id = (0x1_0000_0000 / u64::from(segment_size.max(1))).max(1);
+        let (timeline, place) =
+            (format!("{:08X}", fork.timeline.0), format!("{:08X}{:08X}", first / per_id, first % per_id));
+        let is_it = |name: &String| {
+            name.split_at_checked(8).is_some_and(|(of, at)| at == place && of > timeline.as_str())
+        };
+        self.segments.is_empty() || self.segments.iter().any(is_it)
     }
 }
 
@@ -70,9 +84,9 @@ pub(super) async fn look(from: &ConnectTo, system_id: SystemId) -> Result<Source
         )));
     }
     let history = read_history(&mut connection, from, timeline).await?;
-    let wal_bytes = wal_bytes(&mut connection).await.unwrap_or_default();
+    let (wal_bytes, segments) = wal(&mut connection).await.unwrap_or_default();
     let checkpoint_timeline = Timeline(checkpoint.ok_or_else(|| nonsense("checkpoint"))?);
-    Ok(Source { history, checkpoint_timeline, wal_bytes })
+    Ok(Source { history, checkpoint_timeline, wal_bytes, segments })
 }
 
 /// An expression: what of pg_rewind's functions the user may not execute.
@@ -93,12 +107,14 @@ pub(super) async fn missing_rights(connection: &mut Connection) -> Result<String
     Ok(rows.single().unwrap_or_default().to_owned())
 }
 
-/// Only for the question whether there is room; with the rights that pg_rewind needs anyway.
-async fn wal_bytes(connection: &mut Connection) -> Result<u64, SqlError> {
-    let sql = "SELECT sum((pg_stat_file('pg_wal/' || name, true)).size)::bigint \
+/// The size and the names of its WAL segments; with the rights that pg_rewind needs anyway.
+async fn wal(connection: &mut Connection) -> Result<(u64, Vec<String>), SqlError> {
+    let sql = "SELECT name, (pg_stat_file('pg_wal/' || name, true)).size::text \
                FROM pg_ls_dir('pg_wal', true, false) AS name WHERE length(name) = 24";
     let rows = connection.query(sql, PATIENCE).await?;
-    Ok(rows.single().and_then(|bytes| bytes.parse().ok()).unwrap_or_default())
+    let size = |row: &Vec<Option<String>>| row.get(1)?.as_deref()?.parse::<u64>().ok();
+    let bytes = rows.rows.iter().filter_map(size).sum();
+    Ok((bytes, rows.first_column().into_iter().map(str::to_owned).collect()))
 }
 
 /// Over SQL, since the user for the rewind need not be allowed to replicate.
