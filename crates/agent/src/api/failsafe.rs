@@ -63,10 +63,12 @@ pub(super) async fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
     accepted
 }
 
-/// Whether this member reaches etcd and could lead. Asked of etcd now: what the watch knows may be from before an outage.
+/// Whether this member reaches etcd and could lead. Where the watch takes etcd to be there, it is asked now: that may be from before
+/// an outage.
 async fn can_replace(shared: &Shared) -> bool {
     let (settings, dynamic) = (shared.settings(), shared.dynamic.get());
-    if settings.tags.nofailover() || shared.local.life().postmaster.is_none() {
+    let live = matches!(shared.view.borrow().contact, etcd::Contact::Live { .. });
+    if !live || settings.tags.nofailover() || shared.local.life().postmaster.is_none() {
         return false;
     }
     match shared.etcd.snapshot(clock::now().after(ETCD_WITHIN)).await {
