@@ -43,7 +43,7 @@ pub struct Missing {
 
 fn wish(name: &str) -> SlotWish {
     if name == "cdc" {
-        SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned() }
+        SlotWish::Logical { database: "shop".to_owned(), plugin: "pgoutput".to_owned(), failover: false }
     } else {
         SlotWish::Physical
     }
@@ -51,7 +51,7 @@ fn wish(name: &str) -> SlotWish {
 
 fn there(name: &str, at: Lsn) -> Slot {
     let mut slot = Slot { restart_lsn: Some(at), ..Slot::physical(name) };
-    if let SlotWish::Logical { database, plugin } = wish(name) {
+    if let SlotWish::Logical { database, plugin, .. } = wish(name) {
         slot.kind = SlotKind::Logical;
         slot.confirmed_flush_lsn = Some(at);
         slot.database = Some(database);
@@ -120,8 +120,12 @@ impl World {
             return None;
         }
         let tenant = |(no, (member, _)): (&NodeNo, &(ha::Member, u64))| {
-            let tenant =
-                Tenant { nostream: false, replicatefrom: member.replicatefrom.clone(), lsn: member.lsn };
+            let tenant = Tenant {
+                nostream: false,
+                replicatefrom: member.replicatefrom.clone(),
+                nofailover: member.nofailover,
+                lsn: member.lsn,
+            };
             (self.names[*no].clone(), tenant)
         };
         let permanent =
@@ -136,6 +140,8 @@ impl World {
                 use_slots: true,
                 ttl: Duration::from_secs(1800),
                 grace: seen.rules.loop_wait,
+                failover_slots: false,
+                patience: seen.rules.ttl,
             },
             members: keys.members.iter().map(tenant).collect::<BTreeMap<NodeName, Tenant>>(),
             permanent: permanent.into(),
@@ -143,6 +149,7 @@ impl World {
             there: host.postgres.slots.iter().map(|(name, at)| there(name, *at)).collect(),
             promised: keys.slots.clone(),
             retained: Vec::new(),
+            voters: None,
         })
     }
 

@@ -4,9 +4,9 @@ use crate::chooser::Chooser;
 use ha::{
     Authority, Cluster, Contact, Control, Crash, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
     FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
-    Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Race,
-    Retry, Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream, Watchdog, Work,
-    Writable,
+    Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse,
+    Race, Retry, Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream,
+    Watchdog, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -284,7 +284,13 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         Slice::Wishes => chooser.pick(&wishes),
         Slice::Remote => chooser.pick(&wishes[..2]),
         Slice::Conditions => chooser.pick(&[None, wishes[3].clone()]),
-        Slice::Alone | Slice::Orders | Slice::Jobs | Slice::Rejoin | Slice::Grey | Slice::Failsafe | Slice::Crash => None,
+        Slice::Alone
+        | Slice::Orders
+        | Slice::Jobs
+        | Slice::Rejoin
+        | Slice::Grey
+        | Slice::Failsafe
+        | Slice::Crash => None,
     };
     let b = |primary, running, timeline| Member {
         primary,

@@ -31,10 +31,10 @@
 use ha::sync_quorum::Promise;
 use ha::what_if::{Event, What};
 use ha::{
-    Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe, FailsafePromise,
-    FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member, Memory,
-    Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Rules, Running, Signs,
-    SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
+    FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
+    Memory, Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Rules,
+    Running, Signs, SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
