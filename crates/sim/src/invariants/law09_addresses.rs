@@ -31,10 +31,11 @@ impl World {
         }
     }
 
-    /// A node accepts a write that the router sent there for this term: nobody holds a newer one.
+    /// A node accepts a write that the router sent there for this term: nobody else holds a newer one.
     pub fn law_of_route(&mut self, node: NodeNo, term: Term) {
         self.laws.looked(9);
-        if let Some(newer) = self.etcd.keys.leader.filter(|leader| leader.term > term) {
+        if let Some(newer) = self.etcd.keys.leader.filter(|leader| leader.term > term && leader.node != node)
+        {
             let what = format!(
                 "{} accepts a routed write of term {term}, and {} holds term {}",
                 self.names[node], self.names[newer.node], newer.term
