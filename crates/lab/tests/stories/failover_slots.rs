@@ -19,7 +19,8 @@ fn keeps_failover_slots(bin: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_slot_goes_on_without_a_gap_after_the_loss_of_the_primary() {
     let found = lab::postgres_bins().into_iter().find(|bin| keeps_failover_slots(bin));
-    let bin = found.expect("tools/setup test unpacks a PostgreSQL of version 17 or later");
+    assert!(found.is_some(), "tools/setup test unpacks a PostgreSQL of version 17 or later");
+    let bin = found.unwrap();
     let slots = json!({ "cdc": { "database": "postgres", "plugin": "pgoutput", "failover": true } });
     let parameters = json!({ "wal_level": "logical", "wal_receiver_status_interval": "1s" });
     let mut story = Story::begin("failover-slots", |spec| {
