@@ -29,13 +29,16 @@ fn package(into: &Path) -> PathBuf {
     PathBuf::from(made.lines().last().unwrap())
 }
 
-/// Runs a script on a host of its own: its own mounts, and this machine's files under a layer that takes all changes.
-fn on_a_host(dir: &Path, script: &str) -> String {
+/// Runs a script on a host of its own, with the package in its root: its own mounts, and this machine's files under a layer that takes
+/// all changes.
+fn on_a_host(dir: &Path, package: &Path, script: &str) -> String {
     let made = format!(
         "set -eu; mount -t tmpfs layer {dir}; mkdir {dir}/upper {dir}/work {dir}/root; \
          mount -t overlay overlay -o lowerdir=/,upperdir={dir}/upper,workdir={dir}/work {dir}/root; \
-         mount -t proc proc {dir}/root/proc; mount --bind /dev {dir}/root/dev; exec chroot {dir}/root sh -eu -c '{script}'",
-        dir = dir.display()
+         mount -t proc proc {dir}/root/proc; mount --bind /dev {dir}/root/dev; \
+         cp {package} {dir}/root/baton.deb; exec chroot {dir}/root sh -eu -c '{script}'",
+        dir = dir.display(),
+        package = package.display()
     );
     run(Command::new("unshare").args(["--mount", "--", "sh", "-c", &made]))
 }
@@ -63,15 +66,14 @@ fn the_package_comes_and_goes() {
     std::fs::create_dir(&host).unwrap();
     let carried = dir.path().join("baton.deb");
     std::fs::rename(&deb, &carried).unwrap();
-    // The layer hides nothing of /tmp: the package is seen from inside under its own path.
     let script = format!(
         "dpkg --install {deb}; baton --version; getent passwd baton; \
          bash -n /usr/share/bash-completion/completions/baton; zcat /usr/share/man/man1/baton-list.1.gz | head -n 1; \
          echo mine >/etc/baton/baton.yml; dpkg --remove baton; test ! -e /usr/bin/baton; test -e /etc/baton/baton.yml; \
          dpkg --purge baton; cat /etc/baton/baton.yml; rm /etc/baton/baton.yml; dpkg --install {deb}; dpkg --purge baton; test ! -e /etc/baton",
-        deb = carried.display()
+        deb = "/baton.deb"
     );
-    let said = on_a_host(&host, &script);
+    let said = on_a_host(&host, &carried, &script);
     for wanted in [concat!("baton ", env!("CARGO_PKG_VERSION")), "baton:x:", "mine", ".ie"] {
         assert!(said.contains(wanted), "{wanted:?} in\n{said}");
     }

@@ -243,7 +243,7 @@ impl Turn<'_> {
         if let Some(term) = leads {
             memory.term = Some(term);
         } else {
-            memory.promoting = None;
+            // A promotion that was asked for goes on: until it is seen to be over, this is a primary to be.
             memory.down_since = None;
             memory.crash = None;
         }
@@ -372,6 +372,6 @@ impl Turn<'_> {
         let busy = matches!(self.seen.job, Job::Running { .. });
         // Who leads a standby cluster is a standby itself.
         let writes = self.leads().is_some() && !self.seen.rules.standby_cluster;
-        idle && !busy && !writes && !actions.iter().any(starts)
+        idle && !busy && !writes && self.memory.promoting.is_none() && !actions.iter().any(starts)
     }
 }

@@ -18,7 +18,7 @@ pub struct Memory {
     pub race: Option<Race>,
     /// We do not race before this moment.
     pub no_race_before: Option<Moment>,
-    /// Since when we promote, and in which term.
+    /// Since when we promote, and in which term; until PostgreSQL is seen as a primary or stopped, whoever leads by then.
     pub promoting: Option<(Term, Moment)>,
     /// How the operator's command before a promotion ended, and in which term.
     pub pre_promoted: Option<(Term, bool)>,
@@ -108,6 +108,8 @@ pub struct SyncChange {
     pub sent: Option<SyncSent>,
     /// The names that were asked for last, and when.
     pub asked: Option<(StandbyNames, Moment)>,
+    /// When they were first seen. They may have been set long after they were asked for: an action before that took its time.
+    pub seen: Option<Moment>,
     /// Where PostgreSQL was when they were certainly in effect.
     pub barrier: Option<Lsn>,
 }

@@ -249,7 +249,7 @@ pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusa
             Some(PeerAnswer::Silent | PeerAnswer::Down) | None => member
                 .lsn
                 .filter(|theirs| {
-                    let may_lead = !member.nofailover && !(member.sick && well);
+                    let may_lead = !(member.nofailover || member.sick && well);
                     patient && (member.timeline, *theirs) > (Some(timeline), lsn) && may_lead
                 })
                 .map(|theirs| Refusal::PeerSilentAndAhead { peer: name.clone(), theirs, mine: lsn }),

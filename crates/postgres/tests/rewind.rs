@@ -40,10 +40,10 @@ impl Pair {
     async fn new(label: &str, bin: &Path, initdb: &[&str]) -> Pair {
         let scratch = Scratch::new(label);
         let old = Server::init_with(&scratch, bin, "old", &[&["--auth=trust"], initdb].concat());
-        // Whatever commits after the fork is then ours; and checkpoints happen when the test says so.
+        // Whatever commits after the fork is then ours; checkpoints happen when the test says so, and remove no WAL.
         old.append(
             "postgresql.conf",
-            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\n",
+            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\nwal_keep_size = 1GB\n",
         );
         lock(&old, "scram-sha-256");
         old.start();

@@ -29,8 +29,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::DeadlineNear { term, left } => write!(f, "the lease of term {term} could not be renewed and its authority ends in {left:?}: PostgreSQL is stopped now, so that it has ended before another member may lead"),
-            Why::LeadLostTo { leader } => write!(f, "{leader} holds the leader key and this PostgreSQL still runs as a primary: it is stopped at once"),
-            Why::LeadGoneWithoutEtcd => f.write_str("this PostgreSQL runs as a primary, the authority to do so has ended and etcd does not answer: it is stopped at once"),
+            Why::LeadLostTo { leader } => write!(f, "{leader} holds the leader key and this PostgreSQL still runs as a primary, or was told to become one: it is stopped at once"),
+            Why::LeadGoneWithoutEtcd => f.write_str("this PostgreSQL runs as a primary, or was told to become one, the authority to do so has ended and etcd does not answer: it is stopped at once"),
             Why::LeaderKeyNamesUsUnderAnotherLease { term } => write!(f, "the leader key of term {term} names this member, but under a lease that is not this agent's: it is attached to this agent's lease"),
             Why::LeaderKeySpoiledUnderUs { term } => write!(f, "somebody overwrote the leader key of our term {term} with something that names nobody: it is written again"),
         }
@@ -38,7 +38,9 @@ impl fmt::Display for Why {
 }
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
-    if turn.seen.rules.pause || !turn.seen.may_be_primary() {
+    // A standby that was told to promote becomes a primary at any moment, also when it hung meanwhile.
+    let primary = turn.seen.may_be_primary() || turn.memory.promoting.is_some();
+    if turn.seen.rules.pause || !primary {
         return None;
     }
     if let (Authority::Held { term, deadline }, Some(stop_at)) = (turn.seen.authority, turn.stop_at())

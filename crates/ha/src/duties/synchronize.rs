@@ -209,12 +209,17 @@ fn note_names(turn: &mut Turn<'_>, replication: &Replication, lsn: Lsn) -> Stand
     let change = &mut turn.memory.sync;
     let (asked, at) = change.asked.get_or_insert_with(|| (replication.names.clone(), now)).clone();
     if asked != replication.names {
+        change.seen = None;
         change.barrier = None;
         // Set by somebody else since, or not taken up by PostgreSQL.
         let late = replication.asked >= at.after(NAMES_AGAIN);
         return if late { replication.names.clone() } else { asked };
     }
-    if replication.settled && replication.asked >= at.after(SETTLE) {
+    if replication.asked < at {
+        return asked;
+    }
+    let seen = *change.seen.get_or_insert(replication.asked);
+    if replication.settled && replication.asked >= seen.after(SETTLE) {
         change.barrier.get_or_insert(lsn);
     }
     asked
@@ -277,6 +282,7 @@ fn put(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, promise: Promise) -> 
 
 fn set(turn: &mut Turn<'_>, names: StandbyNames) -> Action {
     turn.memory.sync.asked = Some((names.clone(), turn.now));
+    turn.memory.sync.seen = None;
     turn.memory.sync.barrier = None;
     Action::SetSynchronous(Some(names))
 }
