@@ -40,10 +40,10 @@ impl Pair {
     async fn new(label: &str, bin: &Path, initdb: &[&str]) -> Pair {
         let scratch = Scratch::new(label);
         let old = Server::init_with(&scratch, bin, "old", &[&["--auth=trust"], initdb].concat());
-        // Whatever commits after the fork is then ours; checkpoints happen when the test says so, and remove no WAL.
+        // Whatever commits after the fork is then ours; and checkpoints happen when the test says so.
         old.append(
             "postgresql.conf",
-            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\nwal_keep_size = 1GB\n",
+            "autovacuum = off\ncheckpoint_timeout = 1h\nmax_prepared_transactions = 5\n",
         );
         lock(&old, "scram-sha-256");
         old.start();
@@ -383,6 +383,9 @@ async fn an_interrupted_rewind_leaves_the_mark_and_a_clone_heals_it() {
     let pair = Pair::new("rewind-cut", &pg_bin(), &["--data-checksums"]).await;
     pair.promote();
     pair.old.psql("INSERT INTO rows VALUES (-7)");
+    // Without it the checkpoint below removes the WAL since the fork, which is another story.
+    pair.new.psql("ALTER SYSTEM SET wal_keep_size = '1GB'");
+    pair.new.psql("SELECT pg_reload_conf()");
     pair.crash();
     pair.new
         .psql("CREATE TABLE big AS SELECT repeat('x', 1000) AS x, n FROM generate_series(1, 100000) AS n");

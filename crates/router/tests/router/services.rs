@@ -39,7 +39,7 @@ async fn members_are_used_as_their_role_their_share_and_their_lag_say() {
 
     // The replicas were known before `/sync` was.
     let stands_in = async || (world.reaches("sync").await == 3).then_some(());
-    crate::harness::until("the synchronous standby to be used", stands_in).await;
+    until("the synchronous standby to be used", stands_in).await;
     assert_eq!(world.reaches("weighted").await, 3);
     let mut reached = Vec::new();
     for _ in 0..6 {
