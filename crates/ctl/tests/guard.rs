@@ -1,7 +1,6 @@
 //! The guard on a host that has no memory left: a control group with little of it, and somebody in it who wants all.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![expect(clippy::print_stdout, reason = "the figure, which the test runner shows when it is asked to")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
 
 use agent::guard::Warden;
 use std::fs;

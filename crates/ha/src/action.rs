@@ -130,6 +130,17 @@ impl fmt::Display for Action {
     }
 }
 
+impl Action {
+    /// The term whose leader key is given back by it.
+    pub(crate) fn released(&self) -> Option<Term> {
+        if let Action::ReleaseLeader(term) | Action::HandLeadTo { term, .. } = self {
+            Some(*term)
+        } else {
+            None
+        }
+    }
+}
+
 pub(crate) fn listed(names: &[NodeName]) -> String {
     let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
     names.join(", ")

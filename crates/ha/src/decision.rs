@@ -321,8 +321,10 @@ impl Turn<'_> {
     }
 
     /// Completes the answer with what holds whichever duty gave it.
-    fn conclude(self, answer: Answer) -> Decision {
+    fn conclude(mut self, answer: Answer) -> Decision {
         let Answer { reason, mut actions, wake_at } = answer;
+        let released = actions.iter().find_map(Action::released);
+        self.memory.released = released.map(|term| (term, self.now)).or(self.memory.released);
         if self.seen.guard == Guard::Armed && self.guard_is_idle(&actions) {
             actions.insert(0, Action::DisarmGuard);
         }

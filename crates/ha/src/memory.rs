@@ -36,6 +36,8 @@ pub struct Memory {
     pub leaves_for: Option<Ailment>,
     /// A person's order that is being carried out.
     pub ordered: Option<Ordered>,
+    /// The term whose key we released last, and when: for a moment it still seems to name us.
+    pub released: Option<(Term, Moment)>,
     /// The last term in which we led.
     pub term: Option<Term>,
     /// Our data were seen to belong to this cluster.

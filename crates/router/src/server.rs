@@ -34,7 +34,7 @@ pub enum Order {
     Reload,
     /// Give the listening sockets to this program, which is another router, and serve the sessions that are left. The answer is its
     /// process id.
-    HandOver(Command, oneshot::Sender<u32>),
+    HandOver(Box<Command>, oneshot::Sender<u32>),
 }
 
 /// A router that has its addresses and does not serve yet.
@@ -137,7 +137,7 @@ impl Router {
                 Some(order) = told.recv() => match order {
                     Order::Reload => drop(server.reload(&reread)),
                     Order::HandOver(command, answer) => {
-                        let Some(successor) = server.hand_over(command).await else { continue };
+                        let Some(successor) = server.hand_over(*command).await else { continue };
                         // Who ordered it may be gone.
                         let _ = answer.send(successor);
                         server.linger(&stop).await;

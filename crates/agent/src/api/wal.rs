@@ -65,7 +65,7 @@ pub(super) async fn taken(request: Request<Incoming>, shared: &Arc<Shared>) -> R
     }
     let facts = match standby(&offer, shared).await {
         Ok(facts) => facts,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let replayed = facts.replayed_lsn.unwrap_or_default();
     let have = facts.received_lsn.unwrap_or_default().max(replayed);
@@ -125,15 +125,15 @@ fn foreign(offer: &Offer, shared: &Shared) -> Option<String> {
 }
 
 /// The state of this member as a standby that can take WAL in this way.
-async fn standby(offer: &Offer, shared: &Shared) -> Result<Arc<Facts>, Reply> {
-    let not_yet = |why: &str| reply::text(StatusCode::SERVICE_UNAVAILABLE, why);
+async fn standby(offer: &Offer, shared: &Shared) -> Result<Arc<Facts>, Box<Reply>> {
+    let not_yet = |why: &str| Box::new(reply::text(StatusCode::SERVICE_UNAVAILABLE, why));
     let seen = shared.local.fresh(FRESH_WITHIN).await;
     let life = shared.local.life();
     let facts = seen.facts.map(|(facts, _)| facts).filter(|_| life.postmaster.is_some());
     let Some(facts) = facts.filter(|_| life.stopping.is_none()) else {
         return Err(not_yet("PostgreSQL does not run here"));
     };
-    let conflict = |why: &str| Err(reply::text(StatusCode::CONFLICT, why));
+    let conflict = |why: &str| Err(Box::new(reply::text(StatusCode::CONFLICT, why)));
     if !facts.in_recovery {
         return conflict("PostgreSQL is a primary here");
     }

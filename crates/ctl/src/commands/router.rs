@@ -45,7 +45,7 @@ fn take_signals(orders: mpsc::Sender<router::Order>) -> std::io::Result<()> {
                 Some(()) = hangup.recv() => drop(orders.try_send(router::Order::Reload)),
                 Some(()) = exchange.recv() => {
                     let (answer, answered) = oneshot::channel();
-                    let begun = this_program().map(|command| orders.try_send(router::Order::HandOver(command, answer)));
+                    let begun = this_program().map(|command| orders.try_send(router::Order::HandOver(Box::new(command), answer)));
                     if let Err(error) = begun {
                         tracing::warn!(%error, "failed to find this program, for a new process of it");
                     } else if let Ok(successor) = answered.await {

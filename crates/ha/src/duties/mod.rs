@@ -25,6 +25,7 @@ use crate::decision::{Answer, Turn};
 use crate::memory::Announced;
 use crate::observation::{Authority, Cluster, LeaderKey, Observation, same};
 use crate::standing;
+use std::time::Duration;
 use types::{Lsn, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
@@ -140,9 +141,17 @@ fn announce(
     }
 }
 
+/// So long a key that we released may still seem to be there.
+const SEEN_LATE: Duration = Duration::from_millis(500);
+
 /// The leader key names us: attach it to our lease. When it hangs there already and only the authority has run out, the
 /// next renewal decides.
 fn adopt(turn: &Turn<'_>, answer: Answer, term: Term) -> Answer {
+    let late =
+        turn.memory.released.filter(|(released, _)| *released == term).map(|(_, at)| at.after(SEEN_LATE));
+    if let Some(late) = late.filter(|late| turn.now < *late) {
+        return answer.wake_at(late);
+    }
     let attached = match turn.seen.cluster().map(|cluster| &cluster.leader) {
         Some(LeaderKey::Held { ours, .. }) => *ours,
         Some(LeaderKey::Free | LeaderKey::Spoiled { .. }) | None => false,

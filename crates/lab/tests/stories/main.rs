@@ -3,7 +3,12 @@
 //! A story fails on any line of WARNING or above of an agent or the router that it did not name beforehand. No more than
 //! two run at once, whatever the test runner starts side by side: each has a whole cluster.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says where"
+)]
 #![expect(
     clippy::print_stdout,
     reason = "the place of the logs, which the test runner shows when a story fails"

@@ -81,6 +81,13 @@ impl Story {
 
     /// The primary stops sending and commits one more row; then its host dies. So it has what nobody else has.
     async fn lose_with_a_tail(&mut self, primary: &str) {
+        let others = self.lab.nodes.len() - 1;
+        let sent = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn = pg_current_wal_flush_lsn()";
+        lab::wait::until(SPAN, "the others to have everything so far", async || {
+            (self.ask(primary, sent).await == others.to_string()).then_some(())
+        })
+        .await
+        .unwrap();
         let processes = self.at(primary).processes();
         let senders = processes.iter().filter(|process| process.command.contains("walsender"));
         senders.for_each(|sender| processes::signal(sender.pid, Signal::STOP));

@@ -34,14 +34,17 @@ impl Source {
         Ok(())
     }
 
-    /// Whether it still has the WAL with which it went on after the fork: without, a rewound directory could never follow.
+    /// Whether it still has the WAL with which it went on after the fork: without, a rewound directory could never follow. It went on
+    /// on a later timeline, unless it was the other one that began a new one.
     pub(super) fn has_wal_since(&self, fork: Fork, segment_size: u32) -> bool {
         let first = fork.lsn.0 / u64::from(segment_size.max(1));
         let per_id = (0x1_0000_0000 / u64::from(segment_size.max(1))).max(1);
         let (timeline, place) =
             (format!("{:08X}", fork.timeline.0), format!("{:08X}{:08X}", first / per_id, first % per_id));
+        let stayed = self.history.timeline == fork.timeline;
         let is_it = |name: &String| {
-            name.split_at_checked(8).is_some_and(|(of, at)| at == place && of > timeline.as_str())
+            let went_on = |of: &str| of > timeline.as_str() || (stayed && of == timeline);
+            name.split_at_checked(8).is_some_and(|(of, at)| at == place && went_on(of))
         };
         self.segments.is_empty() || self.segments.iter().any(is_it)
     }
