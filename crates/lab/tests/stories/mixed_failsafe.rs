@@ -60,6 +60,8 @@ async fn patroni_and_baton_keep_each_other_leading_without_etcd() {
         "Etcd",
         "etcd",
         "watchprefix",
+        "Loop time exceeded",
+        "Retry got exception",
     ] {
         story.expect(text);
     }
