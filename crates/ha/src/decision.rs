@@ -223,6 +223,7 @@ impl Turn<'_> {
                     Running::Primary { .. } => {
                         memory.returning = false;
                         memory.down_since = None;
+                        memory.kept_since = None;
                         memory.promoting = None;
                         memory.expected_stop = memory.stopping.is_some() || memory.ordered.is_some();
                         memory.created &= leads.is_none();
@@ -245,6 +246,7 @@ impl Turn<'_> {
         } else {
             // A promotion that was asked for goes on: until it is seen to be over, this is a primary to be.
             memory.down_since = None;
+            memory.kept_since = None;
             memory.crash = None;
         }
         let excess = memory.crashes.len().saturating_sub(CRASHES_KEPT);

@@ -52,6 +52,8 @@ pub struct Memory {
     pub start: Retry,
     /// Since when PostgreSQL is wanted as a running primary and is not one.
     pub down_since: Option<Moment>,
+    /// When a primary that should have gone was started again, because nobody could take over: that start is given more time.
+    pub kept_since: Option<Moment>,
     /// Clones that came to nothing.
     pub clone: Retry,
     /// Rewinds that came to nothing.

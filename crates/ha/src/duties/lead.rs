@@ -16,6 +16,9 @@ use types::{Lsn, Moment, NodeName, SystemId, Term, Timeline};
 
 /// A promotion of which nothing is seen after this time is asked for again.
 const PROMOTE_AGAIN: Duration = Duration::from_secs(3);
+/// A primary that was started again for want of another is given this long to come up at the least, and twice as long each time.
+const KEPT_LEAST: Duration = Duration::from_secs(30);
+const KEPT_DOUBLED: u32 = 8;
 
 /// What the leader does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -86,11 +89,19 @@ fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     // A start that somebody asked for, or that a promotion needs, is no crash.
     let meant = turn.memory.expected_stop || !turn.seen.may_be_primary();
     // Without another member to lead, ending a recovery that takes long only makes it begin anew.
-    if (limit.is_zero() && meant) || turn.now.since(down_since) < limit || !another {
+    if (limit.is_zero() && meant) || turn.now.since(down_since) < limit || !another || kept(turn, limit) {
         return Answer::because(Why::WaitsForStart { since });
     }
     let patience = turn.seen.rules.stop_budget();
     Answer::because(Why::StartTookTooLong { since }).act_all(turn.stop(StopMode::Immediate, patience))
+}
+
+/// The others were asked before this start, and none could take over, whatever their keys say of them. They are asked again if it
+/// comes to nothing, each time later, so that a recovery that is longer than the limit comes to its end.
+fn kept(turn: &Turn<'_>, limit: Duration) -> bool {
+    let doubled = 1 << turn.memory.start.failures.min(KEPT_DOUBLED);
+    let patience = limit.max(KEPT_LEAST) * doubled;
+    turn.memory.kept_since.is_some_and(|since| turn.now.since(since) < patience)
 }
 
 fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timeline, lsn: Lsn) -> Answer {

@@ -184,6 +184,7 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
         Err(stays) => stays,
     };
     turn.memory.crash = None;
+    turn.memory.kept_since = stays.for_want_of_another().then_some(turn.now);
     if turn.seen.rules.standby_cluster {
         return standby_leader::answer(turn, control);
     }

@@ -73,6 +73,16 @@ pub enum Stays {
     NotHanded { to: NodeName },
 }
 
+impl Stays {
+    /// Whether another member would lead, if one could.
+    pub(super) fn for_want_of_another(&self) -> bool {
+        match self {
+            Stays::Fine => false,
+            Stays::Alone | Stays::NobodyFit { .. } | Stays::NotHanded { .. } => true,
+        }
+    }
+}
+
 impl Cause {
     /// Whether the lead goes even when that costs something.
     fn must_go(&self) -> bool {
