@@ -96,7 +96,8 @@ impl World {
             return;
         }
         let told = now.after(Duration::from_secs(rest));
-        if held.is_some_and(|held| told <= held.told.after(WORTH)) {
+        let fits = |held: Address| held.told.after(LATE) <= until;
+        if held.is_some_and(|held| told <= held.told.after(WORTH) && fits(held)) {
             return;
         }
         if held.is_none() {
@@ -131,6 +132,7 @@ impl World {
     pub fn address_wakes(&mut self, node: NodeNo, slept: Time) {
         if let Some(held) = &mut self.nodes[node].address {
             held.ends += slept;
+            held.told = held.told.after(Duration::from_micros(slept));
             held.slept = true;
             let (ends, serial) = (held.ends, held.serial);
             self.queue.push(ends, Event::AddressEnds { node, serial });

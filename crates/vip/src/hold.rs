@@ -24,7 +24,7 @@ pub struct Right {
 pub(crate) struct Seen {
     /// The address is on its interface.
     pub present: bool,
-    /// When the kernel will remove it, as far as we have told it.
+    /// When the kernel will remove it: as we have told it, and later by the time that the host was suspended since.
     pub until: Option<Moment>,
     pub interface: Interface,
 }
@@ -62,6 +62,8 @@ pub(crate) enum Step {
 pub enum Why {
     NewRight { term: Term },
     Renewed,
+    /// The right ends earlier than it did, or the host was suspended, and the kernel does not count that time.
+    Shortened,
     WasRemoved,
     NoRight,
     EndsSoon,
@@ -97,6 +99,7 @@ pub(crate) fn decide(right: Option<Right>, seen: Seen, now: Moment) -> Step {
         (false, None) => install(Why::NewRight { term: right.term }),
         (false, Some(_)) => install(Why::WasRemoved),
         (true, None) => install(Why::NewRight { term: right.term }),
+        (true, Some(told)) if told.after(LATE) > right.until => install(Why::Shortened),
         (true, Some(told)) if end > told.after(WORTH) => install(Why::Renewed),
         (true, Some(told)) => Step::Rest { until: Some(told), why: Why::Holds },
     }
@@ -116,6 +119,7 @@ impl fmt::Display for Why {
         match self {
             Why::NewRight { term } => write!(f, "this member has the right to it in term {term}"),
             Why::Renewed => f.write_str("the right was renewed"),
+            Why::Shortened => f.write_str("the kernel would have kept it for longer than the right lasts"),
             Why::WasRemoved => f.write_str("somebody removed it, and this member has the right to it"),
             Why::NoRight => f.write_str("this member has no right to it"),
             Why::EndsSoon => f.write_str("the right to it ends and was not renewed"),
@@ -173,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn it_is_shortened_with_the_right_and_after_a_sleep() {
+        let shortened = Step::Install { seconds: 2, term: Term(7), why: Why::Shortened };
+        assert_eq!(decide(right(3000), held(2700), NOW), shortened);
+        assert_eq!(decide(right(3000), held(9000), NOW), shortened);
+        assert!(matches!(decide(right(3000), held(2600), NOW), Step::Rest { .. }));
+    }
+
+    #[test]
     fn without_an_interface_nothing_is_held() {
         let missing = Seen { interface: Interface::Missing, ..AWAY };
         assert_eq!(decide(right(9000), missing, NOW), Step::Rest { until: None, why: Why::NoInterface });
@@ -181,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        /// The law: whatever is installed has left the kernel, as late as it may be, before the right ends.
+        /// The law: whatever is installed, or left as it is, has left the kernel, as late as it may be, before the right ends.
         #[test]
         fn nothing_outlives_the_right(
             rest in 0_u64..100_000,
@@ -189,9 +201,13 @@ mod tests {
             present in any::<bool>(),
         ) {
             let seen = Seen { present, until: told.map(|told| Moment(NOW.0 + told)), interface: Interface::Up };
-            if let Step::Install { seconds, .. } = decide(right(rest), seen, NOW) {
-                let gone = Duration::from_secs(u64::from(seconds)) + LATE;
-                assert!(seconds > 0 && gone <= Duration::from_millis(rest));
+            match decide(right(rest), seen, NOW) {
+                Step::Install { seconds, .. } => {
+                    let gone = Duration::from_secs(u64::from(seconds)) + LATE;
+                    assert!(seconds > 0 && gone <= Duration::from_millis(rest));
+                }
+                Step::Rest { until: Some(told), .. } if present => assert!(told.after(LATE) <= Moment(NOW.0 + rest)),
+                Step::Rest { .. } | Step::Remove { .. } => {}
             }
         }
     }

@@ -89,7 +89,7 @@ impl Holder {
                 rights: rights.clone(),
                 links: Links::open()?,
                 wire: None,
-                until: None,
+                told: None,
                 plan: None,
                 reminded: None,
                 complained: None,
@@ -144,14 +144,28 @@ enum Look {
     Again,
 }
 
+/// The lifetime that the kernel was told last.
+#[derive(Clone, Copy)]
+struct Told {
+    end: Moment,
+    /// How long the host had been suspended by then.
+    suspended: Duration,
+}
+
+impl Told {
+    /// When the kernel removes the address: it does not count the time in which the host is suspended.
+    fn until(self) -> Moment {
+        self.end.after(clock::suspended().saturating_sub(self.suspended))
+    }
+}
+
 struct Keeper {
     held: Held,
     rights: Arc<dyn Rights>,
     links: Links,
     /// Open while the address is held.
     wire: Option<Wire>,
-    /// When the kernel removes the address, as far as it was told.
-    until: Option<Moment>,
+    told: Option<Told>,
     plan: Option<Plan>,
     reminded: Option<Moment>,
     /// The last complaint, so that it is made once.
@@ -195,7 +209,7 @@ impl Keeper {
             Some(Link { up: false, .. }) => Interface::Down,
             Some(Link { up: true, .. }) => Interface::Up,
         };
-        let seen = Seen { present, until: self.until, interface };
+        let seen = Seen { present, until: self.told.map(Told::until), interface };
         let right = self.rights.right(self.held.wanted.role);
         let now = clock::now();
         match (decide(right, seen, now), link) {
@@ -229,13 +243,14 @@ impl Keeper {
     }
 
     async fn install(&mut self, link: Link, seconds: u32, why: Why, now: Moment) {
-        let end = now.after(Duration::from_secs(u64::from(seconds)));
+        // Read before the kernel begins to count, so that a sleep in between counts as one.
+        let suspended = clock::suspended();
         if let Err(error) = self.links.install(link, &self.held.wanted, seconds).await {
             self.complain(&error);
             return;
         }
         self.complained = None;
-        self.until = Some(end);
+        self.told = Some(Told { end: now.after(Duration::from_secs(u64::from(seconds))), suspended });
         if self.held.since.is_none() {
             let address = self.held.wanted.to_string();
             tracing::info!(address, seconds, "took the address: {why}");
@@ -265,7 +280,7 @@ impl Keeper {
             tracing::info!(address = self.held.wanted.to_string(), "gave the address up: {why}");
             self.held.counts.given_up += 1;
         }
-        self.until = None;
+        self.told = None;
         self.wire = None;
         self.plan = None;
         self.say(why);
