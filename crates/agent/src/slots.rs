@@ -90,12 +90,16 @@ impl Round {
         self
     }
 
-    /// Where the leader's slots are.
+    /// Where the leader's slots are. What an earlier leader wrote is not heard: the consumers of its slots may have been further than
+    /// the present one's WAL, and a slot that is moved there would lose what they get from it.
     fn promised(&self) -> BTreeMap<String, Lsn> {
-        if self.told.is_empty() {
-            return self.snapshot.status.as_ref().map(|status| status.slots.clone()).unwrap_or_default();
+        if !self.told.is_empty() {
+            return self.told.clone();
         }
-        self.told.clone()
+        let snapshot = &self.snapshot;
+        let of_this_term = snapshot.leader.as_ref().is_some_and(|leader| snapshot.status_mod > leader.term.0);
+        let status = snapshot.status.as_ref().filter(|_| of_this_term);
+        status.map(|status| status.slots.clone()).unwrap_or_default()
     }
 
     /// What a change of makes a round due at once.

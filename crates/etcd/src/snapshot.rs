@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub leader: Option<Leader>,
     pub members: BTreeMap<NodeName, Member>,
     pub status: Option<Status>,
+    /// The revision of the last change of `status`: it was written in the present term when it is newer than the leader key.
+    pub status_mod: i64,
     /// The leader's WAL position where agents older than `status` write it.
     pub optime_leader: Option<Lsn>,
     /// An order; `None` also when the key is empty.
@@ -167,7 +169,10 @@ impl Snapshot {
                 let member = Member::parse(value)?;
                 self.members.insert(name.clone(), Member { lease: lease(kv), mod_revision, ..member });
             }
-            Key::Status => self.status = Some(Status::parse(value)?),
+            Key::Status => {
+                self.status = Some(Status::parse(value)?);
+                self.status_mod = mod_revision;
+            }
             Key::OptimeLeader => {
                 let optime = value.trim().parse().map_err(|_| "expected a number".to_owned())?;
                 self.optime_leader = Some(Lsn(optime));

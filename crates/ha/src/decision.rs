@@ -218,6 +218,10 @@ impl Turn<'_> {
             Postgres::Running(running) => {
                 memory.start = Default::default();
                 memory.crash = None;
+                // It is well again before it was stopped: what was asked for did not reach it.
+                if memory.leaves_for.is_some() && self.seen.ailment().is_none() {
+                    memory.stopping = None;
+                }
                 memory.leaves_for = memory.leaves_for.filter(|_| memory.stopping.is_some());
                 match running {
                     Running::Primary { .. } => {

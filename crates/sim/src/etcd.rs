@@ -25,6 +25,8 @@ pub struct Keys {
     pub optime: Option<Lsn>,
     /// Where the slots of the leader are.
     pub slots: BTreeMap<String, Lsn>,
+    /// When that was written.
+    pub slots_modified: i64,
     pub failover: Option<Failover>,
     /// The wall clock's time, in milliseconds, that the wish is for; `None`: now.
     pub planned: Option<i64>,
@@ -179,6 +181,7 @@ impl Etcd {
             members: BTreeMap::new(),
             optime: None,
             slots: BTreeMap::new(),
+            slots_modified: 0,
             failover: None,
             planned: None,
             sync: None,
@@ -355,6 +358,7 @@ impl Etcd {
                 if let Some((_, lsn, slots)) = optime.as_ref().filter(|(term, _, _)| self.is_term(*term)) {
                     self.keys.optime = Some(*lsn);
                     self.keys.slots.clone_from(slots);
+                    self.keys.slots_modified = next;
                 }
                 self.keys.members.insert(from, (member.clone(), *lease));
             }

@@ -119,6 +119,7 @@ impl World {
         if host.postgres.hangs.is_some() || seen.rules.standby_cluster {
             return None;
         }
+        let of_this_term = keys.leader.is_some_and(|leader| keys.slots_modified > leader.term.0);
         let tenant = |(no, (member, _)): (&NodeNo, &(ha::Member, u64))| {
             let tenant = Tenant {
                 nostream: false,
@@ -148,7 +149,7 @@ impl World {
             permanent: permanent.into(),
             ignored: Vec::new(),
             there: host.postgres.slots.iter().map(|(name, at)| there(name, *at)).collect(),
-            promised: keys.slots.clone(),
+            promised: if of_this_term { keys.slots.clone() } else { BTreeMap::new() },
             retained: Vec::new(),
             voters: None,
         })
