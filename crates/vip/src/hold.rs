@@ -60,7 +60,9 @@ pub(crate) enum Step {
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    NewRight { term: Term },
+    NewRight {
+        term: Term,
+    },
     Renewed,
     /// The right ends earlier than it did, or the host was suspended, and the kernel does not count that time.
     Shortened,

@@ -1,7 +1,6 @@
 //! `history`: where each timeline ended, and who led the next.
 
-use super::{Empty, Format, cell_text, document, tsv};
-use crate::table::{Column, Side, draw};
+use super::{Format, listing};
 use serde_json::{Value, json};
 
 /// One earlier timeline.
@@ -30,21 +29,7 @@ pub(crate) fn history(rows: &[Row], format: Format) -> String {
             ]
         })
         .collect();
-    match format {
-        Format::Pretty => {
-            let side = |at| if at < 2 { Side::Right } else { Side::Left };
-            let columns: Vec<Column> = HEADINGS
-                .iter()
-                .enumerate()
-                .map(|(at, heading)| Column { heading: (*heading).to_owned(), side: side(at) })
-                .collect();
-            let texts: Vec<Vec<String>> =
-                cells.iter().map(|row| row.iter().map(cell_text).collect()).collect();
-            draw(None, &columns, &texts)
-        }
-        Format::Tsv => tsv(&HEADINGS, &cells),
-        Format::Json | Format::Yaml => document(format, &HEADINGS, &cells, Empty::Kept),
-    }
+    listing(&HEADINGS, 0..2, &cells, format)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What single members had and the cluster has not: one row for each member that came back with it.
 
-use super::{Empty, Format, cell_text, document, tsv};
-use crate::table::{Column, Side, draw};
+use super::{Format, listing};
 use etcd::Loss;
 use serde_json::{Value, json};
 
@@ -11,21 +10,7 @@ const HEADINGS: [&str; 9] =
 /// Draws the rows; as a document they are whole.
 pub(crate) fn losses(rows: &[Loss], format: Format) -> String {
     let cells: Vec<Vec<Value>> = rows.iter().map(cells).collect();
-    match format {
-        Format::Pretty => {
-            let side = |at| if (2..=5).contains(&at) { Side::Right } else { Side::Left };
-            let columns: Vec<Column> = HEADINGS
-                .iter()
-                .enumerate()
-                .map(|(at, heading)| Column { heading: (*heading).to_owned(), side: side(at) })
-                .collect();
-            let texts: Vec<Vec<String>> =
-                cells.iter().map(|row| row.iter().map(cell_text).collect()).collect();
-            draw(None, &columns, &texts)
-        }
-        Format::Tsv => tsv(&HEADINGS, &cells),
-        Format::Json | Format::Yaml => document(format, &HEADINGS, &cells, Empty::Kept),
-    }
+    listing(&HEADINGS, 2..6, &cells, format)
 }
 
 fn cells(loss: &Loss) -> Vec<Value> {

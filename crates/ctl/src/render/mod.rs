@@ -12,7 +12,9 @@ pub(crate) mod rows;
 pub(crate) mod topology;
 pub(crate) mod what_if;
 
+use crate::table::{Column, Side, draw};
 use serde_json::Value;
+use std::ops::Range;
 
 /// In which form a table is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -44,6 +46,24 @@ pub(crate) fn document(format: Format, headings: &[&str], rows: &[Vec<Value>], e
     match format {
         Format::Yaml => crate::yaml::block(&objects) + "\n",
         Format::Json | Format::Pretty | Format::Tsv => crate::python_json::text(&objects) + "\n",
+    }
+}
+
+/// A plain table: the headings, and one row for each thing; the columns `right` are numbers.
+fn listing(headings: &[&str], right: Range<usize>, cells: &[Vec<Value>], format: Format) -> String {
+    match format {
+        Format::Pretty => {
+            let side = |at| if right.contains(&at) { Side::Right } else { Side::Left };
+            let columns = headings.iter().enumerate();
+            let columns: Vec<Column> = columns
+                .map(|(at, heading)| Column { heading: (*heading).to_owned(), side: side(at) })
+                .collect();
+            let texts: Vec<Vec<String>> =
+                cells.iter().map(|row| row.iter().map(cell_text).collect()).collect();
+            draw(None, &columns, &texts)
+        }
+        Format::Tsv => tsv(headings, cells),
+        Format::Json | Format::Yaml => document(format, headings, cells, Empty::Kept),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cluster::{ATTEMPT, Cluster, keys, servers, within};
 use etcd::{Config, Contact, Credentials, Error, Etcd, Renewed, watch};
-use etcd_client::{Client, ConnectOptions, Permission, RoleRevokePermissionOptions};
+use etcd_client::{Client, ConnectOptions, Permission};
 use serde_json::json;
 use std::time::Duration;
 use types::NodeName;
@@ -41,17 +41,6 @@ async fn users_are_switched_on_while_we_run() {
         let renewed = ours.renew(lease, Some((&me, term)), within(20)).await;
         assert!(matches!(renewed, Ok(Renewed::Kept { .. })), "{renewed:?}");
         assert_eq!(ours.snapshot(within(20)).await.unwrap().config.unwrap().value, json!({"n": 1}));
-        // A right that is taken away for a moment is no loss of the lease, nor of the lead.
-        let options = ConnectOptions::new().with_user("root", "secret");
-        let mut root = Client::connect(cluster.urls(), Some(options)).await.unwrap();
-        let below = RoleRevokePermissionOptions::new().with_prefix();
-        root.role_revoke_permission("batman", keys().prefix(), Some(below)).await.unwrap();
-        let refused = ours.renew(lease, Some((&me, term)), within(20)).await;
-        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-        let permission = Permission::read_write(keys().prefix()).with_prefix();
-        root.role_grant_permission("batman", permission).await.unwrap();
-        let renewed = ours.renew(lease, Some((&me, term)), within(20)).await;
-        assert!(matches!(renewed, Ok(Renewed::Kept { .. })), "{renewed:?}");
         for other in [&nobody, &wrong] {
             let error = other.snapshot(within(20)).await.unwrap_err();
             assert!(matches!(error, Error::Refused { .. }), "{error:?}");

@@ -8,9 +8,11 @@
 //! How long is enough depends on the signs (see `signs`). How PostgreSQL is stopped depends on what it can still do: a clean stop
 //! loses nothing, but a stopped process hears nothing but SIGKILL.
 
-use crate::action::{Action, StopMode};
+use super::recover::Cause;
+use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
-use crate::observation::{Contact, Etcd, Postgres, Running};
+
+use crate::observation::{Contact, Etcd, Job, Postgres, Running};
 use crate::signs::{Ailment, Pulse, Volume};
 use std::fmt;
 use std::time::Duration;
@@ -63,13 +65,26 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     match &turn.seen.postgres {
         Postgres::Running(Running::Standby { .. }) => None,
         Postgres::Stopped if turn.memory.step_aside.is_some() => None,
+        Postgres::Stopped if hands_tail(turn) => None,
         // It was ended for that: who takes over is decided by the race, and not by what was last heard of them.
-        Postgres::Stopped => Some(give_away(turn, ailment, term)),
+        Postgres::Stopped => match ailment {
+            // Its disks are well: what it wrote last can still be had.
+            Ailment::Silent | Ailment::Closed => super::recover::leave(turn, Cause::Sick(ailment)),
+            Ailment::DiskLow
+            | Ailment::DiskFull { .. }
+            | Ailment::DiskFailed { .. }
+            | Ailment::DiskHung { .. } => None,
+        }
+        .or_else(|| Some(give_away(turn, ailment, term))),
         Postgres::Running(Running::Primary { .. })
         | Postgres::Starting { .. }
         | Postgres::Stopping { .. }
         | Postgres::Unresponsive { .. } => Some(stop(turn, ailment, term)),
     }
+}
+
+fn hands_tail(turn: &Turn<'_>) -> bool {
+    matches!(turn.seen.job, Job::Running { work: Work::HandTail { .. }, .. })
 }
 
 /// When what is wrong here begins to count.

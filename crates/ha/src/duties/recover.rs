@@ -8,11 +8,13 @@
 //!   nobody leads ────────────────────► start as standby, to take part in the race with all the WAL it has
 //! ```
 
+mod cause;
 mod crash;
 mod rejoin;
 mod standby_leader;
 
-pub use crash::{Cause, Cost, Stays};
+pub use cause::{Cause, Cost, Stays};
+pub(super) use crash::leave;
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};

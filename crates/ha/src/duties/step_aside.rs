@@ -8,6 +8,7 @@
 //! PostgreSQL's fast stop waits until every connected standby has all WAL, the shutdown checkpoint included; so the key is
 //! released only when PostgreSQL has ended, and then at once.
 
+use super::recover::Cause;
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::{StepAside, StepAsideWhy};
@@ -33,6 +34,7 @@ pub enum Why {
     Drains { candidate: Option<NodeName>, routers: usize },
     Stops { candidate: Option<NodeName> },
     HandsOver { candidate: Option<NodeName>, clean: bool },
+    Stays,
     InVain,
 }
 
@@ -91,6 +93,7 @@ impl fmt::Display for Why {
                 "nothing more is written here, but PostgreSQL did not end cleanly and the standbys may lack what it wrote last: the leader key is released for {}",
                 to(candidate)
             ),
+            Why::Stays => f.write_str("PostgreSQL did not end cleanly and nobody could be given what it wrote last: the switchover is given up, and it is started again here, which loses nothing"),
             Why::InVain => {
                 f.write_str("the lead was released and nobody took it: this member takes part again")
             }
@@ -261,14 +264,17 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
             let actions = turn.stop(StopMode::Fast, patience);
             Some(Answer::because(Why::Stops { candidate }).act_all(actions))
         }
-        Postgres::Stopped => Some(release(turn, candidate)),
+        Postgres::Stopped => match super::recover::leave(turn, Cause::Leaves) {
+            Some(handing) => Some(handing),
+            None => Some(release(turn, aside)),
+        },
         Postgres::Running(Running::Standby { .. }) if turn.seen.rules.standby_cluster => {
             if aside.why == StepAsideWhy::Shutdown && turn.leads().is_some() {
                 let actions = turn.stop(StopMode::Fast, patience);
                 return Some(Answer::because(Why::Stops { candidate }).act_all(actions));
             }
             // All get the same from the remote cluster: there is nothing to stop for.
-            Some(release(turn, candidate))
+            Some(release(turn, aside))
         }
         // The lead was won and nothing is promoted yet: it is for somebody who stays.
         Postgres::Running(Running::Standby { .. })
@@ -276,7 +282,7 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
                 && turn.leads().is_some()
                 && turn.memory.promoting.is_none() =>
         {
-            Some(release(turn, candidate))
+            Some(release(turn, aside))
         }
         Postgres::Running(Running::Standby { .. }) => {
             turn.memory.step_aside = None;
@@ -310,11 +316,15 @@ fn drain(turn: &mut Turn<'_>, aside: &StepAside, term: Term) -> Option<Answer> {
 }
 
 /// PostgreSQL has ended: release the key, then wait for somebody to take it, but not for ever.
-fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
+fn release(turn: &mut Turn<'_>, aside: &StepAside) -> Answer {
+    let candidate = aside.candidate.clone();
     let clean = match &turn.seen.data {
         Data::Present(control) => control.clean,
         Data::Empty | Data::Incomplete | Data::Unusable => false,
     };
+    if !clean && aside.why == StepAsideWhy::Switchover && turn.leads().is_some() && loses(turn) {
+        return stay(turn);
+    }
     let answer = Answer::because(Why::HandsOver { candidate, clean });
     if let Some(term) = turn.leads() {
         let until = turn.now.after(turn.seen.rules.ttl);
@@ -332,4 +342,20 @@ fn release(turn: &mut Turn<'_>, candidate: Option<NodeName>) -> Answer {
             Answer::because(Why::InVain).act_all(clear.into_iter().collect()).wake_at(turn.now)
         }
     }
+}
+
+/// Whether whoever led next could lack what was acknowledged here.
+fn loses(turn: &Turn<'_>) -> bool {
+    let Some(cluster) = turn.seen.cluster() else { return false };
+    standing::synchronous(turn.seen, cluster).is_none() && !turn.seen.rules.standby_cluster
+}
+
+/// A planned switchover costs no rows: this member leads on, and the person hears that it came to nothing.
+fn stay(turn: &mut Turn<'_>) -> Answer {
+    turn.memory.step_aside = None;
+    turn.memory.expected_stop = false;
+    turn.memory.crash = None;
+    let wish = turn.seen.cluster().and_then(|cluster| cluster.failover.as_ref());
+    let clear = wish.map(|failover| Action::ClearFailover(failover.revision));
+    Answer::because(Why::Stays).act_all(clear.into_iter().collect()).wake_at(turn.now)
 }

@@ -9,145 +9,21 @@
 //!           nobody can, or it failed ─► restart it here; one that must go goes, if maximum_lag_on_failover allows what it may cost
 //! ```
 
-use super::Why;
+use super::{Cause, Cost, Stays, Why};
 use crate::action::{Action, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::Crash;
-use crate::observation::{Cluster, Control};
-use crate::pace::{Bytes, Estimate, Rough};
+use crate::observation::{Cluster, Control, Data};
 use crate::peers::{PeerAnswer, PeerFacts};
 use crate::reason::Refusal;
 use crate::rules::CrashRule;
 use crate::standing;
-use std::fmt;
 use std::time::Duration;
 use types::{NodeName, Term, Timeline};
 
 /// So many crashes within `CRASH_WINDOW` and the lead goes to somebody else.
 const CRASHES_TOLERATED: usize = 3;
 const CRASH_WINDOW: Duration = Duration::from_secs(120);
-/// The longest that a primary waits for its WAL to be handed over.
-const HANDED_WITHIN: Duration = Duration::from_secs(30);
-/// The same where a person wants the lead to move at once.
-const HANDED_AT_ONCE_WITHIN: Duration = Duration::from_secs(5);
-
-/// Why another member shall lead.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Cause {
-    /// That is clearly faster.
-    Faster(Estimate),
-    /// The settings want it.
-    Preferred,
-    Crashes {
-        crashes: usize,
-    },
-    /// `primary_start_timeout` is 0.
-    AtOnce,
-    FailedStarts {
-        down: Duration,
-    },
-}
-
-/// What a failover costs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Cost {
-    Nothing,
-    /// About so many bytes of WAL that the fittest other member was not seen to have.
-    UpTo {
-        bytes: u64,
-    },
-    Unknown,
-}
-
-/// Why PostgreSQL is restarted where it crashed.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Stays {
-    /// Nothing speaks against it.
-    #[default]
-    Fine,
-    /// No other member could lead now.
-    Alone,
-    /// The others were asked: nobody can take over without a loss.
-    NobodyFit { refusals: Vec<(NodeName, Refusal)> },
-    /// That one could not be given our last WAL.
-    NotHanded { to: NodeName },
-}
-
-impl Stays {
-    /// Whether another member would lead, if one could.
-    pub(super) fn for_want_of_another(&self) -> bool {
-        match self {
-            Stays::Fine => false,
-            Stays::Alone | Stays::NobodyFit { .. } | Stays::NotHanded { .. } => true,
-        }
-    }
-}
-
-impl Cause {
-    /// Whether the lead goes even when that costs something.
-    fn must_go(&self) -> bool {
-        match self {
-            Cause::Faster(_) | Cause::Preferred => false,
-            Cause::Crashes { .. } | Cause::AtOnce | Cause::FailedStarts { .. } => true,
-        }
-    }
-
-    /// How long the hand-over of the WAL may take: it must leave time for what comes instead.
-    fn patience(&self) -> Duration {
-        match self {
-            Cause::Faster(estimate) => {
-                (estimate.restart.saturating_sub(estimate.failover) / 2).min(HANDED_WITHIN)
-            }
-            Cause::AtOnce => HANDED_AT_ONCE_WITHIN,
-            Cause::Preferred | Cause::Crashes { .. } | Cause::FailedStarts { .. } => HANDED_WITHIN,
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Faster(estimate) => write!(f, "PostgreSQL crashed while it led: restarting it takes {estimate}, a failover about {}", Rough(estimate.failover)),
-            Cause::Preferred => f.write_str("PostgreSQL crashed while it led, and baton.crash prefers a failover that loses nothing"),
-            Cause::Crashes { crashes } => write!(f, "PostgreSQL crashed {crashes} times in two minutes"),
-            Cause::AtOnce => f.write_str("PostgreSQL crashed while it led, and primary_start_timeout is 0: it is not restarted as the primary"),
-            Cause::FailedStarts { down } => write!(f, "PostgreSQL could not be brought up as the primary for {down:?} (primary_start_timeout, or the timeout of the restart)"),
-        }
-    }
-}
-
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cost::Nothing => f.write_str(", which loses nothing"),
-            Cost::UpTo { bytes } => write!(
-                f,
-                ", which may lose up to {} of WAL that no other member was seen to have (maximum_lag_on_failover allows it; it stays in this data directory, and is kept when that is rewound)",
-                Bytes(*bytes)
-            ),
-            Cost::Unknown => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Stays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stays::Fine => Ok(()),
-            Stays::Alone => f.write_str("; no other member could lead now"),
-            Stays::NobodyFit { refusals } => {
-                f.write_str("; nobody can take over without a loss:")?;
-                for (name, refusal) in refusals {
-                    write!(f, " {name}: {refusal};")?;
-                }
-                Ok(())
-            }
-            Stays::NotHanded { to } => {
-                write!(f, "; {to} could not be given the last WAL in time, the agent's log says why")
-            }
-        }
-    }
-}
 
 /// Counts a crash, once; how many there were lately.
 pub(super) fn count(turn: &mut Turn<'_>) -> usize {
@@ -189,6 +65,17 @@ pub(super) fn answer(
             Err(Stays::Alone)
         };
     }
+    hand_over(turn, cluster, control, cause, term)
+}
+
+/// Gives the lead to somebody who has, or is handed, all that this member has.
+fn hand_over(
+    turn: &mut Turn<'_>,
+    cluster: &Cluster,
+    control: &Control,
+    cause: Cause,
+    term: Term,
+) -> Result<Answer, Stays> {
     if !super::super::another_could_take_over(turn.seen, cluster) {
         return Err(Stays::Alone);
     }
@@ -199,6 +86,23 @@ pub(super) fn answer(
         return Ok(asking);
     }
     choose(turn, cluster, control, cause, term)
+}
+
+/// This member gives the lead away anyway, and PostgreSQL did not end cleanly: whoever leads next is handed our last WAL first, when
+/// somebody can be. `None`: nobody can, or there is no need.
+pub(in crate::duties) fn leave(turn: &mut Turn<'_>, cause: Cause) -> Option<Answer> {
+    let term = turn.leads()?;
+    let cluster = turn.seen.cluster()?.clone();
+    let control = match &turn.seen.data {
+        Data::Present(control) => *control,
+        Data::Empty | Data::Incomplete | Data::Unusable => return None,
+    };
+    let needless = control.clean || control.standby || turn.seen.rules.standby_cluster;
+    // What was acknowledged in a synchronous mode others have.
+    if needless || standing::synchronous(turn.seen, &cluster).is_some() {
+        return None;
+    }
+    hand_over(turn, &cluster, &control, cause, term).ok()
 }
 
 /// Why another member shall lead; `crashes` is how often it crashed lately, when this was a crash.
@@ -275,7 +179,8 @@ fn choose(
         return settle(turn, cluster, cause, term, Stays::NobodyFit { refusals });
     }
     let failed = turn.memory.crash.as_ref().map(|crash| crash.failed.clone()).unwrap_or_default();
-    fit.retain(|(name, _)| !failed.contains(name));
+    let chosen = turn.memory.step_aside.as_ref().and_then(|aside| aside.candidate.clone());
+    fit.retain(|(name, _)| !failed.contains(name) && chosen.as_ref().is_none_or(|chosen| chosen == *name));
     let best = fit.into_iter().max_by_key(|(_, facts)| (facts.lsn, facts.failover_priority));
     match best.map(|(name, _)| name.clone()) {
         Some(to) => {
@@ -338,6 +243,8 @@ fn judge<'a>(
         | Cause::Preferred
         | Cause::Crashes { .. }
         | Cause::AtOnce
+        | Cause::Leaves
+        | Cause::Sick(_)
         | Cause::FailedStarts { .. } => Ok(facts),
     }
 }
