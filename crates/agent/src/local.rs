@@ -625,11 +625,13 @@ impl Local {
     pub(crate) async fn look_at_data(&self) {
         let (data_dir, installation) = (self.inner.data_dir.clone(), self.inner.installation.clone());
         let newborn = self.inner.newborn.get();
-        let stopped = self.life().postmaster.is_none_or(|postmaster| !postmaster.alive());
+        // Nothing is written to the end of the WAL while PostgreSQL is stopped, nor while it recovers.
+        let still = self.life().postmaster.is_none_or(|postmaster| !postmaster.alive())
+            || self.seen().recovers_since.is_some();
         let look = tokio::task::spawn_blocking(move || {
             let found = inspect(&data_dir, &installation, newborn)?;
             let pace = match &found {
-                DataDir::Present { control, .. } if stopped => pace::Found::look(&data_dir, control),
+                DataDir::Present { control, .. } if still => pace::Found::look(&data_dir, control),
                 _ => None,
             };
             Ok::<_, postgres::Error>((found, pace))
@@ -743,7 +745,13 @@ impl Local {
             }
         }
         let changed = shape(&old) != shape(&new);
+        let crashed = old.recovers_since.is_none() && new.recovers_since.is_some();
         self.inner.seen.send_replace(new);
+        if crashed {
+            // How long that will take is to be known.
+            let local = self.clone();
+            tokio::spawn(async move { local.look_at_data().await });
+        }
         if changed {
             if old.now != Answer::Running {
                 self.inner.hot_until.with(|until| *until = clock::now().after(Duration::from_secs(3)));

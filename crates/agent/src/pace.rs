@@ -155,6 +155,8 @@ impl Pace {
             }
             let news = kept != state.kept;
             state.kept = kept;
+            // What was found says nothing of WAL that is written now.
+            state.found = None;
             news
         });
         if news {

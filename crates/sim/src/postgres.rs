@@ -122,6 +122,8 @@ pub struct Postgres {
     /// The first checkpoint after a promotion is written then: before it the control file tells of the timeline before.
     pub first_checkpoint: Time,
     pub trouble: DiskTrouble,
+    /// Since when.
+    pub trouble_since: Time,
     /// By standby, as the walsenders here know it: what it confirmed, and until when it is believed to be there after it fell silent.
     pub walsenders: BTreeMap<NodeNo, (Lsn, Option<Time>)>,
 }
@@ -176,6 +178,7 @@ impl Postgres {
             aside: None,
             first_checkpoint: 0,
             trouble: DiskTrouble::None,
+            trouble_since: 0,
             walsenders: BTreeMap::new(),
         }
     }

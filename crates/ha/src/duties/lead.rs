@@ -88,6 +88,13 @@ fn starting(turn: &mut Turn<'_>, cluster: &Cluster, since: Moment) -> Answer {
     let another = super::another_could_lead(turn.seen, cluster);
     // A start that somebody asked for, or that a promotion needs, is no crash.
     let meant = turn.memory.expected_stop || !turn.seen.may_be_primary();
+    let by_itself = !meant && turn.memory.start.failures == 0 && turn.memory.stopping.is_none();
+    if by_itself
+        && !limit.is_zero()
+        && let Some(ended) = super::recover::while_recovering(turn, cluster)
+    {
+        return ended;
+    }
     // Without another member to lead, ending a recovery that takes long only makes it begin anew.
     if (limit.is_zero() && meant) || turn.now.since(down_since) < limit || !another || kept(turn, limit) {
         return Answer::because(Why::WaitsForStart { since });

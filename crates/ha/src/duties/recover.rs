@@ -14,7 +14,7 @@ mod rejoin;
 mod standby_leader;
 
 pub use cause::{Cause, Cost, Stays};
-pub(super) use crash::leave;
+pub(super) use crash::{leave, while_recovering};
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
@@ -38,6 +38,7 @@ pub enum Why {
     KeyNamesUs { term: Term },
     RestartsCrashedPrimary { crashes: usize, estimate: Option<Estimate>, stays: Stays },
     StartsPrimary,
+    EndsRecovery { cause: Cause },
     AsksWhoCouldTakeOver { cause: Cause },
     HandsTail { to: NodeName, cause: Cause },
     GivesLeadAway { cause: Cause, to: Option<NodeName>, cost: Cost },
@@ -70,6 +71,7 @@ impl fmt::Display for Why {
                 stays.fmt(f)
             }
             Why::StartsPrimary => f.write_str("this member leads: PostgreSQL is started as the primary"),
+            Why::EndsRecovery { cause } => write!(f, "{cause}; PostgreSQL had begun to recover by itself, and is ended, so that another member can lead"),
             Why::AsksWhoCouldTakeOver { cause } => write!(f, "{cause}; the others are asked whether one of them could lead and lose nothing"),
             Why::HandsTail { to, cause } => write!(f, "{cause}; {to} takes over and loses nothing: the last WAL, which nobody else may have, is handed to it first"),
             Why::GivesLeadAway { cause, to: Some(to), cost } => write!(f, "{cause}: the lead is given to {to}{cost}"),

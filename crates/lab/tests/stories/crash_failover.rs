@@ -30,8 +30,27 @@ impl Story {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_only_the_crashed_primary_has_is_handed_to_the_next_one_in_asynchronous_mode() {
+    handed_over("crash-failover", async |story, primary| {
+        story.lab.node(primary).unwrap().kill_postmaster().unwrap();
+    })
+    .await;
+}
+
+/// The postmaster lives and recovers by itself, and first waits for the senders that are held back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_when_only_one_process_of_the_primary_dies() {
+    handed_over("crash-of-one", async |story, primary| {
+        let socket = story.lab.own_socket(&story.lab.nodes[story.lab.index(primary).unwrap()]);
+        let pid = "SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        let pid = socket.ask(pid, SPAN).await.unwrap();
+        processes::signal(pid.parse().unwrap(), Signal::KILL);
+    })
+    .await;
+}
+
+async fn handed_over(name: &str, crash: impl AsyncFnOnce(&mut Story, &str)) {
     let dynamic = json!({ "baton": { "crash": "failover" }, "maximum_lag_on_failover": 1000 });
-    let mut story = Story::begin("crash-failover", |spec| spec.dynamic = dynamic).await;
+    let mut story = Story::begin(name, |spec| spec.dynamic = dynamic).await;
     story.expect("crash");
     let primary = story.primary().await;
     let before = story.lab.own_socket(&story.lab.nodes[story.lab.index(&primary).unwrap()]);
@@ -42,7 +61,7 @@ async fn what_only_the_crashed_primary_has_is_handed_to_the_next_one_in_asynchro
     before.run("INSERT INTO much SELECT generate_series(1, 200000)", SPAN).await.unwrap();
     before.run("INSERT INTO much VALUES (0)", SPAN).await.unwrap();
     let killed = clock::now();
-    story.lab.node(&primary).unwrap().kill_postmaster().unwrap();
+    crash(&mut story, &primary).await;
     let next = story.another_primary(&primary).await;
     println!("{next} leads after {:?}", clock::now().since(killed));
     story.await_rows(&next, "200001").await;

@@ -170,12 +170,14 @@ async fn a_site_follows_takes_over_and_is_followed() {
     shows(&story, &leader, conninfo, "t").await;
     shows(&story, &replica, conninfo, "f").await;
 
+    without_etcd(&mut story, &leader, &replica).await;
+
     // The lead goes over within the site, once by order and once with the host; nothing has to be stopped for it.
     let answer = story.send(&leader, "POST", "/switchover", &json!({ "leader": leader })).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let (leader, replica) = followed(&story, &leader).await;
     writes(&story, "n1", "b").await;
-    arrives(&story, &replica, "a,b").await;
+    arrives(&story, &replica, "0,a,b").await;
     story.lab.node(&leader).unwrap().kill_host();
     answers(&story, &replica, "/standby-leader", 200).await;
     story.lab.node(&leader).unwrap().start_agent().unwrap();
@@ -190,10 +192,33 @@ async fn a_site_follows_takes_over_and_is_followed() {
     writes(&story, &leader, "e").await;
     let place = story.at(&leader).address.to_string();
     configure(&story, "n1", json!({ "host": place, "port": story.at("n1").postgres_port })).await;
-    arrives(&story, "n1", "a,b,c,d,e").await;
+    arrives(&story, "n1", "0,a,b,c,d,e").await;
     answers(&story, "n1", "/standby-leader", 200).await;
     story.end().await;
     fs::remove_dir_all(&scripts).unwrap();
+}
+
+/// etcd is silent for longer than a lease: the members agree (failsafe mode), and what the other site writes arrives.
+async fn without_etcd(story: &mut Story, leader: &str, replica: &str) {
+    for text in ["etcd", "lease", "failsafe", "without etcd"] {
+        story.expect(text);
+    }
+    story.lab.etcd[0].freeze();
+    for name in [leader, "n1"] {
+        let log = story.at(name).log();
+        lab::wait::until(SPAN, &format!("{name} to lead on without etcd"), async || {
+            let log = fs::read_to_string(&log).ok()?;
+            log.contains("all other members agreed that this one leads on").then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    writes(story, "n1", "0").await;
+    arrives(story, replica, "0,a").await;
+    assert_eq!(status(story, leader, "/standby-leader").await, Some(200));
+    story.lab.etcd[0].thaw();
+    let after = followed(story, "").await;
+    assert_eq!(after.0, leader, "the lead did not change");
 }
 
 /// The site's own way to make its first member.
@@ -254,7 +279,7 @@ async fn from_the_archive(story: &Story, leader: &str, replica: &str) {
     .unwrap();
     writes(story, "n1", "c").await;
     runs(story, "n1", "SELECT pg_switch_wal()").await;
-    arrives(story, replica, "a,b,c").await;
+    arrives(story, replica, "0,a,b,c").await;
     assert_eq!(status(story, leader, "/standby-leader").await, Some(200));
     let n1 = story.at("n1");
     let section = json!({
@@ -278,8 +303,8 @@ async fn planned_change(story: &Story, leader: &str, replica: &str) {
     assert!(said.contains("cluster is successfully promoted"), "{said}");
     answers(story, leader, "/primary", 200).await;
     writes(story, leader, "d").await;
-    arrives(story, replica, "a,b,c,d").await;
-    arrives(story, "n1", "a,b,c,d").await;
+    arrives(story, replica, "0,a,b,c,d").await;
+    arrives(story, "n1", "0,a,b,c,d").await;
     let log = fs::read_to_string(story.at("n1").log()).unwrap();
     assert!(!log.contains("undone and kept"), "a planned change of sites rewinds nothing");
     assert!(

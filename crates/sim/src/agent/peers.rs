@@ -56,7 +56,7 @@ impl World {
             replayed: database.map(|database| database.wal.end()),
             takes_wal: true,
             unprotected: !host.guard.there,
-            sick: false,
+            sick: host.agent.seen.sick_disk(self.moment(node)).is_some(),
             failsafe_active: self.is_extended(node),
         }
     }

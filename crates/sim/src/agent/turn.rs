@@ -6,7 +6,7 @@ use crate::config::Without;
 use crate::etcd::{Keys, Request, Write};
 use crate::event::ForAgent;
 use crate::known_bugs::KnownBug;
-use crate::postgres::{Disk, Proc};
+use crate::postgres::{Disk, DiskTrouble, Proc};
 use crate::world::{NodeNo, World};
 use ha::duties::follow::Why;
 use ha::{
@@ -129,8 +129,21 @@ impl World {
         })
     }
 
+    /// What the probes of grey failures find.
+    fn signs(&self, node: NodeNo) -> ha::Signs {
+        let host = &self.nodes[node];
+        let since = host.clock.moment(host.postgres.trouble_since);
+        let disk = match host.postgres.trouble {
+            DiskTrouble::None => ha::Disk::Fine,
+            DiskTrouble::Full => ha::Disk::Full { since },
+            DiskTrouble::Hangs => ha::Disk::Hung { since },
+        };
+        ha::Signs { data_disk: disk, wal_disk: disk, ..ha::Signs::default() }
+    }
+
     fn observe(&mut self, node: NodeNo) {
         let data = self.see_disk(node);
+        let signs = self.signs(node);
         let host = &self.nodes[node];
         let postgres = host.postgres.seen(&self.names);
         let guard = host.guard.seen();
@@ -161,6 +174,7 @@ impl World {
         agent.seen.guard = guard;
         agent.seen.replication = replication;
         agent.seen.pace = pace;
+        agent.seen.signs = signs;
         agent.seen.order = agent.orders.front().cloned();
         if deaf {
             for answer in agent.seen.peers.answers.values_mut() {
@@ -241,7 +255,7 @@ impl World {
             running,
             reachable: true,
             nofailover,
-            sick: false,
+            sick: host.agent.seen.sick_disk(self.moment(node)).is_some(),
             clonefrom,
             replicatefrom,
             sync_priority,

@@ -53,7 +53,10 @@ impl World {
 
     pub(super) fn disk_fails(&mut self, kind: Kind, node: NodeNo) {
         let full = kind == Kind::DiskFull;
-        self.nodes[node].postgres.trouble = if full { DiskTrouble::Full } else { DiskTrouble::Hangs };
+        let postgres = &mut self.nodes[node].postgres;
+        postgres.trouble = if full { DiskTrouble::Full } else { DiskTrouble::Hangs };
+        postgres.trouble_since = self.now;
+        self.turn_soon(node);
         if full {
             self.job_dies(node);
         }
@@ -66,6 +69,7 @@ impl World {
         if before == DiskTrouble::Hangs && self.nodes[node].suspended.is_none() {
             self.guard_wakes_first(node);
         }
+        self.turn_soon(node);
     }
 
     /// A primary that must write and cannot panics.

@@ -3,7 +3,7 @@
 //! Guards against the upgrade of the agent that costs a failover, against the database that is stopped because its agent does not
 //! recognise its own lease, and against the one that is demoted for an outage of etcd that is shorter than the lease.
 
-use crate::postgres::Proc;
+use crate::postgres::{DiskTrouble, Proc};
 use crate::world::{NodeNo, World};
 use ha::Authority;
 use std::time::Duration;
@@ -31,12 +31,15 @@ impl World {
         let wanted = agent.seen.order.is_some()
             || agent.memory.step_aside.is_some()
             || agent.memory.ordered.is_some()
+            // It was sick when that was decided.
+            || agent.memory.leaves_for.is_some()
             || self.etcd.keys.failover.is_some()
             || agent.seen.rules.standby_cluster;
         let alone = self.etcd.keys.leader.is_none_or(|leader| leader.node == node);
         // Whether etcd answers at the moment does not matter: the lease is good until its deadline.
         let kept = good || (agreed && alone);
-        if kept && !wanted && host.postgres.proc == Proc::Primary && host.postgres.hangs.is_none() {
+        let well = host.postgres.hangs.is_none() && host.postgres.trouble == DiskTrouble::None;
+        if kept && !wanted && well && host.postgres.proc == Proc::Primary {
             let what =
                 format!("{} stops a primary whose lease is good: {}", self.names[node], agent.last_words);
             self.laws.breaks(7, what);

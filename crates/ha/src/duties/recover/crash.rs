@@ -10,7 +10,7 @@
 //! ```
 
 use super::{Cause, Cost, Stays, Why};
-use crate::action::{Action, Work};
+use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::Crash;
 use crate::observation::{Cluster, Control, Data};
@@ -105,6 +105,31 @@ pub(in crate::duties) fn leave(turn: &mut Turn<'_>, cause: Cause) -> Option<Answ
     hand_over(turn, &cluster, &control, cause, term).ok()
 }
 
+/// A process of the running primary has died, and the postmaster recovers by itself: it is ended when another member leads sooner, as
+/// if all of it had crashed. The others are asked before, because a recovery that is ended begins anew.
+pub(in crate::duties) fn while_recovering(turn: &mut Turn<'_>, cluster: &Cluster) -> Option<Answer> {
+    turn.seen.pace.end?;
+    let crashes = count(turn);
+    let cause = cause(turn, Some(crashes))?;
+    if !super::super::another_could_take_over(turn.seen, cluster) {
+        return None;
+    }
+    if let Some(asking) = ask(turn, cluster, &cause) {
+        return Some(asking);
+    }
+    let control = match &turn.seen.data {
+        Data::Present(control) => *control,
+        Data::Empty | Data::Incomplete | Data::Unusable => return None,
+    };
+    let (fit, _) = judged(turn, cluster, control.timeline, &cause);
+    let wanted = standing::synchronous(turn.seen, cluster).map_or(1, |key| key.promise.quorum + 1);
+    if fit.len() < wanted {
+        return None;
+    }
+    let patience = turn.seen.rules.stop_budget();
+    Some(Answer::because(Why::EndsRecovery { cause }).act_all(turn.stop(StopMode::Immediate, patience)))
+}
+
 /// Why another member shall lead; `crashes` is how often it crashed lately, when this was a crash.
 fn cause(turn: &Turn<'_>, crashes: Option<usize>) -> Option<Cause> {
     let limit = turn.start_limit();
@@ -158,13 +183,7 @@ fn choose(
     term: Term,
 ) -> Result<Answer, Stays> {
     let sync = standing::synchronous(turn.seen, cluster);
-    let (mut fit, mut refusals) = (Vec::new(), Vec::new());
-    for name in cluster.members.keys().filter(|name| **name != turn.seen.me) {
-        match judge(turn, cluster, name, control.timeline, &cause) {
-            Ok(facts) => fit.push((name, facts)),
-            Err(refusal) => refusals.push((name.clone(), refusal)),
-        }
-    }
+    let (mut fit, mut refusals) = judged(turn, cluster, control.timeline, &cause);
     if let Some(key) = sync {
         let (votes, wanted) = (fit.len(), key.promise.quorum + 1);
         if votes >= wanted {
@@ -196,6 +215,23 @@ fn choose(
             settle(turn, cluster, cause, term, stays)
         }
     }
+}
+
+/// Who could take over, and what speaks against the others.
+fn judged<'a>(
+    turn: &'a Turn<'_>,
+    cluster: &'a Cluster,
+    timeline: Timeline,
+    cause: &Cause,
+) -> (Vec<(&'a NodeName, &'a PeerFacts)>, Vec<(NodeName, Refusal)>) {
+    let (mut fit, mut refusals) = (Vec::new(), Vec::new());
+    for name in cluster.members.keys().filter(|name| **name != turn.seen.me) {
+        match judge(turn, cluster, name, timeline, cause) {
+            Ok(facts) => fit.push((name, facts)),
+            Err(refusal) => refusals.push((name.clone(), refusal)),
+        }
+    }
+    (fit, refusals)
 }
 
 /// What a member said of itself, or what speaks against it as the one that takes over without a loss.
