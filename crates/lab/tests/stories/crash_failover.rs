@@ -52,6 +52,7 @@ async fn handed_over(name: &str, crash: impl AsyncFnOnce(&mut Story, &str)) {
     let dynamic = json!({ "baton": { "crash": "failover" }, "maximum_lag_on_failover": 1000 });
     let mut story = Story::begin(name, |spec| spec.dynamic = dynamic).await;
     story.expect("crash");
+    story.expect("PostgreSQL does not answer");
     let primary = story.primary().await;
     let before = story.lab.own_socket(&story.lab.nodes[story.lab.index(&primary).unwrap()]);
     before.run("CREATE TABLE much (n int)", SPAN).await.unwrap();
