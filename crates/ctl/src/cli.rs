@@ -98,6 +98,8 @@ pub(crate) enum Command {
     PromoteCluster(PromoteClusterArgs),
     /// Show the timelines and who led them
     History(HistoryArgs),
+    /// Draw the tree of timelines: who led, who is where, what was lost, which backups lie where
+    Timelines(TimelinesArgs),
     /// Show how etcd itself is, and what needs attention: space, alarms, compaction, certificates
     Etcd(EtcdArgs),
     /// Show the dynamic configuration
@@ -453,6 +455,21 @@ pub(crate) struct HistoryArgs {
     /// Only what was lost in failovers, as former leaders found when they came back
     #[arg(long)]
     pub losses: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TimelinesArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// The stanza of pgBackRest whose backups are shown; else the one in the cluster's archive_command
+    #[arg(long, value_name = "STANZA")]
+    pub stanza: Option<String>,
+    /// Do not ask pgBackRest
+    #[arg(long, conflicts_with = "stanza")]
+    pub no_backups: bool,
 }
 
 #[derive(Clone, Debug, Args)]

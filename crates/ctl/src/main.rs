@@ -5,6 +5,7 @@
 //! `guard` runs before everything else: it must have no other thread and no runtime.
 
 mod ask;
+mod backups;
 mod cli;
 mod commands;
 mod context;
@@ -22,6 +23,7 @@ mod rest;
 mod snapshot;
 mod sql;
 mod table;
+mod timelines;
 mod view;
 mod yaml;
 mod yaml_text;

@@ -60,6 +60,8 @@ fn patronictl_lines_are_understood() {
         "patronictl restart demo --any --pending --force",
         "patronictl reload demo pg-1 --force",
         "patronictl history -f json",
+        "baton timelines demo -f yaml --stanza main",
+        "baton timelines --no-backups",
         "patronictl show-config demo",
         "patronictl version demo pg-1",
         "patronictl -k -c f list",

@@ -26,6 +26,7 @@ mod schedule;
 pub(crate) mod show_config;
 pub(crate) mod standby_cluster;
 pub(crate) mod switchover;
+pub(crate) mod timelines;
 pub(crate) mod topology;
 pub(crate) mod version;
 pub(crate) mod vip;
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::DemoteCluster(args) => attended(standby_cluster::demote(&context()?, args, ask)),
         Command::PromoteCluster(args) => attended(standby_cluster::promote(&context()?, args, ask)),
         Command::History(args) => attended(history::run(&context()?, args)),
+        Command::Timelines(args) => attended(timelines::run(&context()?, args)),
         Command::Etcd(args) => attended(etcd::run(&context()?, args)),
         Command::ShowConfig(args) => attended(show_config::run(&context()?, args)),
         Command::EditConfig(args) => attended(edit_config::run(&context()?, args, ask)),
