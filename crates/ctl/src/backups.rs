@@ -34,13 +34,19 @@ pub(crate) struct Backup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub stanza: String,
+    /// `pgbackrest`, or as the cluster calls it.
+    pub program: String,
     words: Vec<String>,
 }
 
 impl Question {
     /// For this stanza, with what the configuration of this host says.
     pub(crate) fn stanza(name: &str) -> Question {
-        Question { stanza: name.to_owned(), words: vec![format!("--stanza={name}")] }
+        Question {
+            stanza: name.to_owned(),
+            program: "pgbackrest".to_owned(),
+            words: vec![format!("--stanza={name}")],
+        }
     }
 
     /// As the cluster archives: `None` when that is not by pgBackRest.
@@ -48,7 +54,7 @@ impl Question {
         let words = shlex::split(archive_command)?;
         let at = words.iter().position(|word| word.rsplit('/').next() == Some("pgbackrest"))?;
         let mut kept = Vec::new();
-        let mut rest = words[at + 1..].iter();
+        let mut rest = words.iter().skip(at + 1);
         while let Some(word) = rest.next() {
             match word.split_once('=') {
                 Some((name, _)) if SAME.contains(&name) => kept.push(word.clone()),
@@ -57,12 +63,24 @@ impl Question {
             }
         }
         let stanza = kept.iter().find_map(|word| word.strip_prefix("--stanza="))?.to_owned();
-        Some(Question { stanza, words: kept })
+        let program = words.get(at)?.clone();
+        Some(Question { stanza, program, words: kept })
+    }
+
+    /// With another word, such as another configuration.
+    pub(crate) fn with(mut self, word: String) -> Question {
+        self.words.push(word);
+        self
+    }
+
+    /// What leads pgBackRest to the repository.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
     }
 
     /// Asks. The failure is a sentence for a person.
     pub(crate) async fn ask(&self, system: Option<SystemId>) -> Result<Vec<Backup>, String> {
-        let mut command = Command::new("pgbackrest");
+        let mut command = Command::new(&self.program);
         command.args(&self.words).args(["--output=json", "--log-level-console=off", "info"]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let done = match tokio::time::timeout(WITHIN, command.output()).await {

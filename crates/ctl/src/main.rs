@@ -20,6 +20,7 @@ mod progress;
 mod python_json;
 mod render;
 mod rest;
+mod restore;
 mod snapshot;
 mod sql;
 mod table;

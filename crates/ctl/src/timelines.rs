@@ -11,7 +11,7 @@
 
 use crate::backups::Backup;
 use crate::view::{Cluster, Member, Position};
-use etcd::{Loss, Snapshot};
+use etcd::{ArchiveRow, Loss, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Lsn, NodeName, Timeline};
 
@@ -40,6 +40,8 @@ pub(crate) struct Branch {
     pub members: Vec<Here>,
     pub backups: Vec<Backup>,
     pub lost: Vec<Loss>,
+    /// What the archive holds of its beginning.
+    pub archive: Option<ArchiveRow>,
 }
 
 /// A member that is on this timeline.
@@ -85,6 +87,11 @@ pub(crate) fn tree(cluster: &Cluster, snapshot: &Snapshot, backups: Vec<Backup>)
         let timeline = loss.timeline.0;
         branches.entry(timeline).or_insert_with(|| beside(timeline)).lost.push(loss.clone());
     }
+    for row in &snapshot.archive {
+        if let Some(branch) = branches.get_mut(&row.timeline.0) {
+            branch.archive = Some(row.clone());
+        }
+    }
     let mut remarks = Vec::new();
     if !unplaced.is_empty() {
         remarks.push(format!("on which timeline they are is not known of: {}", unplaced.join(", ")));
@@ -127,6 +134,7 @@ fn beside(timeline: u32) -> Branch {
         members: Vec::new(),
         backups: Vec::new(),
         lost: Vec::new(),
+        archive: None,
     }
 }
 
@@ -162,7 +170,7 @@ pub(crate) mod tests {
     use super::{Tree, tree};
     use crate::backups;
     use crate::snapshot::cluster;
-    use etcd::{HistoryRow, Leader, Loss, Member, Snapshot, Writable};
+    use etcd::{ArchiveRow, Continuity, HistoryRow, Leader, Loss, Member, Snapshot, Writable};
     use types::{LeaseId, Lsn, NodeName, SystemId, Term, Timeline};
 
     /// Five timelines of which the third led nowhere; one member stayed behind, one went on alone.
@@ -221,8 +229,25 @@ pub(crate) mod tests {
                 relations: vec![],
                 kept: "/data.kept-20261127T100000.000Z-wal".into(),
             }],
+            archive: vec![
+                archived(2, Continuity::Complete, &[]),
+                archived(4, Continuity::Incomplete, &["000000020000000000000003"]),
+                archived(5, Continuity::Waits, &["000000050000000000000005"]),
+            ],
             claimed: Some(Timeline(6)),
             ..Snapshot::default()
+        }
+    }
+
+    fn archived(timeline: u32, found: Continuity, names: &[&str]) -> ArchiveRow {
+        ArchiveRow {
+            timeline: Timeline(timeline),
+            fork: Lsn(0),
+            member: NodeName::from("pg-1"),
+            at: "2026-11-27T10:00:09Z".into(),
+            found,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            why: None,
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod reinit;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod route;
 pub(crate) mod router;
 mod schedule;
@@ -71,6 +72,7 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::DemoteCluster(args) => attended(standby_cluster::demote(&context()?, args, ask)),
         Command::PromoteCluster(args) => attended(standby_cluster::promote(&context()?, args, ask)),
         Command::History(args) => attended(history::run(&context()?, args)),
+        Command::Restore(args) => attended(restore::run(args, ask)),
         Command::Timelines(args) => attended(timelines::run(&context()?, args)),
         Command::Etcd(args) => attended(etcd::run(&context()?, args)),
         Command::ShowConfig(args) => attended(show_config::run(&context()?, args)),

@@ -9,11 +9,13 @@
 use super::{Empty, Format, document, tsv};
 use crate::backups::Backup;
 use crate::timelines::{Branch, Here, Tree};
-use etcd::Loss;
+use etcd::{ArchiveRow, Continuity, Loss};
 use serde_json::{Value, json};
 
-const HEADINGS: [&str; 11] =
-    ["TL", "Line", "From", "Fork", "Since", "Leader", "Reason", "Until", "Members", "Backups", "Lost"];
+const HEADINGS: [&str; 12] = [
+    "TL", "Line", "From", "Fork", "Since", "Leader", "Reason", "Until", "Members", "Backups", "Lost",
+    "Archive",
+];
 
 /// Draws the tree; as a document each timeline is a row, with lists in it.
 pub(crate) fn timelines(tree: &Tree, format: Format) -> String {
@@ -30,6 +32,9 @@ pub(crate) fn timelines(tree: &Tree, format: Format) -> String {
                     if let Some(Value::Array(list)) = cells.get(at).cloned() {
                         cells[at] = names(&list, key);
                     }
+                }
+                if let (Some(row), Some(cell)) = (&branch.archive, cells.last_mut()) {
+                    *cell = json!(row.found.as_str());
                 }
                 cells
             };
@@ -67,6 +72,7 @@ fn cells(branch: &Branch) -> Vec<Value> {
         branch.members.iter().map(member).collect(),
         branch.backups.iter().map(backup).collect(),
         branch.lost.iter().map(Loss::to_value).collect(),
+        branch.archive.as_ref().map_or(Value::Null, ArchiveRow::to_value),
     ]
 }
 
@@ -83,7 +89,12 @@ fn drawn(tree: &Tree) -> String {
             (false, _) => format!("  {dot}"),
         };
         out.push_str(&format!("{stem}  {:>width$}  {}\n", branch.timeline, title(branch)));
-        for line in branch.backups.iter().map(backup).chain(branch.members.iter().map(member)) {
+        let archive = branch.archive.as_ref().map(archive);
+        for line in archive
+            .into_iter()
+            .chain(branch.backups.iter().map(backup))
+            .chain(branch.members.iter().map(member))
+        {
             out.push_str(&format!("{below}  {:width$}    {line}\n", ""));
         }
         for loss in &branch.lost {
@@ -135,6 +146,18 @@ fn backup(backup: &Backup) -> String {
     let finished = backup.finished.as_deref().map(|at| format!(", {at}")).unwrap_or_default();
     let damaged = if backup.damaged { ": pgBackRest found errors in it" } else { "" };
     format!("{} backup {}{range}{finished}{damaged}", backup.kind, backup.label)
+}
+
+fn archive(row: &ArchiveRow) -> String {
+    let names = row.names.join(", ");
+    match row.found {
+        Continuity::Complete => "archive: holds everything across this fork".to_owned(),
+        Continuity::Waits => format!("archive: complete so far, waits for {names}"),
+        Continuity::Incomplete => format!("archive: LACKS {names}"),
+        Continuity::Unknown => {
+            format!("archive: not known, {}", row.why.as_deref().unwrap_or("it gave no answer"))
+        }
+    }
 }
 
 fn lost(loss: &Loss) -> String {
