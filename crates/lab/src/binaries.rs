@@ -1,6 +1,6 @@
 //! Where the programs are: PostgreSQL, etcd, Baton itself, and what Baton replaces.
 //!
-//! In this order: the variables BATON_TEST_PG_BINS, BATON_TEST_ETCD_BINS, BATON_TEST_PATRONI, BATON_TEST_HAPROXY and BATON_TEST_PGBACKREST, what `tools/setup` left in its cache
+//! In this order: the variables BATON_TEST_PG_BINS, BATON_TEST_ETCD_BINS, BATON_TEST_PATRONI, BATON_TEST_HAPROXY, BATON_TEST_PGBACKREST and BATON_TEST_ANSIBLE, what `tools/setup` left in its cache
 //! directory, what the distribution installed.
 
 use anyhow::{Result, bail};
@@ -89,6 +89,14 @@ pub fn pgbackrest_binary() -> Result<PathBuf> {
         None => {
             bail!("there is no pgBackRest for the tests: run tools/setup test, or set BATON_TEST_PGBACKREST")
         }
+    }
+}
+
+/// The directory of Ansible's programs.
+pub fn ansible_bin() -> Result<PathBuf> {
+    match listed("BATON_TEST_ANSIBLE", |bin| bin.join("ansible-playbook").is_file()).into_iter().next() {
+        Some(bin) => Ok(bin),
+        None => bail!("there is no Ansible for the tests: run tools/setup test, or set BATON_TEST_ANSIBLE"),
     }
 }
 
