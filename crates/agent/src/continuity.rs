@@ -189,11 +189,7 @@ impl ContinuityCheck {
             look.why = Some("failed to make a directory for temporary files".to_owned());
             return;
         };
-        let names = [&look.wanted.history].into_iter().chain(&look.wanted.before);
-        let first = look.whole_since.map(|_| &look.wanted.first);
-        let open: Vec<String> =
-            names.chain(first).filter(|name| !look.there.contains(*name)).cloned().collect();
-        for name in open {
+        for name in open(look, clock::now()) {
             match ask_for(&leads.command, &name, scratch.path()).await {
                 Answer::There => drop(look.there.insert(name)),
                 Answer::Missing => {}
@@ -263,6 +259,18 @@ fn known(leads: &Leads) -> Option<&ArchiveRow> {
     leads.snapshot.archive.iter().rev().find(|row| row.timeline == leads.timeline)
 }
 
+/// What is asked for now. In a quiet cluster the first segment is waited for very long: the rest is not asked for all that time.
+fn open(look: &Look, now: Moment) -> Vec<String> {
+    let mut names = Vec::new();
+    if now.since(look.since) < WITHIN {
+        names.push(look.wanted.history.clone());
+        names.extend(holes(&look.wanted.before, &look.there));
+    }
+    names.extend(look.whole_since.map(|_| look.wanted.first.clone()));
+    names.retain(|name| !look.there.contains(name));
+    names
+}
+
 /// What can be said now, with the names that it is about.
 fn verdict(look: &Look, now: Moment) -> (Continuity, Vec<String>) {
     let mut missing = holes(&look.wanted.before, &look.there);
@@ -320,7 +328,7 @@ fn answer(status: ExitStatus, name: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Look, WITHIN, ask_for, verdict};
+    use super::{Answer, Look, WITHIN, ask_for, open, verdict};
     use etcd::Continuity;
     use postgres::continuity::Wanted;
     use std::time::Duration;
@@ -363,6 +371,21 @@ mod tests {
         ] {
             let (verdict, listed) = verdict(&look(there, whole, why), at);
             assert_eq!((verdict, listed.join(" ").as_str()), (found, names), "{there:?} {whole:?} {why:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_or_too_old_is_not_asked_for_again() {
+        let (early, late) = (Moment::default(), Moment::default().after(WITHIN));
+        for (there, whole, at, asked) in [
+            (&[][..], None, early, "h a b"),
+            (&["b"], None, early, "h"),
+            (&["h", "a"], Some(early), early, "b f"),
+            (&["a"], None, late, ""),
+            (&["a"], Some(late), late, "f"),
+            (&["f"], Some(late), late, ""),
+        ] {
+            assert_eq!(open(&look(there, whole, None), at).join(" "), asked, "{there:?} {whole:?}");
         }
     }
 

@@ -30,7 +30,14 @@ fn play(words: &[&str], home: &Path) -> String {
 fn the_grammar_of_the_playbooks_is_right() {
     let home = tempfile::tempdir().unwrap();
     let mut words = vec!["-i", "inventory.example.yml", "--syntax-check"];
-    words.extend(["etcd.yml", "etcd-member.yml", "pgsql.yml", "pgsql-reload.yml", "pgsql-rm.yml", "upgrade.yml"]);
+    words.extend([
+        "etcd.yml",
+        "etcd-member.yml",
+        "pgsql.yml",
+        "pgsql-reload.yml",
+        "pgsql-rm.yml",
+        "upgrade.yml",
+    ]);
     play(&words, home.path());
 }
 

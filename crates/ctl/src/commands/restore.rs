@@ -253,7 +253,7 @@ async fn recover(installation: &Installation, plan: &Plan, scratch: &Path) -> Ou
     let postmaster = started.map_err(|error| failed(format!("failed to {error}")))?;
     loop {
         if !postmaster.alive() {
-            let last = last_log_lines(&log_file, 5).join("\n");
+            let last = last_log_lines(&log_file, 12).join("\n");
             return Err(failed(format!("PostgreSQL ended before it reached the target:\n{last}\n")));
         }
         // The control file of a backup may say "in production" before anything was done.

@@ -45,7 +45,7 @@ fn install(story: &Story, dir: &Path) {
     fs::write(dir.join("pgbackrest.conf"), config).unwrap();
     let real = pgbackrest_binary().unwrap();
     let body = format!(
-        "here=\n[ ! -e PG_VERSION ] || here=--pg1-path=\"$PWD\"\nexec {} --config={} $here \"$@\"",
+        "here=--pg1-path=\"$PWD\"\n[ -e PG_VERSION ] || here=\ncase \"$*\" in *--pg1-path=*) here= ;; esac\nexec {} --config={} $here \"$@\"",
         real.display(),
         at("pgbackrest.conf")
     );
