@@ -259,8 +259,13 @@ def story(world):
     check((world.leader(), world.timeline()) == ("pg-meta-2", timeline), f"the upgrade was a failover: {world.rows()}")
     world.figure("longest pause between commits during the upgrade", f"{world.longest_pause(began):.2f} s")
 
+    world.play("upgrade.yml", "-e", "pg_minor=true")
+    check(world.leader() != "pg-meta-2" and world.timeline() == timeline + 1, f"not one switchover: {world.rows()}")
+    leader = world.leader()
+    world.await_commits()
+
     world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=replace", "-e", "force=true")
-    check(world.leader() == "pg-meta-2", world.rows())
+    check(world.leader() == leader, world.rows())
     world.play("pgsql-rm.yml", "-l", f"{NET}.13", "-e", "force=true")
     check([row["Member"] for row in world.rows()] == ["pg-meta-1", "pg-meta-2"], world.rows())
     check(os.path.exists(f"{world.base}/13/pg/data/PG_VERSION"), "the data of a removed member are gone")

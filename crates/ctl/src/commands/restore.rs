@@ -241,8 +241,9 @@ async fn recover(installation: &Installation, plan: &Plan, scratch: &Path) -> Ou
         ("listen_addresses", ""),
         ("unix_socket_directories", &socket.path().display().to_string()),
         ("hot_standby", "off"),
+        // What is written here waits for the real command.
         ("archive_mode", "on"),
-        ("archive_command", "false"),
+        ("archive_command", ""),
         ("logging_collector", "off"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

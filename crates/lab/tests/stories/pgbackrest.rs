@@ -82,6 +82,7 @@ async fn pgbackrest_makes_replicas_has_every_timeline_and_gives_the_cluster_back
     let at = |name: &str| dir.join(name).display().to_string();
     let mut story = Story::prepare("pgbackrest", |spec| {
         spec.etcd = 1;
+        spec.members = 2;
         spec.router = false;
         spec.dynamic = json!({
             "baton": { "archive_check": format!("{} --stanza=main archive-get %f %p", at("pgbackrest")) },
@@ -107,14 +108,10 @@ async fn pgbackrest_makes_replicas_has_every_timeline_and_gives_the_cluster_back
     n1.run("CREATE TABLE words (word text); INSERT INTO words VALUES ('backup')", SPAN).await.unwrap();
     pgbackrest(&story, &dir, &["--type=full", "backup"]);
 
-    for name in ["n2", "n3"] {
-        story.lab.node(name).unwrap().start_agent().unwrap();
-    }
+    story.lab.node("n2").unwrap().start_agent().unwrap();
     story.healthy().await;
     let made = fs::read_to_string(dir.join("replicas")).unwrap();
-    for name in ["n2", "n3"] {
-        assert!(made.contains(&story.at(name).data_dir().display().to_string()), "{name}: {made}");
-    }
+    assert_eq!(made.trim(), story.at("n2").data_dir().display().to_string());
 
     across_a_switchover(&story).await;
     back_in_time(&mut story, &dir).await;
@@ -143,9 +140,9 @@ async fn across_a_switchover(story: &Story) {
     let metrics = story.get("n2", "/metrics").await.body;
     let whole = metrics.lines().find(|line| line.starts_with("baton_archive_continuity{"));
     assert!(whole.is_some_and(|line| line.ends_with(" 1")), "{whole:?}");
-    let told = story.baton("n3", &["history", "demo", "--archive", "-f", "tsv"]).await;
+    let told = story.baton("n1", &["history", "demo", "--archive", "-f", "tsv"]).await;
     assert!(told.contains("complete"), "{told}");
-    let drawn = story.baton("n3", &["timelines", "demo"]).await;
+    let drawn = story.baton("n1", &["timelines", "demo"]).await;
     for part in ["full backup ", "archive: holds everything across this fork", "n2 Leader", "●  2"] {
         assert!(drawn.contains(part), "{part}:\n{drawn}");
     }
@@ -154,15 +151,23 @@ async fn across_a_switchover(story: &Story) {
 /// Into another directory while the cluster runs; in place only when it does not.
 async fn back_in_time(story: &mut Story, dir: &Path) {
     let new = dir.join("new").display().to_string();
-    let refused = restore(story, &["--name", "before", "--in-place", "--force"]);
-    assert!(!refused.status.success());
-    let said = text(&refused.stderr);
-    assert!(said.contains("stop the agents of the whole cluster first"), "{said}");
+    for (words, why) in [
+        (&["--name", "before", "--in-place", "--force"][..], "stop the agents of the whole cluster first"),
+        (&["--name", "before", "--force"], "--in-place moves it aside"),
+        (&["--to", &new, "--stanza", "other", "--force"], "stanza other of pgBackRest: missing stanza path"),
+        (&["--to", &new, "--lsn", "0/1000000", "--force"], "no backup was complete before the target"),
+        (&["--to", &new, "--set", "none", "--force"], "there is no backup none; the backups are "),
+    ] {
+        let refused = restore(story, words);
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(why), "{words:?}: {said}");
+        assert!(!Path::new(&new).exists(), "{words:?}");
+    }
     let done = restore(story, &["--to", &new, "--force"]);
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
     assert!(Path::new(&new).join("PG_VERSION").exists());
 
-    for name in ["n3", "n1", "n2"] {
+    for name in ["n1", "n2"] {
         assert!(story.lab.node(name).unwrap().stop_agent(SPAN).await);
     }
     let done = restore(story, &["--name", "before", "--in-place", "--force"]);
