@@ -70,9 +70,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn restore(story: &Story, words: &[&str]) -> Output {
+fn restore(story: &Story, dir: &Path, words: &[&str]) -> Output {
     let mut program = Command::new(story.at("n1").dir().join("bin/baton"));
     program.arg("restore").arg(story.at("n1").config()).args(words);
+    // A stanza that is named is asked for with the program of that name.
+    program.env("PATH", format!("{}:/usr/bin:/bin", dir.display()));
     as_account(story, &mut program)
 }
 
@@ -158,19 +160,19 @@ async fn back_in_time(story: &mut Story, dir: &Path) {
         (&["--to", &new, "--lsn", "0/1000000", "--force"], "no backup was complete before the target"),
         (&["--to", &new, "--set", "none", "--force"], "there is no backup none; the backups are "),
     ] {
-        let refused = restore(story, words);
+        let refused = restore(story, dir, words);
         let said = text(&refused.stderr);
         assert!(!refused.status.success() && said.contains(why), "{words:?}: {said}");
         assert!(!Path::new(&new).exists(), "{words:?}");
     }
-    let done = restore(story, &["--to", &new, "--force"]);
+    let done = restore(story, dir, &["--to", &new, "--force"]);
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
     assert!(Path::new(&new).join("PG_VERSION").exists());
 
     for name in ["n1", "n2"] {
         assert!(story.lab.node(name).unwrap().stop_agent(SPAN).await);
     }
-    let done = restore(story, &["--name", "before", "--in-place", "--force"]);
+    let done = restore(story, dir, &["--name", "before", "--in-place", "--force"]);
     let said = text(&done.stdout);
     assert!(done.status.success(), "{said}{}", text(&done.stderr));
     let kept = said.lines().find_map(|line| line.strip_prefix("What was there is kept as "));
