@@ -15,7 +15,7 @@ SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench faults lab golden interruptions
+.PHONY: playbooks help setup build deb demo test check tidy units stories sim bench faults lab golden interruptions
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ stories: ## real PostgreSQL, real etcd, the real binary: NAME=part of a story's 
 	@$(ENV); tools/run-tests --only lab/stories --workspace --locked -- --test-threads=2 $(NAME)
 
 lab: stories
+
+playbooks: ## the playbooks of ansible/ for real, over SSH into network namespaces; needs root
+	@tools/setup playbooks
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
+	@$(ENV); exec ansible/tests/run.py target/release/baton
 
 sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build

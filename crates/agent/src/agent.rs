@@ -14,6 +14,7 @@ use crate::api::{self, Shared};
 use crate::callbacks::{self, Event};
 use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
+use crate::continuity::{ContinuityCheck, Leads};
 use crate::error::Error;
 use crate::failsafe::Failsafe;
 use crate::failsafe_cache;
@@ -75,6 +76,7 @@ struct Agent {
     hands: Hands,
     view: watch::Receiver<View>,
     publisher: Publisher,
+    continuity: ContinuityCheck,
     journal: Arc<Cell<Journal>>,
     orders: Orders,
     planned: Planned,
@@ -158,6 +160,8 @@ impl Agent {
         let journal = Arc::new(Cell::new(Journal::default()));
         let losses =
             Losses::new(etcd.clone(), settings.name.clone(), local.data_dir().to_owned(), journal.clone());
+        let continuity =
+            ContinuityCheck::new(etcd.clone(), settings.name.clone(), local.clone(), journal.clone());
         let jobs = Jobs::new(wake.clone(), losses.clone());
         let readiness = Readiness::new(settings.clone(), dynamic.clone(), local.clone(), view.clone());
         let signals = Signals::new(wake.clone());
@@ -215,6 +219,7 @@ impl Agent {
         tasks.push(tokio::spawn(publisher.clone().run()));
         tasks.push(tokio::spawn(slots.clone().run()));
         tasks.push(tokio::spawn(losses.run()));
+        tasks.push(tokio::spawn(continuity.clone().run()));
         tasks.push(tokio::spawn(readiness.run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
@@ -238,6 +243,7 @@ impl Agent {
             hands,
             view,
             publisher,
+            continuity,
             journal,
             orders,
             planned,
@@ -613,6 +619,17 @@ impl Agent {
             }),
             (_, _) => None,
         };
+        // A standby that leads archives nothing unless it is told to, and promotes nothing.
+        let leads = leading.as_ref().filter(|leading| leading.writes).and_then(|leading| {
+            Some(Leads {
+                term: leading.term,
+                timeline: leading.timeline,
+                lsn: leading.lsn,
+                command: self.dynamic.archive_check.clone()?,
+                snapshot: view.snapshot.clone()?,
+            })
+        });
+        self.continuity.leads(leads);
         let round = Round::of(seen, &self.dynamic, self.config_revision, view.snapshot.clone());
         self.hands.slots.look_after(round.map(|round| round.with(&self.hands.failsafe)));
         let unfenced =

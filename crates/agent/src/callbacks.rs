@@ -206,7 +206,19 @@ impl Runner {
 }
 
 /// A command with its children: they end when this is dropped before it has ended by itself.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
+
+impl Group {
+    /// Of a command that was started in a group of its own.
+    pub(crate) fn of(child: &tokio::process::Child) -> Group {
+        Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
+    /// It has ended by itself.
+    pub(crate) fn ended(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -226,9 +238,9 @@ async fn carry_out(mut process: tokio::process::Command, action: &'static str, r
         }
     };
     tracing::info!(action, role, "runs a callback");
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let mut group = Group::of(&child);
     let ended = child.wait().await;
-    group.0 = None;
+    group.ended();
     match ended {
         Ok(status) if status.success() => {}
         Ok(status) => tracing::warn!(action, role, %status, "a callback failed"),

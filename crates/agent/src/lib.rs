@@ -22,6 +22,7 @@ mod callbacks;
 mod conditions;
 mod config_cache;
 mod configure;
+mod continuity;
 mod error;
 mod failsafe;
 mod failsafe_cache;

@@ -4,12 +4,14 @@
 //! `baton agent`. Options may stand before or after arguments.
 
 mod member_sql;
+mod restore;
 mod standby_cluster;
 #[cfg(test)]
 mod tests;
 mod what_if;
 
 pub(crate) use member_sql::{DsnArgs, QueryArgs, RowFormat};
+pub(crate) use restore::RestoreArgs;
 pub(crate) use standby_cluster::{DemoteClusterArgs, PromoteClusterArgs};
 pub(crate) use what_if::{EventArg, WhatIfArgs};
 
@@ -98,6 +100,10 @@ pub(crate) enum Command {
     PromoteCluster(PromoteClusterArgs),
     /// Show the timelines and who led them
     History(HistoryArgs),
+    /// Draw the tree of timelines: who led, who is where, what was lost, which backups lie where
+    Timelines(TimelinesArgs),
+    /// Restore a point in time from pgBackRest, into a new directory or in place
+    Restore(RestoreArgs),
     /// Show how etcd itself is, and what needs attention: space, alarms, compaction, certificates
     Etcd(EtcdArgs),
     /// Show the dynamic configuration
@@ -453,6 +459,24 @@ pub(crate) struct HistoryArgs {
     /// Only what was lost in failovers, as former leaders found when they came back
     #[arg(long)]
     pub losses: bool,
+    /// Only what the archive holds of each promotion, as `baton.archive_check` told
+    #[arg(long, conflicts_with = "losses")]
+    pub archive: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TimelinesArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// The stanza of pgBackRest whose backups are shown; else the one in the cluster's archive_command
+    #[arg(long, value_name = "STANZA")]
+    pub stanza: Option<String>,
+    /// Do not ask pgBackRest
+    #[arg(long, conflicts_with = "stanza")]
+    pub no_backups: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -5,6 +5,7 @@
 //! `guard` runs before everything else: it must have no other thread and no runtime.
 
 mod ask;
+mod backups;
 mod cli;
 mod commands;
 mod context;
@@ -19,9 +20,11 @@ mod progress;
 mod python_json;
 mod render;
 mod rest;
+mod restore;
 mod snapshot;
 mod sql;
 mod table;
+mod timelines;
 mod view;
 mod yaml;
 mod yaml_text;

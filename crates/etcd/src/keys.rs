@@ -32,6 +32,8 @@ pub enum Key {
     Timeline,
     /// What single members had and the cluster has not.
     Losses,
+    /// What the archive holds of each promotion.
+    Archive,
 }
 
 impl Keys {
@@ -145,6 +147,12 @@ impl Keys {
         self.at("baton/losses")
     }
 
+    /// Whether the archive holds what a restore across each promotion needs.
+    #[must_use]
+    pub fn baton_archive(&self) -> String {
+        self.at("baton/archive")
+    }
+
     /// That member killed its primary, and processes of it do not end. Written for people: nobody reads it.
     #[must_use]
     pub fn baton_unfenced(&self, name: &NodeName) -> String {
@@ -181,6 +189,7 @@ impl Keys {
             "baton/last" => Key::Last,
             "baton/timeline" => Key::Timeline,
             "baton/losses" => Key::Losses,
+            "baton/archive" => Key::Archive,
             other => {
                 let below = |section: &str| {
                     other.strip_prefix(section).filter(|name| !name.is_empty() && !name.contains('/'))
@@ -235,6 +244,7 @@ mod tests {
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
             (keys.baton_losses(), Key::Losses),
+            (keys.baton_archive(), Key::Archive),
         ] {
             assert_eq!(keys.parse(&text), Some(key), "{text}");
         }

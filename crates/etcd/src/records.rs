@@ -1,6 +1,7 @@
 //! The value of each key: Patroni's JSON, written compactly and in its field order, read in any order, with unknown
 //! fields, and with numbers that are written as strings.
 
+mod continuity;
 mod failover;
 mod handover;
 mod history;
@@ -14,6 +15,7 @@ mod status;
 mod sync;
 mod writable;
 
+pub use continuity::{ArchiveRow, Continuity};
 pub use failover::Failover;
 pub use handover::{Handover, Router};
 pub use history::HistoryRow;
@@ -26,6 +28,7 @@ pub use status::Status;
 pub use sync::Sync;
 pub use writable::Writable;
 
+pub(crate) use continuity::{archive_json, parse_archive};
 pub(crate) use history::{history_json, parse_history};
 pub(crate) use leader::{failsafe_json, parse_failsafe};
 pub(crate) use loss::{losses_json, parse_losses};

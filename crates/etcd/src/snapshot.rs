@@ -9,8 +9,8 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member, Router, Status, Sync,
-    Writable, parse_failsafe, parse_history, parse_losses,
+    ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member, Router, Status,
+    Sync, Writable, parse_archive, parse_failsafe, parse_history, parse_losses,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ impl Limits {
     pub const ROUTERS: usize = 100;
     /// Of more losses the newest are kept.
     pub const LOSSES: usize = 50;
+    /// Of more promotions the newest are kept.
+    pub const ARCHIVE: usize = 50;
     /// More spoiled keys are not listed.
     pub const SPOILED: usize = 100;
     /// With more keys under the prefix nothing is read.
@@ -72,6 +74,8 @@ pub struct Snapshot {
     pub losses: Vec<Loss>,
     /// When `losses` was last changed; 0 when it is absent.
     pub losses_mod: i64,
+    /// What the archive holds of each promotion, oldest first.
+    pub archive: Vec<ArchiveRow>,
     /// Keys whose values cannot be understood; what was known before is kept.
     pub spoiled: Vec<Spoiled>,
 }
@@ -132,6 +136,7 @@ impl Snapshot {
             Key::Handover => self.handover = None,
             Key::Router(id) => drop(self.routers.remove(&id)),
             Key::Timeline => self.claimed = None,
+            Key::Archive => self.archive.clear(),
             Key::Losses => (self.losses, self.losses_mod) = (Vec::new(), 0),
         }
     }
@@ -196,6 +201,7 @@ impl Snapshot {
                     self.routers.insert(id.clone(), router);
                 }
             }
+            Key::Archive => self.archive = parse_archive(value)?,
             Key::Losses => {
                 // A list that cannot be understood is written over by the next loss.
                 self.losses_mod = mod_revision;
@@ -255,6 +261,7 @@ impl Snapshot {
             // One that cannot be understood is not waited for.
             Key::Router(_) => {}
             Key::Timeline => self.claimed = previous.claimed,
+            Key::Archive => self.archive.clone_from(&previous.archive),
             Key::Losses => self.losses.clone_from(&previous.losses),
         }
     }
@@ -290,6 +297,7 @@ fn remedy(key: &Key) -> &'static str {
         Key::Losses => {
             "delete the key, which only tells people of earlier losses; what was lost lies beside the data directories"
         }
+        Key::Archive => "delete the key; it only tells people what the archive held after earlier promotions",
         Key::Handover => "delete the key; it only matters during a switchover",
         Key::Router(_) => "delete the key; routers write theirs when they start",
         Key::Failover => "delete the key, and order the switchover again",

@@ -10,8 +10,8 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, failsafe_json,
-    history_json, losses_json,
+    ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, archive_json,
+    failsafe_json, history_json, losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};
@@ -196,6 +196,23 @@ impl Etcd {
             ..Put::own("tell what was lost", self.keys().baton_losses(), losses_json(&rows))
         };
         self.commit(&put, by).await.map(drop)
+    }
+
+    /// Writes down what the archive holds of a promotion, over what was said of that timeline before; the oldest rows go when there
+    /// are too many.
+    pub async fn put_archive_row(
+        &self,
+        row: &ArchiveRow,
+        snapshot: &Snapshot,
+        term: Term,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let others = snapshot.archive.iter().filter(|other| other.timeline != row.timeline);
+        let mut rows: Vec<ArchiveRow> = others.cloned().collect();
+        rows.push(row.clone());
+        rows.drain(..rows.len().saturating_sub(Limits::ARCHIVE));
+        let value = archive_json(&rows);
+        self.put_as_leader("tell what the archive has", self.keys().baton_archive(), value, term, by).await
     }
 
     /// Orders a switchover or failover; with `expected_mod` only over that revision of the key. The new revision.

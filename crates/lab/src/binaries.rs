@@ -1,6 +1,6 @@
 //! Where the programs are: PostgreSQL, etcd, Baton itself, and what Baton replaces.
 //!
-//! In this order: the variables BATON_TEST_PG_BINS, BATON_TEST_ETCD_BINS, BATON_TEST_PATRONI and BATON_TEST_HAPROXY, what `tools/setup` left in its cache
+//! In this order: the variables BATON_TEST_PG_BINS, BATON_TEST_ETCD_BINS, BATON_TEST_PATRONI, BATON_TEST_HAPROXY, BATON_TEST_PGBACKREST and BATON_TEST_ANSIBLE, what `tools/setup` left in its cache
 //! directory, what the distribution installed.
 
 use anyhow::{Result, bail};
@@ -79,6 +79,24 @@ pub fn haproxy_binary() -> Result<PathBuf> {
     match listed("BATON_TEST_HAPROXY", Path::is_file).into_iter().next() {
         Some(program) => Ok(program),
         None => bail!("there is no HAProxy for the tests: run tools/setup test, or set BATON_TEST_HAPROXY"),
+    }
+}
+
+/// The program `pgbackrest`.
+pub fn pgbackrest_binary() -> Result<PathBuf> {
+    match listed("BATON_TEST_PGBACKREST", Path::is_file).into_iter().next() {
+        Some(program) => Ok(program),
+        None => {
+            bail!("there is no pgBackRest for the tests: run tools/setup test, or set BATON_TEST_PGBACKREST")
+        }
+    }
+}
+
+/// The directory of Ansible's programs.
+pub fn ansible_bin() -> Result<PathBuf> {
+    match listed("BATON_TEST_ANSIBLE", |bin| bin.join("ansible-playbook").is_file()).into_iter().next() {
+        Some(bin) => Ok(bin),
+        None => bail!("there is no Ansible for the tests: run tools/setup test, or set BATON_TEST_ANSIBLE"),
     }
 }
 

@@ -40,7 +40,10 @@ mod wal_disk;
 
 pub use account::Account;
 pub use agent_kind::AgentKind;
-pub use binaries::{Binaries, baton_of_this_build, etcd_bins, haproxy_binary, patroni_bin, postgres_bins};
+pub use binaries::{
+    Binaries, ansible_bin, baton_of_this_build, etcd_bins, haproxy_binary, patroni_bin, pgbackrest_binary,
+    postgres_bins,
+};
 pub use client::{Failure, FailureKind, Plan, Target, WorkReport, Workload};
 pub use config::{NAMESPACE, SCOPE, SUPERUSER};
 pub use daemon::tail;

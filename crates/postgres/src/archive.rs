@@ -52,7 +52,8 @@ async fn one(
     name: &str,
     cancel: &CancellationToken,
 ) -> Result<(), ScriptError> {
-    script::run_in_shell(installation, data_dir, &filled(command, name), cancel).await
+    script::run_in_shell(installation, data_dir, &filled(command, name, &format!("pg_wal/{name}")), cancel)
+        .await
 }
 
 fn ready(data_dir: &Path) -> Result<Vec<String>, Error> {
@@ -70,19 +71,20 @@ fn ready(data_dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// The file that holds the record at `lsn`.
-fn segment(timeline: Timeline, lsn: Lsn, size: u32) -> String {
+pub(crate) fn segment(timeline: Timeline, lsn: Lsn, size: u32) -> String {
     let size = u64::from(size.max(1));
     let (number, per_file) = (lsn.0 / size, (1_u64 << 32) / size);
     format!("{:08X}{:08X}{:08X}", timeline.0, number / per_file.max(1), number % per_file.max(1))
 }
 
-/// `%p` is the path from the data directory, `%f` the name, `%%` a percent sign.
-fn filled(command: &str, name: &str) -> String {
+/// `%p` is the path, `%f` the name, `%%` a percent sign.
+#[must_use]
+pub fn filled(command: &str, name: &str, path: &str) -> String {
     let mut filled = String::new();
     let mut rest = command.chars().peekable();
     while let Some(c) = rest.next() {
         match (c, rest.peek()) {
-            ('%', Some('p')) => filled.push_str(&format!("pg_wal/{name}")),
+            ('%', Some('p')) => filled.push_str(path),
             ('%', Some('f')) => filled.push_str(name),
             ('%', Some('%')) => filled.push('%'),
             (c, _) => {
@@ -104,7 +106,7 @@ mod tests {
     fn the_command_is_filled_in_as_postgresql_does_it() {
         let name = "000000010000000000000003";
         assert_eq!(
-            filled("cp %p /a/%f && echo 5%% %x%", name),
+            filled("cp %p /a/%f && echo 5%% %x%", name, &format!("pg_wal/{name}")),
             format!("cp pg_wal/{name} /a/{name} && echo 5% %x%")
         );
     }

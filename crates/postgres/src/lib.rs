@@ -11,6 +11,7 @@ pub mod archive;
 pub mod basebackup;
 pub mod config_files;
 pub mod connection;
+pub mod continuity;
 pub mod control;
 pub mod data_dir;
 pub mod error;

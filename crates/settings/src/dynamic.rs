@@ -33,6 +33,8 @@ pub struct Dynamic {
     pub pause: bool,
     /// What comes first after a crash of the primary.
     pub crash: Crash,
+    /// The command that tells whether the archive holds a file; it is asked after a promotion.
+    pub archive_check: Option<String>,
     pub synchronous_mode: SynchronousMode,
     pub synchronous_mode_strict: bool,
     pub synchronous_node_count: u32,
@@ -209,6 +211,7 @@ fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dyn
             Some("failover") => Crash::Failover,
             _ => Crash::Auto,
         },
+        archive_check: values.text("baton.archive_check").filter(|command| !command.trim().is_empty()),
         synchronous_mode: match values.text("synchronous_mode").as_deref() {
             Some("on") => SynchronousMode::On,
             Some("quorum") => SynchronousMode::Quorum,

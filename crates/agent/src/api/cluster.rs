@@ -1,4 +1,4 @@
-//! `GET /cluster`, `GET /history` and `GET /baton/losses`.
+//! `GET /cluster`, `GET /history`, `GET /baton/losses` and `GET /baton/archive`.
 
 use super::Shared;
 use super::reply::{self, Reply};
@@ -131,4 +131,11 @@ pub(super) fn losses(shared: &Shared) -> Reply {
     let snapshot = shared.view.borrow().snapshot.clone();
     let rows = snapshot.map(|snapshot| snapshot.losses.clone()).unwrap_or_default();
     reply::json(StatusCode::OK, &rows.iter().map(etcd::Loss::to_value).collect())
+}
+
+/// What the archive holds of each promotion.
+pub(super) fn archive(shared: &Shared) -> Reply {
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let rows = snapshot.map(|snapshot| snapshot.archive.clone()).unwrap_or_default();
+    reply::json(StatusCode::OK, &rows.iter().map(etcd::ArchiveRow::to_value).collect())
 }

@@ -4,7 +4,7 @@ use super::reply::{self, Reply};
 use super::status;
 use super::{Shared, health};
 use crate::publish;
-use etcd::Contact;
+use etcd::{Contact, Continuity};
 use postgres::rewind::preflight::Obstacle;
 use settings::SynchronousMode;
 use std::fmt::Write;
@@ -339,6 +339,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     foresight(page, shared);
     addresses(page, shared);
     losses(page, shared);
+    archive(page, shared);
     rejoin(page, shared);
 }
 
@@ -352,6 +353,26 @@ fn rejoin(page: &mut Page, shared: &Shared) {
         let ready = u8::from(!obstacles.iter().any(|obstacle| obstacle.code() == reason));
         let _ = writeln!(page.text, "{name}{{{},reason=\"{reason}\"}} {ready}", page.labels);
     }
+}
+
+/// What the archive holds of the last promotion, told by the member that looked; nothing while nothing is missing yet.
+fn archive(page: &mut Page, shared: &Shared) {
+    let me = &shared.settings().name;
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let Some(row) = snapshot.as_ref().and_then(|snapshot| snapshot.archive.last()) else { return };
+    let whole = match row.found {
+        _ if row.member != *me => return,
+        Continuity::Waits => return,
+        Continuity::Complete => 1,
+        Continuity::Incomplete | Continuity::Unknown => 0,
+    };
+    page.gauge(
+        "baton_archive_continuity",
+        "Value is 1 if the archive holds what a restore across the last promotion needs, 0 if it does not or cannot be asked.",
+        whole,
+    );
+    let missing = if row.found == Continuity::Incomplete { row.names.len() } else { 0 };
+    page.gauge("baton_archive_missing_files", "Files of that kind that the archive does not hold.", missing);
 }
 
 /// What this member had alone when it came back under another leader, since the agent was started; of the last one, what etcd

@@ -40,9 +40,13 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
         "failsafe" => failsafe::topology(shared),
         "baton" => match path {
             "baton/why" => reply::json(StatusCode::OK, &why(shared)),
+            "baton/archive" => cluster::archive(shared),
             "baton/losses" => cluster::losses(shared),
             "baton/what-if" => what_if::what_if(query, shared).await,
-            _ => reply::text(StatusCode::NOT_FOUND, "there are /baton/why, /baton/losses and /baton/what-if"),
+            _ => reply::text(
+                StatusCode::NOT_FOUND,
+                "there are /baton/why, /baton/losses, /baton/archive and /baton/what-if",
+            ),
         },
         _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),
     }

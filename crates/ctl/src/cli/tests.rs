@@ -60,6 +60,10 @@ fn patronictl_lines_are_understood() {
         "patronictl restart demo --any --pending --force",
         "patronictl reload demo pg-1 --force",
         "patronictl history -f json",
+        "baton timelines demo -f yaml --stanza main",
+        "baton timelines --no-backups",
+        "baton restore pg.yml --time 2026-11-27T10:00:00Z --exclusive --in-place --force",
+        "baton restore pg.yml --stanza main --lsn 0/3000060 --timeline 3 --to /data/new --dry-run",
         "patronictl show-config demo",
         "patronictl version demo pg-1",
         "patronictl -k -c f list",
@@ -88,6 +92,10 @@ fn nonsense_is_refused() {
         "baton restart --role boss",
         "baton remove",
         "baton flush restart",
+        "baton restore",
+        "baton restore pg.yml --xid 7 --name x",
+        "baton restore pg.yml --in-place --to /x",
+        "baton restore pg.yml --exclusive",
         "baton query -r boss -c x",
     ] {
         assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");

@@ -20,12 +20,14 @@ pub(crate) mod reinit;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod route;
 pub(crate) mod router;
 mod schedule;
 pub(crate) mod show_config;
 pub(crate) mod standby_cluster;
 pub(crate) mod switchover;
+pub(crate) mod timelines;
 pub(crate) mod topology;
 pub(crate) mod version;
 pub(crate) mod vip;
@@ -70,6 +72,8 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::DemoteCluster(args) => attended(standby_cluster::demote(&context()?, args, ask)),
         Command::PromoteCluster(args) => attended(standby_cluster::promote(&context()?, args, ask)),
         Command::History(args) => attended(history::run(&context()?, args)),
+        Command::Restore(args) => attended(restore::run(args, ask)),
+        Command::Timelines(args) => attended(timelines::run(&context()?, args)),
         Command::Etcd(args) => attended(etcd::run(&context()?, args)),
         Command::ShowConfig(args) => attended(show_config::run(&context()?, args)),
         Command::EditConfig(args) => attended(edit_config::run(&context()?, args, ask)),

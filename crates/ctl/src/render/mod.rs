@@ -1,5 +1,6 @@
 //! What is printed, as pure functions from a [`crate::view::Cluster`] to text. Golden files hold every form.
 
+pub(crate) mod archive;
 pub(crate) mod decisions;
 pub(crate) mod diff;
 pub(crate) mod etcd;
@@ -9,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod losses;
 pub(crate) mod route;
 pub(crate) mod rows;
+pub(crate) mod timelines;
 pub(crate) mod topology;
 pub(crate) mod what_if;
 

@@ -36,6 +36,7 @@ mod mixed_failsafe;
 mod mixed_synchronous;
 mod monitoring;
 mod pause;
+mod pgbackrest;
 mod reinit;
 mod rejoin;
 mod reload;

@@ -85,6 +85,12 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("auto")
     .dynamic(),
+    Row::new(
+        "baton.archive_check",
+        Kind::Text,
+        "How the archive is asked after a promotion whether it holds the file %f, which may be fetched to %p: exit status 0 there, 1 not there; usually the restore_command.",
+    )
+    .dynamic(),
     Row::new("pause", Kind::Bool, "Maintenance mode: nothing is started, stopped or promoted.")
         .default("false")
         .dynamic(),
