@@ -38,6 +38,8 @@ pub struct Memory {
     pub ordered: Option<Ordered>,
     /// The term whose key we released last, and when: for a moment it still seems to name us.
     pub released: Option<(Term, Moment)>,
+    /// The term whose key we last attached to our lease, and when that was asked for.
+    pub adopted: Option<(Term, Moment)>,
     /// The last term in which we led.
     pub term: Option<Term>,
     /// Our data were seen to belong to this cluster.

@@ -73,7 +73,7 @@ impl World {
     fn written(&mut self, node: NodeNo, write: &Write) {
         match write {
             Write::Acquire { .. } => self.note_acceptance(node),
-            Write::PutSync { .. } => self.promises_begin(),
+            Write::PutSync { .. } => self.promises_begin(node),
             Write::Announce { .. } => self.announced(node),
             Write::Claim { .. } => self.nodes[node].postgres.claimed = self.etcd.keys.claimed,
             _ => {}

@@ -97,7 +97,11 @@ impl World {
         }
         let told = now.after(Duration::from_secs(rest));
         let fits = |held: Address| held.told.after(LATE) <= until;
-        if held.is_some_and(|held| told <= held.told.after(WORTH) && fits(held)) {
+        if let Some(held) = &mut self.nodes[node].address
+            && told <= held.told.after(WORTH)
+            && fits(*held)
+        {
+            held.right = until;
             return;
         }
         if held.is_none() {

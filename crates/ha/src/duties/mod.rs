@@ -145,8 +145,8 @@ fn announce(
 const SEEN_LATE: Duration = Duration::from_millis(500);
 
 /// The leader key names us: attach it to our lease. When it hangs there already and only the authority has run out, the
-/// next renewal decides.
-fn adopt(turn: &Turn<'_>, answer: Answer, term: Term) -> Answer {
+/// next renewal decides; it is not asked for again before that.
+fn adopt(turn: &mut Turn<'_>, answer: Answer, term: Term) -> Answer {
     let late =
         turn.memory.released.filter(|(released, _)| *released == term).map(|(_, at)| at.after(SEEN_LATE));
     if let Some(late) = late.filter(|late| turn.now < *late) {
@@ -158,6 +158,15 @@ fn adopt(turn: &Turn<'_>, answer: Answer, term: Term) -> Answer {
     };
     match turn.seen.authority {
         Authority::Held { term: held, .. } if held == term && attached => answer,
-        Authority::Held { .. } | Authority::None => answer.act(Action::AdoptLeader(term)),
+        Authority::Held { .. } | Authority::None => {
+            let again = turn.memory.adopted.filter(|(adopted, _)| *adopted == term);
+            match again.map(|(_, at)| at.after(SEEN_LATE)).filter(|again| turn.now < *again) {
+                Some(again) => answer.wake_at(again),
+                None => {
+                    turn.memory.adopted = Some((term, turn.now));
+                    answer.act(Action::AdoptLeader(term))
+                }
+            }
+        }
     }
 }

@@ -96,7 +96,7 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, (term, timeline, lsn): (Term, Ti
 }
 
 /// A primary that does not lead: it was promoted by hand, or its key has ended.
-fn primary(turn: &Turn<'_>, cluster: &Cluster) -> Answer {
+fn primary(turn: &mut Turn<'_>, cluster: &Cluster) -> Answer {
     let live = matches!(turn.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
     match &cluster.leader {
         LeaderKey::Free if live && super::refuse_foreign_data::verdict(turn) == Some(true) => {

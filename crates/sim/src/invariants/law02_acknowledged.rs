@@ -35,8 +35,14 @@ impl World {
         }
     }
 
-    /// A leader wrote `/sync`: with the mode on, that is a promise.
-    pub fn promises_begin(&mut self) {
+    /// A leader wrote `/sync`: with the mode on, that is a promise. Of one that a person named, whatever it may lack, it says from now on
+    /// that it has everything.
+    pub fn promises_begin(&mut self, node: NodeNo) {
+        if self.laws.promised.accepted == Some(node)
+            && let Some(database) = self.nodes[node].postgres.disk.database()
+        {
+            self.laws.promised.writes.retain(|write| database.wal.has(*write));
+        }
         let keys = &self.etcd.keys;
         self.laws.promised.begun |= keys.synchronous.mode != ha::SyncMode::Off && !keys.follows_remote;
     }

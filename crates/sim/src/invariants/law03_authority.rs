@@ -65,6 +65,7 @@ impl World {
                 && sound
                 && !facts.nofailover
                 && !facts.unprotected
+                && !facts.sick
         };
         // One that may not lead in synchronous mode can only be ahead by what was never acknowledged.
         let on = agent.seen.rules.synchronous.mode != ha::SyncMode::Off;
