@@ -39,6 +39,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a client that are read and dropped after the last message was sent to it.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
+/// Said of a client that nobody has a place for.
+pub(crate) const TOO_MANY_SILENT: &str = "too many connections have not sent a startup packet yet";
+
 /// The answers to a request to encrypt.
 const ENCRYPT: &[u8] = b"S";
 const NO_ENCRYPTION: &[u8] = b"N";
@@ -113,7 +116,7 @@ impl Client {
                 return false;
             }
             Err(_) => {
-                self.refused("no PROXY header in time".to_owned());
+                self.late("no PROXY header in time".to_owned());
                 return false;
             }
         }
@@ -124,6 +127,7 @@ impl Client {
         let settings = self.service.settings();
         let tls = self.service.tls();
         let mut carried = None;
+        let mut handshake = Some(handshake);
         for _ in 0..FIRST_PACKETS {
             let Some(first) = self.first_packet(tls.is_some()).await else { return Ok(()) };
             match (first, &tls) {
@@ -156,16 +160,17 @@ impl Client {
                     }
                 }
                 (First::Encryption(packet), None) if !settings.names.is_empty() => {
-                    drop(handshake);
-                    return self.named_session(&packet, &[]).await;
+                    return self.named_session(&packet, &[], handshake).await;
                 }
                 (First::Encryption(packet), None) => {
+                    // It has said what it wants, and may have to wait for it among those who do. When it has to speak again, all
+                    // those who waited do at once: they have their time then, and a session's place, but need no other.
+                    handshake = None;
                     let (backend, answer) = self.reach(Ask::Encryption(&packet)).await?;
                     if self.stream.write_all(&answer).await.is_err() {
                         return Ok(());
                     }
                     if answer != NO_ENCRYPTION {
-                        drop(handshake);
                         self.opened(&backend);
                         self.opaque_session(backend).await;
                         return Ok(());
@@ -173,10 +178,10 @@ impl Client {
                     carried = Some(backend);
                 }
                 (First::DirectTls(head), None) => {
-                    drop(handshake);
                     if !settings.names.is_empty() {
-                        return self.named_session(&[], &head).await;
+                        return self.named_session(&[], &head, handshake).await;
                     }
+                    drop(handshake);
                     let (backend, _) = self.reach(Ask::Opaque(&head)).await?;
                     self.opened(&backend);
                     self.opaque_session(backend).await;
@@ -211,7 +216,7 @@ impl Client {
                 None
             }
             Err(_) => {
-                self.refused(format!("no startup packet within {} s", limits.timeout.as_secs()));
+                self.late(format!("no startup packet within {} s", limits.timeout.as_secs()));
                 None
             }
         }
@@ -233,7 +238,10 @@ impl Client {
                 return true;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it took longer than {} s", limit.as_secs()),
+            Err(_) => {
+                self.late(format!("TLS failed: it took longer than {} s", limit.as_secs()));
+                return false;
+            }
         };
         self.refused(format!("TLS failed: {why}"));
         false
@@ -241,7 +249,12 @@ impl Client {
 
     /// A session of TLS that is passed on unread, to the cluster whose name its hello asks for. `request` is what asked
     /// for TLS, if anything did, and `begun` what came of the hello.
-    async fn named_session(&mut self, request: &[u8], begun: &[u8]) -> Result<(), Refusal> {
+    async fn named_session(
+        &mut self,
+        request: &[u8],
+        begun: &[u8],
+        handshake: Option<Held>,
+    ) -> Result<(), Refusal> {
         let limit = self.shared.config().handshake.timeout;
         if !request.is_empty() && !startup::asks_for_tls(request) {
             // GSS names nobody; the client goes on with TLS or in the clear.
@@ -258,10 +271,11 @@ impl Client {
                 return Ok(());
             }
             Err(_) => {
-                self.refused(format!("no TLS hello within {} s", limit.as_secs()));
+                self.late(format!("no TLS hello within {} s", limit.as_secs()));
                 return Ok(());
             }
         };
+        drop(handshake);
         self.asks_for(name.as_deref());
         let mut backend = if request.is_empty() {
             self.reach(Ask::Opaque(&raw)).await?.0
@@ -362,6 +376,7 @@ impl Client {
         let end = relay::relay(&mut self.stream, server, session, talk, &counts.traffic).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
+            session.count(|tally| tally.cut += 1);
             // Nothing that the client sent may reach a server whose term is over.
             let _: std::io::Result<()> = relay::discard_on_close(server);
             if let Some(why) = session.leash.why() {
@@ -397,7 +412,21 @@ impl Client {
 
     fn opened(&self, backend: &Backend) {
         self.service.counts.opened.add(1);
-        Event::Opened { client: self.peer, service: &self.service.name, member: &backend.member }.log();
+        backend.session.count(|tally| tally.opened += 1);
+        Event::Opened {
+            client: self.peer,
+            service: &self.service.name,
+            member: &backend.member,
+            seen_as: backend.stream.local_addr().ok(),
+            wanted: self.service.settings().log_connections,
+        }
+        .log();
+    }
+
+    /// It took too long to say what it wants.
+    fn late(&self, why: String) {
+        self.service.counts.late.add(1);
+        self.refused(why);
     }
 
     fn refused(&self, why: String) {

@@ -1,6 +1,6 @@
 //! A port of a service: accepts clients, within limits.
 
-use crate::client::Client;
+use crate::client::{Client, TOO_MANY_SILENT};
 use crate::error::Error;
 use crate::events::Event;
 use crate::shared::{Service, Shared};
@@ -58,6 +58,7 @@ pub(crate) async fn accept(
                     Event::AcceptFailed { service: &service.name, why: error.to_string() }.log();
                 }
                 failing = true;
+                service.counts.accept_failed.add(1);
                 sleep(PAUSE).await;
             }
         }
@@ -82,7 +83,7 @@ fn admit(
         return refuse(format!("the router has {} clients, as many as it may", config.max_connections));
     };
     let Some(handshake) = service.handshakes.take(config.handshake.limit) else {
-        return refuse("too many connections have not sent a startup packet yet".to_owned());
+        return refuse(TOO_MANY_SILENT.to_owned());
     };
     let Ok(local) = stream.local_addr() else { return refuse("it is gone already".to_owned()) };
     let client = Client {
