@@ -63,11 +63,12 @@ async fn greeter() -> Result<SocketAddrV4> {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut packet = [0; 256];
-                stream.read(&mut packet).await?;
+                let length = stream.read_u32().await?;
+                let mut packet = vec![0; (length.clamp(4, 1000) - 4) as usize];
+                stream.read_exact(&mut packet).await?;
                 stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
                 // Until the other side ends.
-                while stream.read(&mut packet).await? > 0 {}
+                while stream.read(&mut [0; 16]).await? > 0 {}
                 Ok::<(), std::io::Error>(())
             });
         }
