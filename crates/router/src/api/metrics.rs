@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 type OfCluster = (&'static str, &'static str, &'static str, fn(&Cluster) -> u64);
+type GaugeOfService = (&'static str, &'static str, fn(&Service) -> usize);
+type OfMember = (&'static str, &'static str, fn(&Tally) -> u64);
 type OfService = (&'static str, &'static str, &'static str, fn(&ServiceCounts) -> u64);
 
 const CLUSTERS: [OfCluster; 7] = [
@@ -55,12 +57,12 @@ const SERVICES: [OfService; 13] = [
     ("bytes_to_server_total", "counter", "Bytes from clients.", |counts| counts.traffic.to_server.get()),
 ];
 
-const GAUGES: [(&str, &str, fn(&Service) -> usize); 2] = [
+const GAUGES: [GaugeOfService; 2] = [
     ("sessions", "Open sessions.", |service| service.open.get()),
     ("silent", "Clients that have not said yet what they want.", |service| service.handshakes.get()),
 ];
 
-const TALLIES: [(&str, &str, fn(&Tally) -> u64); 3] = [
+const TALLIES: [OfMember; 3] = [
     ("member_sessions_total", "Sessions opened by member and term.", |tally| tally.opened),
     ("member_cut_total", "Sessions ended by the router by member and term.", |tally| tally.cut),
     ("member_connect_failed_total", "Failed attempts to open a session by member and term.", |tally| {
