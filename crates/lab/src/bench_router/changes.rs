@@ -18,6 +18,10 @@ use types::Moment;
 pub(crate) const SPAN: Duration = Duration::from_secs(60);
 /// A failed probe is followed by the next one after this.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Asks who answers.
+const WHO: &str = "select host(inet_server_addr())";
+/// So many connections to the primary one after the other, and a proxy has made up its mind.
+const IN_A_ROW: usize = 10;
 /// Probes go on for so long after both have found the new primary.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -66,7 +70,7 @@ impl Prober {
             let mut probes = Vec::new();
             while !ends.load(Ordering::Relaxed) {
                 let begun = clock::now();
-                let answer = target.ask("select host(inet_server_addr())", SPAN).await.ok();
+                let answer = target.ask(WHO, SPAN).await.ok();
                 if answer.is_none() {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -96,9 +100,7 @@ fn seen(probes: &[Probe], fact: Moment, new: &str) -> Option<Seen> {
 
 /// A planned switchover.
 pub(crate) async fn once(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Result<Change> {
-    let members = lab.nodes.len();
-    lab.await_healthy(members).await?;
-    let old = lab.primary().await?;
+    let old = settled(lab, [baton, haproxy]).await?;
     let probers = [Prober::start(baton), Prober::start(haproxy)];
     switchover(lab, &old).await?;
     let (fact, new) = fact(lab, &old).await?;
@@ -106,7 +108,7 @@ pub(crate) async fn once(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Res
     // HAProxy takes seconds: it is asked apart until it has found it.
     for target in [baton, haproxy] {
         until(SPAN, "a new connection to the new primary", async || {
-            let by = target.ask("select host(inet_server_addr())", SPAN).await.ok()?;
+            let by = target.ask(WHO, SPAN).await.ok()?;
             (by == new).then_some(())
         })
         .await?;
@@ -117,6 +119,21 @@ pub(crate) async fn once(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Res
     let of =
         |probes: &[Probe]| seen(probes, fact, &new).context("find the first connection to the new primary");
     Ok(Change { haproxy: of(&through_haproxy)?, baton: of(&through_baton)? })
+}
+
+/// Waits until all members are well and both proxies lead to the primary every time: HAProxy changes its mind for seconds. The primary.
+async fn settled(lab: &mut Lab, proxies: [&Target; 2]) -> Result<String> {
+    lab.await_healthy(lab.nodes.len()).await?;
+    let primary = lab.primary().await?;
+    let address = lab.node(&primary)?.address.to_string();
+    for target in proxies {
+        let mut in_a_row = 0;
+        while in_a_row < IN_A_ROW {
+            let by = until(SPAN, "a connection", async || target.ask(WHO, SPAN).await.ok()).await?;
+            in_a_row = if by == address { in_a_row + 1 } else { 0 };
+        }
+    }
+    Ok(primary)
 }
 
 /// When another member than `old` says that it accepts writes, and which.
@@ -133,9 +150,7 @@ async fn fact(lab: &Lab, old: &str) -> Result<(Moment, String)> {
 
 /// Transactions of `pgbench -S -C -c 32` during a switchover, and clients that gave up.
 pub(crate) async fn under_load(lab: &mut Lab, bin: &Path, target: &Target) -> Result<(u64, u64)> {
-    let members = lab.nodes.len();
-    lab.await_healthy(members).await?;
-    let old = lab.primary().await?;
+    let old = settled(lab, [target, target]).await?;
     let mut pgbench = program(bin, "pgbench", target);
     pgbench.args(["--no-vacuum", "--select-only", "--connect", "--client=32", "--jobs=2", "--time=10"]);
     let running = pgbench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run pgbench")?;
@@ -150,9 +165,7 @@ pub(crate) async fn under_load(lab: &mut Lab, bin: &Path, target: &Target) -> Re
 
 /// The host of the primary hangs, as a whole, and comes back when another leads.
 pub(crate) async fn hang(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Result<Hang> {
-    let members = lab.nodes.len();
-    lab.await_healthy(members).await?;
-    let old = lab.primary().await?;
+    let old = settled(lab, [baton, haproxy]).await?;
     let sessions = [baton.connect(SPAN).await?, haproxy.connect(SPAN).await?];
     let node = lab.node(&old)?;
     node.freeze_agent();
