@@ -9,16 +9,18 @@ RUNS ?= 5
 INTERRUPTIONS ?= 100
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+TARGET ?= startup
+FUZZ_SECONDS ?= 60
 N ?= 20
 MODE ?= quorum
 SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
 
-.PHONY: playbooks help setup build deb demo test check tidy units stories sim bench faults lab golden interruptions
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing for all of the below
 	@tools/setup test
@@ -71,6 +73,14 @@ bench: ## the table of pauses, RUNS runs of each event; BENCH_ARGS="--mode on|qu
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench
 	@$(ENV); exec target/release/baton-bench --runs $(RUNS) $(BENCH_ARGS)
+
+bench-router: ## the router beside HAProxy: throughput, CPU, memory, changes of the primary; BENCH_ARGS="--pairs 1 --seconds 3 --changes 3" for a short one
+	@tools/setup test
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-router
+	@$(ENV); exec target/release/baton-bench-router $(BENCH_ARGS)
+
+fuzz: ## TARGET (startup, tls_hello, proxy_header, messages) of the router for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
+	@cd fuzz && mkdir -p corpus/$(TARGET) && cargo +nightly fuzz run $(TARGET) corpus/$(TARGET) seeds/$(TARGET) -- -max_total_time=$(FUZZ_SECONDS)
 
 faults: ## N real faults and pairs of them in synchronous MODE under a writing client, drawn from SEED
 	@tools/setup demo

@@ -189,6 +189,10 @@ pub(crate) enum RouteOrder {
     Drain(RouteMember),
     /// Sessions for the member again
     Undrain(RouteMember),
+    /// All new sessions of a service for a member, while it can serve them; those elsewhere go on. Until unpin, or a restart of the router
+    Pin(RoutePin),
+    /// The service is no longer sent to the member alone
+    Unpin(RoutePin),
     /// Read the configuration again, as SIGHUP does; open sessions go on
     Reload,
 }
@@ -198,6 +202,17 @@ pub(crate) struct RouteMember {
     /// The member
     pub member: String,
     /// Its cluster, when the router has several; else that of `scope`
+    #[arg(long)]
+    pub cluster: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RoutePin {
+    /// The member
+    pub member: String,
+    /// The service, any but one of the primary
+    pub service: String,
+    /// Their cluster, when the router has several; else that of `scope`
     #[arg(long)]
     pub cluster: Option<String>,
 }

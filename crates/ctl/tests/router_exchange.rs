@@ -1,4 +1,4 @@
-//! A router's program is exchanged under load: nobody is refused, and who is connected stays.
+//! A router as a process: its program is exchanged under load, and nobody is refused; it has few file descriptors, and says so.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up fails")]
 
@@ -15,6 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 
 const SPAN: Duration = Duration::from_secs(60);
@@ -25,21 +27,25 @@ struct Router {
     file: PathBuf,
     log: PathBuf,
     port: u16,
+    api: u16,
 }
 
 impl Router {
-    fn start(dir: &Path, etcd: &Etcd) -> Router {
-        let (file, log, port) = (dir.join("router.yml"), dir.join("router.log"), testbed::free_port());
-        fs::write(&file, settings(etcd, port)).unwrap();
-        let first = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .arg("router")
+    /// One that may have so many file descriptors.
+    fn start(dir: &Path, etcd: &Etcd, descriptors: u32) -> Router {
+        let (file, log) = (dir.join("router.yml"), dir.join("router.log"));
+        let (port, api) = (testbed::free_port(), testbed::free_port());
+        fs::write(&file, settings(etcd, port, api)).unwrap();
+        let first = Command::new("/bin/sh")
+            .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\"", env!("CARGO_BIN_EXE_baton")])
             .arg(&file)
+            .arg(descriptors.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Router { first, file, log, port }
+        Router { first, file, log, port, api }
     }
 
     /// The processes that serve this file.
@@ -62,6 +68,26 @@ impl Router {
         fs::read_to_string(&self.log).unwrap().contains(text)
     }
 
+    /// What its API answers.
+    async fn api(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.api)).await.unwrap();
+        let head =
+            format!("{request} HTTP/1.1\r\nhost: router\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until `/metrics` has that line.
+    async fn metric(&self, line: &str) {
+        let end = clock::now().after(SPAN);
+        while !self.api("GET /metrics").await.lines().any(|each| each == line) {
+            assert!(clock::now() < end, "waited for {line}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let line = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
         connect(&line).await
@@ -77,10 +103,12 @@ impl Drop for Router {
     }
 }
 
-fn settings(etcd: &Etcd, port: u16) -> String {
+fn settings(etcd: &Etcd, port: u16, api: u16) -> String {
     let etcd = etcd.endpoint.trim_start_matches("http://");
     format!(
-        "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n"
+        "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  api: 127.0.0.1:{api}\n  handshake_timeout: 4s\n  \
+         log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n",
+        any = testbed::free_port()
     )
 }
 
@@ -118,9 +146,17 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     postgres.start();
     publish(&etcd, &postgres).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut router = Router::start(dir.path(), &etcd);
+    let mut router = Router::start(dir.path(), &etcd, 5000);
     until("the router to listen", || router.said("listening")).await;
     let stays = router.connect().await.unwrap();
+    let seen_as = "select host(inet_client_addr()) || ':' || inet_client_port()";
+    let row = stays.query_one(seen_as, &[]).await.unwrap();
+    let line = format!("seen_as={}", row.get::<_, &str>(0));
+    until("the log to tell how the member sees the session", || router.said(&line)).await;
+    for order in ["pin/any", "drain", "undrain"] {
+        let answer = router.api(&format!("POST /clusters/demo/members/pg-1/{order}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 
     // Somebody connects all the time.
     let (over, line) = (
@@ -147,6 +183,8 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     drop(stays);
     until("the old process to end", || router.first.try_wait().unwrap().is_some()).await;
     router.connect().await.expect("the new process serves");
+    let services = router.api("GET /services").await;
+    assert!(services.contains(r#""pinned_for":["any"]"#), "orders go along: {services}");
 
     // A successor that cannot start changes nothing.
     let good = fs::read_to_string(&router.file).unwrap();
@@ -162,4 +200,32 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     assert!(connected > 10, "{connected}");
     router.signal(second, Signal::TERM);
     until("the router to end", || router.processes().is_empty()).await;
+}
+
+/// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_descriptors_are_few_clients() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("descriptors"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut router = Router::start(dir.path(), &etcd, 200);
+    until("the router to listen", || router.said("listening")).await;
+    assert!(router.said("200 file descriptors allow 50 clients"));
+    let stays = router.connect().await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(TcpStream::connect(("127.0.0.1", router.port)).await.unwrap());
+    }
+    router.metric(r#"baton_router_refused_total{scope="demo",service="primary"} 31"#).await;
+    stays.simple_query("SELECT 1").await.expect("who is there stays");
+    let first = router.first.id();
+    assert!(fs::read_dir(format!("/proc/{first}/fd")).unwrap().count() <= 200);
+    // Their time is over, and everything is free again.
+    router.metric(r#"baton_router_late_total{scope="demo",service="primary"} 49"#).await;
+    router.metric("baton_router_connections 1").await;
+    router.connect().await.expect("there is room again");
+    router.metric(r#"baton_router_accept_failed_total{scope="demo",service="primary"} 0"#).await;
+    assert!(router.first.try_wait().unwrap().is_none() && !router.said("panicked"));
 }

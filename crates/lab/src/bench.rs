@@ -7,6 +7,9 @@
 mod memory;
 mod table;
 
+pub(crate) use memory::pss;
+pub(crate) use table::machine;
+
 use crate::binaries::{Binaries, baton_of_this_build};
 use crate::client::{Plan, Workload};
 use crate::demo::{Event, Outcome, interrupted};
@@ -224,7 +227,7 @@ async fn once(event: Event, lab: &mut Lab) -> Result<Outcome> {
 }
 
 /// A directory that is not there yet.
-fn directory() -> Result<PathBuf> {
+pub(crate) fn directory() -> Result<PathBuf> {
     let temporary = std::env::temp_dir();
     let number = std::process::id();
     let free = (0..1000).map(|serial| temporary.join(format!("baton-bench-{number}-{serial}")));

@@ -13,6 +13,7 @@ mod show;
 mod table;
 
 pub(crate) use directory::LOCK;
+pub(crate) use events::switchover;
 pub use events::{Event, Outcome};
 pub use table::outcomes;
 

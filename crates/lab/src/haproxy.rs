@@ -41,6 +41,10 @@ impl HaProxy {
         Ok(HaProxy { daemon: Daemon::start(&program, account)?, program })
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.daemon.pid()
+    }
+
     pub(crate) fn must_run(&mut self) -> Result<()> {
         self.daemon.must_run(&self.program.log)
     }

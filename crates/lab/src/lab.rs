@@ -242,6 +242,12 @@ impl Lab {
         self.router.as_ref().map(Daemon::pid)
     }
 
+    /// HAProxy's process.
+    #[must_use]
+    pub fn haproxy_pid(&self) -> Option<i32> {
+        self.haproxy.as_ref().map(HaProxy::pid)
+    }
+
     /// The router's log.
     #[must_use]
     pub fn router_log(&self) -> Option<&Path> {

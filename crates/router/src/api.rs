@@ -7,12 +7,15 @@
 //!   POST /reload                                   reads the configuration again
 //!   POST /clusters/NAME/members/NAME/drain         no new sessions for a member
 //!   POST /clusters/NAME/members/NAME/undrain       again
+//!   POST /clusters/NAME/members/NAME/pin/SERVICE   a service's new sessions for this member while it can serve them
+//!   POST /clusters/NAME/members/NAME/unpin/SERVICE no longer
 //! ```
 //! Orders need the login of `router.authentication`; where none is configured they are taken from this host alone.
 
 mod metrics;
 mod status;
 
+use crate::config::Role;
 use crate::events::Event;
 use crate::shared::Shared;
 use bytes::Bytes;
@@ -147,9 +150,12 @@ async fn order(shared: &Shared, orders: &mpsc::Sender<Reload>, path: &str) -> Re
         ["clusters", cluster, "members", member, verb @ ("drain" | "undrain")] => {
             drain(shared, cluster, member, *verb == "drain")
         }
+        ["clusters", cluster, "members", member, verb @ ("pin" | "unpin"), service] => {
+            pin(shared, cluster, member, service, *verb == "pin")
+        }
         _ => plain(
             StatusCode::NOT_FOUND,
-            "orders are /reload and /clusters/NAME/members/NAME/drain or undrain",
+            "orders are /reload, /clusters/NAME/members/NAME/drain or undrain, and …/pin/SERVICE or unpin/SERVICE",
         ),
     }
 }
@@ -180,6 +186,40 @@ fn drain(shared: &Shared, cluster: &str, member: &str, out: bool) -> Response<Fu
         Event::Drained { cluster, member: &member, out }.log();
     }
     let done = if out { "gets no new sessions; those it has go on" } else { "gets sessions again" };
+    plain(StatusCode::OK, &format!("{member} {done}"))
+}
+
+fn pin(shared: &Shared, cluster: &str, member: &str, service: &str, on: bool) -> Response<Full<Bytes>> {
+    let Some(found) = shared.cluster(Some(cluster)) else {
+        return plain(StatusCode::NOT_FOUND, &format!("no cluster {cluster:?} here"));
+    };
+    let member = NodeName::from(member);
+    if on {
+        let Some(known) = shared.service(service) else {
+            return plain(StatusCode::NOT_FOUND, &format!("no service {service:?} here"));
+        };
+        let settings = known.settings();
+        if settings.role == Role::Primary {
+            let why = format!("service {service:?} is the primary's: a switchover leads it elsewhere");
+            return plain(StatusCode::CONFLICT, &why);
+        }
+        let own = shared.cluster(settings.cluster.as_deref()).is_some_and(|own| own.name == cluster);
+        if !own && !settings.names.values().any(|name| name == cluster) {
+            let why = format!("service {service:?} does not lead to cluster {cluster:?}");
+            return plain(StatusCode::CONFLICT, &why);
+        }
+        if !found.sessions.truth().members.contains_key(&member) {
+            return plain(StatusCode::NOT_FOUND, &format!("cluster {cluster:?} has no member {member:?}"));
+        }
+    }
+    if found.sessions.pin(service, &member, on) {
+        Event::Pinned { cluster, member: &member, service, on }.log();
+    }
+    let done = if on {
+        format!("gets all new sessions of {service} while it can serve them; those elsewhere go on")
+    } else {
+        format!("no longer gets all new sessions of {service}")
+    };
     plain(StatusCode::OK, &format!("{member} {done}"))
 }
 

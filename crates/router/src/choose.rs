@@ -41,6 +41,8 @@ pub(crate) struct Out<'a> {
     pub(crate) drained: &'a BTreeSet<NodeName>,
     /// Too far behind for this service.
     pub(crate) lagging: &'a BTreeSet<NodeName>,
+    /// A person sent this service here: nobody else is used while one of them can be.
+    pub(crate) pinned: &'a BTreeSet<NodeName>,
 }
 
 /// Host and port of a member for this service; `None` when it has no such place.
@@ -59,6 +61,34 @@ pub(crate) fn choose<'a>(
     truth: &'a Truth,
     out: &Out<'_>,
 ) -> Result<Vec<Candidate<'a>>, Why> {
+    let pinned = pinned(service, truth, out);
+    if pinned.is_empty() { by_role(service, truth, out) } else { Ok(pinned) }
+}
+
+/// Those of the members that a person sent the service to which can serve it. A weight of 0 and the order of the tiers do not count
+/// against a person's word; what makes a member unfit does.
+fn pinned<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Vec<Candidate<'a>> {
+    if out.pinned.is_empty() {
+        return Vec::new();
+    }
+    let primary = truth.primary.as_ref().ok().map(|target| &target.name);
+    let usable = |target: &&Target| {
+        let name = &target.name;
+        out.pinned.contains(name)
+            && !out.failed.contains(name)
+            && !out.drained.contains(name)
+            && !out.lagging.contains(name)
+            && place_of(service, target).is_some()
+    };
+    let term = |target: &Target| truth.in_force.filter(|_| primary == Some(&target.name));
+    homes(service, truth)
+        .into_iter()
+        .filter(usable)
+        .map(|target| Candidate { target, term: term(target) })
+        .collect()
+}
+
+fn by_role<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Result<Vec<Candidate<'a>>, Why> {
     let reading = |targets: &mut dyn Iterator<Item = &'a Target>| -> Vec<Candidate<'a>> {
         let usable = |target: &&Target| {
             let name = &target.name;

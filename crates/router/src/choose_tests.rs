@@ -41,8 +41,15 @@ fn names(list: &[&str]) -> BTreeSet<NodeName> {
 
 /// Who may get it; `!` before the primary, `-` when nobody.
 fn chosen(service: &Service, truth: &Truth, failed: &[&str], drained: &[&str], lagging: &[&str]) -> String {
+    chosen_with(service, truth, &[], [failed, drained, lagging])
+}
+
+/// The same with members that a person sent the service to.
+fn chosen_with(service: &Service, truth: &Truth, pinned: &[&str], out: [&[&str]; 3]) -> String {
+    let [failed, drained, lagging] = out;
     let failed: Vec<NodeName> = failed.iter().map(|name| NodeName::from(*name)).collect();
-    let out = Out { failed: &failed, drained: &names(drained), lagging: &names(lagging) };
+    let out =
+        Out { failed: &failed, drained: &names(drained), lagging: &names(lagging), pinned: &names(pinned) };
     match choose(service, truth, &out) {
         Err(_) => "-".to_owned(),
         Ok(candidates) => {
@@ -100,12 +107,39 @@ fn who_is_out_gets_nothing_and_the_fallback_decides_who_stands_in() {
 }
 
 #[test]
+fn a_pin_is_followed_while_its_member_can_serve() {
+    let truth = truth(true, &["a", "b"], &["o"]);
+    let replica = service(Role::Replica);
+    let sent = |service: &Service, to: &[&str], out| chosen_with(service, &truth, to, out);
+    let nobody: [&[&str]; 3] = [&[], &[], &[]];
+    assert_eq!(sent(&replica, &["b"], nobody), "b");
+    assert_eq!(sent(&replica, &["b", "o"], nobody), "b o");
+    assert_eq!(sent(&replica, &["p"], nobody), "!p", "reads may be sent to the primary");
+    for out in 0..3 {
+        let mut unfit = nobody;
+        unfit[out] = &["b"];
+        assert_eq!(
+            sent(&replica, &["b"], unfit),
+            "a",
+            "drained, behind or tried in vain: as without the pin"
+        );
+    }
+    assert_eq!(sent(&replica, &["gone"], nobody), "a b");
+    let mut weightless = replica.clone();
+    weightless.weights.insert("b".into(), 0);
+    assert_eq!(sent(&weightless, &["b"], nobody), "b");
+    // No pin makes a member something that it is not.
+    assert_eq!(sent(&service(Role::Primary), &["a"], nobody), "!p");
+    assert_eq!(sent(&service(Role::Offline), &["p"], nobody), "o");
+}
+
+#[test]
 fn a_service_of_the_pooler_uses_who_has_one() {
     let mut truth = truth(true, &["a", "b"], &[]);
     let pooled = |role| Service { destination: Destination::Pooler, ..service(role) };
     truth.replicas[1].pooler = Some(("127.0.0.2".into(), 6432));
     assert_eq!(chosen(&pooled(Role::Replica), &truth, &[], &[], &[]), "b");
-    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]) };
+    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]) };
     let why = choose(&pooled(Role::Primary), &truth, &out).unwrap_err().to_string();
     assert!(why.contains("no proxy_url"), "{why}");
 }
@@ -113,7 +147,7 @@ fn a_service_of_the_pooler_uses_who_has_one() {
 #[test]
 fn a_hold_says_why() {
     let truth = Truth::closed("etcd has not answered");
-    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]) };
+    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]) };
     let why = choose(&service(Role::Replica), &truth, &out).unwrap_err();
     assert!(matches!(&why, Why::NoReplica(Some(NoPrimary::NeverSeen { .. }))));
     assert!(why.to_string().ends_with("not known yet: etcd has not answered"), "{why}");

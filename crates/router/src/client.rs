@@ -39,6 +39,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a client that are read and dropped after the last message was sent to it.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
+/// Said of a client that nobody has a place for.
+pub(crate) const TOO_MANY_SILENT: &str = "too many connections have not sent a startup packet yet";
+
 /// The answers to a request to encrypt.
 const ENCRYPT: &[u8] = b"S";
 const NO_ENCRYPTION: &[u8] = b"N";
@@ -55,21 +58,41 @@ pub(crate) struct Client {
     pub(crate) local: SocketAddr,
 }
 
+/// A client that has come to its member.
+struct Ready {
+    backend: Backend,
+    /// What PostgreSQL answered to the startup packet; `None` where nothing can be read.
+    answer: Option<Vec<u8>>,
+}
+
 impl Client {
     /// Serves the client until it is gone. `handshake` is its place among those that have not said what they want.
     pub(crate) async fn serve(mut self, handshake: Held) {
+        // Logging in takes much more memory than a session keeps: it is given back before the session begins.
+        let Some(ready) = Box::pin(self.come_in(handshake)).await else { return };
+        match ready {
+            Ready { backend, answer: Some(answer) } => self.readable_session(backend, answer).await,
+            Ready { mut backend, answer: None } => drop(self.relay(&mut backend, None).await),
+        }
+    }
+
+    /// Brings the client to a member; one that cannot get there is told why.
+    async fn come_in(&mut self, handshake: Held) -> Option<Ready> {
         if let Err(error) = self.stream.tcp().map_or(Ok(()), |tcp| tcp::tune(tcp, &self.shared.config().tcp))
         {
             self.refused(error.to_string());
-            return;
+            return None;
         }
         if !self.introduced().await {
-            return;
+            return None;
         }
-        let Err(refusal) = self.run(handshake).await else { return };
+        let refusal = match self.find_session(handshake).await {
+            Ok(ready) => return ready,
+            Err(refusal) => refusal,
+        };
         let cluster = self.cluster_name();
         let (sqlstate, message) = match refusal {
-            Refusal::ClientGone => return,
+            Refusal::ClientGone => return None,
             Refusal::HeldInVain { why } => {
                 self.service.counts.held_in_vain.add(1);
                 let waited = self.shared.config().hold.timeout.as_secs_f64();
@@ -88,6 +111,7 @@ impl Client {
         };
         self.refused(message.clone());
         self.farewell(&fatal(sqlstate, &message, "")).await;
+        None
     }
 
     /// Reads the PROXY header of a trusted load balancer; whether the client can be served.
@@ -113,79 +137,76 @@ impl Client {
                 return false;
             }
             Err(_) => {
-                self.refused("no PROXY header in time".to_owned());
+                self.late("no PROXY header in time".to_owned());
                 return false;
             }
         }
         true
     }
 
-    async fn run(&mut self, handshake: Held) -> Result<(), Refusal> {
+    /// The session that the client asks for; `None` when it asked for none, or went away.
+    async fn find_session(&mut self, handshake: Held) -> Result<Option<Ready>, Refusal> {
         let settings = self.service.settings();
         let tls = self.service.tls();
         let mut carried = None;
+        let mut handshake = Some(handshake);
         for _ in 0..FIRST_PACKETS {
-            let Some(first) = self.first_packet(tls.is_some()).await else { return Ok(()) };
+            let Some(first) = self.first_packet(tls.is_some()).await else { return Ok(None) };
             match (first, &tls) {
                 (First::Cancel { key, packet }, _) => {
                     drop((carried, handshake));
                     self.service.counts.cancels.add(1);
                     cancel::forward(&self.shared, &self.service, &self.clusters(), &key, &packet).await;
-                    return Ok(());
+                    return Ok(None);
                 }
                 (First::Startup(packet), _) => {
                     drop(handshake);
                     let (backend, answer) = self.start(carried, &packet).await?;
-                    self.opened(&backend);
-                    self.readable_session(backend, answer).await;
-                    return Ok(());
+                    return Ok(Some(self.opened(backend, Some(answer))));
                 }
                 (First::Encryption(packet), Some(tls)) => {
                     let may = startup::asks_for_tls(&packet) && matches!(self.stream, ClientStream::Plain(_));
                     let answer = if may { ENCRYPT } else { NO_ENCRYPTION };
                     if self.stream.write_all(answer).await.is_err() {
-                        return Ok(());
+                        return Ok(None);
                     }
                     if may && !self.decrypt(tls).await {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 (First::DirectTls(_), Some(tls)) => {
                     if !self.decrypt(tls).await {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 (First::Encryption(packet), None) if !settings.names.is_empty() => {
-                    drop(handshake);
-                    return self.named_session(&packet, &[]).await;
+                    return self.named_session(&packet, &[], handshake).await;
                 }
                 (First::Encryption(packet), None) => {
+                    // It has said what it wants, and may have to wait for it among those who do. When it has to speak again, all
+                    // those who waited do at once: they have their time then, and a session's place, but need no other.
+                    handshake = None;
                     let (backend, answer) = self.reach(Ask::Encryption(&packet)).await?;
                     if self.stream.write_all(&answer).await.is_err() {
-                        return Ok(());
+                        return Ok(None);
                     }
                     if answer != NO_ENCRYPTION {
-                        drop(handshake);
-                        self.opened(&backend);
-                        self.opaque_session(backend).await;
-                        return Ok(());
+                        return Ok(Some(self.opened(backend, None)));
                     }
                     carried = Some(backend);
                 }
                 (First::DirectTls(head), None) => {
-                    drop(handshake);
                     if !settings.names.is_empty() {
-                        return self.named_session(&[], &head).await;
+                        return self.named_session(&[], &head, handshake).await;
                     }
+                    drop(handshake);
                     let (backend, _) = self.reach(Ask::Opaque(&head)).await?;
-                    self.opened(&backend);
-                    self.opaque_session(backend).await;
-                    return Ok(());
+                    return Ok(Some(self.opened(backend, None)));
                 }
             }
         }
         self.refused("it kept asking for encryption".to_owned());
-        Ok(())
+        Ok(None)
     }
 
     /// The first packet of the client. Where TLS ends here, nothing of a TLS hello is taken yet.
@@ -211,7 +232,7 @@ impl Client {
                 None
             }
             Err(_) => {
-                self.refused(format!("no startup packet within {} s", limits.timeout.as_secs()));
+                self.late(format!("no startup packet within {} s", limits.timeout.as_secs()));
                 None
             }
         }
@@ -233,7 +254,10 @@ impl Client {
                 return true;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it took longer than {} s", limit.as_secs()),
+            Err(_) => {
+                self.late(format!("TLS failed: it took longer than {} s", limit.as_secs()));
+                return false;
+            }
         };
         self.refused(format!("TLS failed: {why}"));
         false
@@ -241,27 +265,33 @@ impl Client {
 
     /// A session of TLS that is passed on unread, to the cluster whose name its hello asks for. `request` is what asked
     /// for TLS, if anything did, and `begun` what came of the hello.
-    async fn named_session(&mut self, request: &[u8], begun: &[u8]) -> Result<(), Refusal> {
+    async fn named_session(
+        &mut self,
+        request: &[u8],
+        begun: &[u8],
+        handshake: Option<Held>,
+    ) -> Result<Option<Ready>, Refusal> {
         let limit = self.shared.config().handshake.timeout;
         if !request.is_empty() && !startup::asks_for_tls(request) {
             // GSS names nobody; the client goes on with TLS or in the clear.
             self.refused("encryption by GSS is not passed on where clusters are found by name".to_owned());
-            return Ok(());
+            return Ok(None);
         }
         if !request.is_empty() && self.stream.write_all(ENCRYPT).await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
         let (name, raw) = match timeout(limit, hello::read(&mut self.stream, begun)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 self.refused(format!("the TLS hello did not arrive: {error}"));
-                return Ok(());
+                return Ok(None);
             }
             Err(_) => {
-                self.refused(format!("no TLS hello within {} s", limit.as_secs()));
-                return Ok(());
+                self.late(format!("no TLS hello within {} s", limit.as_secs()));
+                return Ok(None);
             }
         };
+        drop(handshake);
         self.asks_for(name.as_deref());
         let mut backend = if request.is_empty() {
             self.reach(Ask::Opaque(&raw)).await?.0
@@ -272,17 +302,15 @@ impl Client {
                     "{} does not offer TLS, which was promised to the client",
                     backend.member
                 ));
-                return Ok(());
+                return Ok(None);
             }
             backend
         };
         if !request.is_empty() && backend.stream.write_all(&raw).await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
         drop(raw);
-        self.opened(&backend);
-        self.opaque_session(backend).await;
-        Ok(())
+        Ok(Some(self.opened(backend, None)))
     }
 
     /// The cluster of that name, if the service has one.
@@ -348,12 +376,9 @@ impl Client {
         drop(backend);
         if end == (End::Cut { boundary: true }) {
             let message = format!("terminating connection: {why}");
-            self.farewell(&fatal("57P01", &message, "Connect again to reach the current server.")).await;
+            let message = fatal("57P01", &message, "Connect again to reach the current server.");
+            Box::pin(self.farewell(&message)).await;
         }
-    }
-
-    async fn opaque_session(&mut self, mut backend: Backend) {
-        self.relay(&mut backend, None).await;
     }
 
     async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
@@ -362,6 +387,7 @@ impl Client {
         let end = relay::relay(&mut self.stream, server, session, talk, &counts.traffic).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
+            session.count(|tally| tally.cut += 1);
             // Nothing that the client sent may reach a server whose term is over.
             let _: std::io::Result<()> = relay::discard_on_close(server);
             if let Some(why) = session.leash.why() {
@@ -395,9 +421,24 @@ impl Client {
         Wish { shared, service, cluster, client: stream, peer: *peer, local: *local }
     }
 
-    fn opened(&self, backend: &Backend) {
+    fn opened(&self, backend: Backend, answer: Option<Vec<u8>>) -> Ready {
         self.service.counts.opened.add(1);
-        Event::Opened { client: self.peer, service: &self.service.name, member: &backend.member }.log();
+        backend.session.count(|tally| tally.opened += 1);
+        Event::Opened {
+            client: self.peer,
+            service: &self.service.name,
+            member: &backend.member,
+            seen_as: backend.stream.local_addr().ok(),
+            wanted: self.service.settings().log_connections,
+        }
+        .log();
+        Ready { backend, answer }
+    }
+
+    /// It took too long to say what it wants.
+    fn late(&self, why: String) {
+        self.service.counts.late.add(1);
+        self.refused(why);
     }
 
     fn refused(&self, why: String) {

@@ -69,6 +69,8 @@ pub struct Service {
     pub max_lag: LagLimit,
     /// Whether members are told the client's address by a PROXY header (a pooler; PostgreSQL understands none).
     pub send_proxy: bool,
+    /// Whether each session is logged when it begins and ends, with the address under which the member sees its client.
+    pub log_connections: bool,
     /// Our own certificate, where the router ends TLS itself.
     pub tls: Option<tls::Identity>,
 }
@@ -308,6 +310,7 @@ impl Service {
             slow_start: Duration::ZERO,
             max_lag: LagLimit::default(),
             send_proxy: false,
+            log_connections: false,
             tls: None,
         }
     }

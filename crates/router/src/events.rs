@@ -68,15 +68,34 @@ pub(crate) enum Event<'a> {
         member: &'a NodeName,
         out: bool,
     },
+    /// A person sent a service to a member.
+    Pinned {
+        cluster: &'a str,
+        member: &'a NodeName,
+        service: &'a str,
+        on: bool,
+    },
+    /// More clients are allowed than there are file descriptors for.
+    FewDescriptors {
+        wanted: usize,
+        descriptors: u64,
+        clients: usize,
+    },
+    /// A session, with the address under which the member sees its client; INFO where that is wanted.
     Opened {
         client: SocketAddr,
         service: &'a str,
         member: &'a NodeName,
+        seen_as: Option<SocketAddr>,
+        wanted: bool,
     },
     Closed {
         client: SocketAddr,
+        service: &'a str,
         member: &'a NodeName,
+        seen_as: Option<SocketAddr>,
         lived: Duration,
+        wanted: bool,
     },
     Cut {
         client: SocketAddr,
@@ -165,9 +184,33 @@ impl Event<'_> {
             Event::Drained { cluster, member, out: false } => {
                 info!(cluster, %member, "by order: gets sessions again")
             }
-            Event::Opened { client, service, member } => debug!(%client, service, %member, "session opened"),
-            Event::Closed { client, member, lived } => {
-                debug!(%client, %member, seconds = lived.as_secs_f64(), "session closed");
+            Event::Pinned { cluster, member, service, on: true } => {
+                warn!(cluster, %member, service, "by order: gets the service's new sessions while it can serve them");
+            }
+            Event::Pinned { cluster, member, service, on: false } => {
+                info!(cluster, %member, service, "by order: the service is no longer sent to it alone");
+            }
+            Event::FewDescriptors { wanted, descriptors, clients } => {
+                info!(
+                    "max_connections is {wanted}, and {descriptors} file descriptors allow {clients} clients: \
+                     raise LimitNOFILE to more than twice max_connections"
+                );
+            }
+            Event::Opened { client, service, member, seen_as, wanted } => {
+                let seen_as = shown(*seen_as);
+                if *wanted {
+                    info!(%client, service, %member, %seen_as, "session opened");
+                } else {
+                    debug!(%client, service, %member, %seen_as, "session opened");
+                }
+            }
+            Event::Closed { client, service, member, seen_as, lived, wanted } => {
+                let (seen_as, seconds) = (shown(*seen_as), lived.as_secs_f64());
+                if *wanted {
+                    info!(%client, service, %member, %seen_as, seconds, "session closed");
+                } else {
+                    debug!(%client, service, %member, %seen_as, seconds, "session closed");
+                }
             }
             Event::Cut { client, why } => debug!(%client, "session cut: {why}"),
             Event::Held { client, service, why } => debug!(%client, service, "connection held: {why}"),
@@ -190,6 +233,10 @@ impl Event<'_> {
             Event::Stopping { sessions } => info!(sessions, "stopping: sessions are told to end"),
         }
     }
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "-".to_owned(), |address| address.to_string())
 }
 
 fn primary_changed(cluster: &str, truth: &Truth, cut: usize) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   order ─► the program is started anew; its standard input is one end of a socket
-//!         ─► the listening sockets, and who is drained by order ──► it follows etcd and accepts nothing yet
+//!         ─► the listening sockets, and who is drained or pinned ─► it follows etcd and accepts nothing yet
 //!         ◄── ready: all clusters are known ───────────────────────┘
 //!         ─► accept no more; the sessions that are here go on and are cut with their term as ever, until the last one ends
 //!
@@ -16,6 +16,7 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
@@ -31,14 +32,14 @@ const SUCCESSOR: &str = "BATON_ROUTER_SUCCESSOR";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 /// The kernel carries at most 253 descriptors in a message.
 const MOST_SOCKETS: usize = 250;
-/// What is said of drained members fits into this.
+/// What is said of drained and pinned members fits into this.
 const MOST_BYTES: usize = 60_000;
 const READY: u8 = b'r';
 
 /// What the router that ran here before left to this one.
 pub struct Inherited {
     listeners: Vec<TcpListener>,
-    drained: Value,
+    orders: Value,
     predecessor: UnixStream,
 }
 
@@ -66,8 +67,8 @@ impl Inherited {
             }
         }
         text.truncate(received.bytes);
-        let drained = serde_json::from_slice(&text)?;
-        Ok(Inherited { listeners, drained, predecessor })
+        let orders = serde_json::from_slice(&text)?;
+        Ok(Inherited { listeners, orders, predecessor })
     }
 
     /// Takes out the socket that listens on this address.
@@ -79,7 +80,7 @@ impl Inherited {
         tokio::net::TcpListener::from_std(listener).ok()
     }
 
-    /// Waits until all clusters are known, takes over who is drained, and tells the predecessor. What it listened on and is listened
+    /// Waits until all clusters are known, takes over who is drained and pinned, and tells the predecessor. What it listened on and is listened
     /// on no more is closed.
     pub(crate) async fn succeed(mut self, shared: &Shared) {
         let known = || shared.clusters().iter().all(|cluster| cluster.sessions.truth().is_known());
@@ -87,14 +88,25 @@ impl Inherited {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for cluster in shared.clusters() {
-            let names = self.drained.get(&cluster.name).and_then(Value::as_array);
-            for name in names.into_iter().flatten().filter_map(Value::as_str) {
-                cluster.sessions.drain(&NodeName::from(name), true);
+            let of_cluster = self.orders.get(&cluster.name);
+            for member in members(of_cluster.and_then(|orders| orders.get("drained"))) {
+                cluster.sessions.drain(&member, true);
+            }
+            let pinned = of_cluster.and_then(|orders| orders.get("pinned")).and_then(Value::as_object);
+            for (service, on) in pinned.into_iter().flatten() {
+                for member in members(Some(on)) {
+                    cluster.sessions.pin(service, &member, true);
+                }
             }
         }
         // One that has given up waiting has ended this process, or is about to.
         let _ = self.predecessor.write_all(&[READY]);
     }
+}
+
+fn members(list: Option<&Value>) -> Vec<NodeName> {
+    let names = list.and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).map(NodeName::from).collect()
 }
 
 /// Starts the successor, gives it the sockets, and waits until it is ready. Its process id.
@@ -103,7 +115,7 @@ pub(crate) async fn hand_over(
     sockets: Vec<OwnedFd>,
     shared: &Shared,
 ) -> Result<u32, String> {
-    let drained = drained(shared);
+    let orders = orders(shared);
     let work = tokio::task::spawn_blocking(move || {
         let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
         command.env(SUCCESSOR, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
@@ -111,13 +123,13 @@ pub(crate) async fn hand_over(
         let child = child.map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))?;
         // The command still has the other end.
         drop(command);
-        converse(ours, child, &sockets, &drained)
+        converse(ours, child, &sockets, &orders)
     });
     work.await.map_err(|error| error.to_string())?
 }
 
-fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], drained: &str) -> Result<u32, String> {
-    let outcome = give(&ours, sockets, drained).and_then(|()| hear(ours));
+fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], orders: &str) -> Result<u32, String> {
+    let outcome = give(&ours, sockets, orders).and_then(|()| hear(ours));
     outcome.map(|()| child.id()).map_err(|error| {
         let ended = child.try_wait().ok().flatten();
         // It must not accept anybody any more, now that this one goes on.
@@ -130,18 +142,18 @@ fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], drained: &s
     })
 }
 
-fn give(ours: &UnixStream, sockets: &[OwnedFd], drained: &str) -> io::Result<()> {
-    if sockets.len() > MOST_SOCKETS || drained.len() > MOST_BYTES {
-        let why = format!("more than {MOST_SOCKETS} listening sockets, or too many drained members");
+fn give(ours: &UnixStream, sockets: &[OwnedFd], orders: &str) -> io::Result<()> {
+    if sockets.len() > MOST_SOCKETS || orders.len() > MOST_BYTES {
+        let why = format!("more than {MOST_SOCKETS} listening sockets, or too many orders about members");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let borrowed: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SOCKETS))];
     let mut carried = SendAncillaryBuffer::new(&mut space);
     carried.push(SendAncillaryMessage::ScmRights(&borrowed));
-    let text = [IoSlice::new(drained.as_bytes())];
+    let text = [IoSlice::new(orders.as_bytes())];
     let sent = sendmsg(ours, &text, &mut carried, SendFlags::NOSIGNAL)?;
-    if sent == drained.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+    if sent == orders.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
 }
 
 fn hear(mut ours: UnixStream) -> io::Result<()> {
@@ -149,11 +161,14 @@ fn hear(mut ours: UnixStream) -> io::Result<()> {
     ours.read_exact(&mut [0; 1])
 }
 
-/// Who is drained in which cluster.
-fn drained(shared: &Shared) -> String {
+/// Who is drained in which cluster, and pinned to what.
+fn orders(shared: &Shared) -> String {
+    let names = |members: &BTreeSet<NodeName>| members.iter().map(ToString::to_string).collect::<Vec<_>>();
     let of = |cluster: &crate::shared::Cluster| {
-        let names: Vec<String> = cluster.sessions.drained().iter().map(ToString::to_string).collect();
-        (cluster.name.clone(), json!(names))
+        let (drained, pinned) = (cluster.sessions.drained(), cluster.sessions.pinned());
+        let pinned: serde_json::Map<String, Value> =
+            pinned.iter().map(|(service, members)| (service.clone(), json!(names(members)))).collect();
+        (cluster.name.clone(), json!({ "drained": names(&drained), "pinned": pinned }))
     };
     let all: serde_json::Map<String, Value> = shared.clusters().iter().map(|cluster| of(cluster)).collect();
     Value::Object(all).to_string()

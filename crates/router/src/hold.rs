@@ -113,7 +113,7 @@ impl Wish<'_> {
                     Err(Fault::ClientGone) => return Err(Refusal::ClientGone),
                     Err(Fault::Cut) => continue,
                     Err(Fault::Member(why)) => {
-                        self.failed(&place.member, &why);
+                        self.failed(&place, &why);
                         last = Some(why);
                         // The next one is tried at once; the same one after a pause.
                         if !failed.contains(&place.member) {
@@ -147,9 +147,12 @@ impl Wish<'_> {
         }
     }
 
-    fn failed(&self, member: &NodeName, why: &str) {
+    fn failed(&self, place: &Place, why: &str) {
         self.service.counts.connect_failed.add(1);
-        Event::Unreachable { service: &self.service.name, member, why: why.to_owned() }.log();
+        let tallied = (self.service.name.clone(), place.member.clone(), place.term);
+        self.cluster.sessions.count(tallied, |tally| tally.failed += 1);
+        let (service, member) = (&self.service.name, &place.member);
+        Event::Unreachable { service, member, why: why.to_owned() }.log();
     }
 
     fn has_other(&self, failed: &[NodeName]) -> bool {
@@ -213,7 +216,7 @@ impl Wish<'_> {
 }
 
 async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
-    let Place { member, host, port } = place;
+    let Place { member, host, port, .. } = place;
     let config = shared.config();
     let limit = config.backend.connect_timeout;
     let stream = match timeout(limit, TcpStream::connect((host.as_str(), *port))).await {

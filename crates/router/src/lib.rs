@@ -5,7 +5,7 @@
 //!                                          │
 //!   listener ──► client ──► startup ──► hold ──► choose, balance (pure) ──► connect ──► relay
 //!                   └──► cancel
-//!   api: /health, /metrics, /services; drain, undrain, reload        handover: the sockets go to the next process
+//!   api: /health, /metrics, /services; drain, pin, reload            handover: the sockets go to the next process
 //! ```
 //!
 //! The rules: nothing is routed before the first consistent state was read. A session on the primary carries the term
@@ -15,6 +15,9 @@
 //! A session (`sessions`), where it stands in the protocol (`conversation`) and its backend (`hold`) are things apart.
 
 mod api;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, reason = "a fuzzer wants to be told by a panic; tests may anyway")]
+pub mod bad_input;
 mod balance;
 mod cancel;
 mod choose;
@@ -22,6 +25,7 @@ mod client;
 mod config;
 mod conversation;
 mod cut_reason;
+mod descriptors;
 mod error;
 mod events;
 mod handover;

@@ -1,8 +1,9 @@
 //! A port of a service: accepts clients, within limits.
 
-use crate::client::Client;
+use crate::client::{Client, TOO_MANY_SILENT};
 use crate::error::Error;
 use crate::events::Event;
+use crate::metrics::Held;
 use crate::shared::{Service, Shared};
 use crate::stream::ClientStream;
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ pub(crate) async fn accept(
                     Event::AcceptFailed { service: &service.name, why: error.to_string() }.log();
                 }
                 failing = true;
+                service.counts.accept_failed.add(1);
                 sleep(PAUSE).await;
             }
         }
@@ -82,7 +84,7 @@ fn admit(
         return refuse(format!("the router has {} clients, as many as it may", config.max_connections));
     };
     let Some(handshake) = service.handshakes.take(config.handshake.limit) else {
-        return refuse("too many connections have not sent a startup packet yet".to_owned());
+        return refuse(TOO_MANY_SILENT.to_owned());
     };
     let Ok(local) = stream.local_addr() else { return refuse("it is gone already".to_owned()) };
     let client = Client {
@@ -93,8 +95,50 @@ fn admit(
         peer,
         local,
     };
-    clients.spawn(async move {
-        client.serve(handshake).await;
-        drop(connection);
-    });
+    clients.spawn(session(client, handshake, connection));
+}
+
+/// The task of one client.
+async fn session(client: Client, handshake: Held, connection: Held) {
+    client.serve(handshake).await;
+    drop(connection);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Client, ClientStream, session};
+    use crate::config::{Cluster, Config};
+    use crate::shared::Shared;
+    use std::net::{IpAddr, Ipv4Addr};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// There are many, and most of them are idle: what logging in takes is not kept.
+    #[tokio::test]
+    async fn the_task_of_a_session_is_small() {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let etcd = etcd::Config {
+            endpoints: Vec::new(),
+            attempt: std::time::Duration::from_secs(1),
+            tls: None,
+            auth: None,
+        };
+        let cluster = Cluster { name: "demo".into(), etcd, keys: etcd::Keys::new("service", "demo") };
+        let shared = Shared::new(Config::new(cluster, here)).unwrap();
+        let service = shared.service("primary").unwrap();
+        let listener = TcpListener::bind((here, 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (handshake, connection) =
+            (service.handshakes.take(1).unwrap(), shared.connections.take(1).unwrap());
+        let local = stream.local_addr().unwrap();
+        let client = Client {
+            shared,
+            service,
+            cluster: None,
+            stream: ClientStream::Plain(stream),
+            peer: local,
+            local,
+        };
+        let kept = size_of_val(&session(client, handshake, connection));
+        assert!(kept <= 1700, "{kept} bytes");
+    }
 }

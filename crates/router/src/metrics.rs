@@ -60,6 +60,14 @@ impl Traffic {
     }
 }
 
+/// What happened on one member in one term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) opened: u64,
+    pub(crate) cut: u64,
+    pub(crate) failed: u64,
+}
+
 /// What happened on one service.
 #[derive(Default)]
 pub(crate) struct ServiceCounts {
@@ -70,6 +78,10 @@ pub(crate) struct ServiceCounts {
     pub(crate) waiting: Gauge,
     pub(crate) held_in_vain: Count,
     pub(crate) refused: Count,
+    /// Of those: who took too long to say what they want.
+    pub(crate) late: Count,
+    /// Connections that the kernel had and this process could not take.
+    pub(crate) accept_failed: Count,
     pub(crate) connect_failed: Count,
     pub(crate) cancels: Count,
     pub(crate) traffic: Traffic,

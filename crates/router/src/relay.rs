@@ -197,7 +197,7 @@ pub(crate) async fn relay(
                 until = Some(Instant::now() + SERVER_ENDED);
             }
             (Direction::Down, Stopped::Finished) if up_runs => {
-                return wait_for_client(up, client, server, leash).await;
+                return Box::pin(wait_for_client(up, client, server, leash)).await;
             }
             _ => return End::Over,
         }

@@ -13,7 +13,7 @@ use crate::cut_reason::CutReason;
 use crate::events::Event;
 use crate::lag::{Lag, Positions};
 use crate::leash::Leash;
-use crate::metrics::Held;
+use crate::metrics::{Held, Tally};
 use crate::shared::Service;
 use crate::truth::Truth;
 use crate::wire::CancelKey;
@@ -50,10 +50,19 @@ struct Inner {
     lagging: BTreeMap<String, BTreeSet<NodeName>>,
     /// Whom a person took out.
     drained: BTreeSet<NodeName>,
+    /// Where a person sent which service.
+    pinned: BTreeMap<String, BTreeSet<NodeName>>,
+    tallies: BTreeMap<Tallied, Tally>,
     next: u64,
     /// Why there are no more sessions.
     over: Option<CutReason>,
 }
+
+/// What is counted apart: service, member, and the term of a primary.
+pub(crate) type Tallied = (String, NodeName, Option<Term>);
+
+/// Terms whose counts are kept: more than Prometheus misses between two looks.
+const TERMS: usize = 4;
 
 /// The registry of sessions.
 pub(crate) struct Sessions {
@@ -80,6 +89,8 @@ pub(crate) struct Place {
     pub(crate) member: NodeName,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// As the primary of this term.
+    pub(crate) term: Option<Term>,
 }
 
 /// One entry of the registry; dropping it takes the entry out.
@@ -111,6 +122,8 @@ impl Sessions {
                 positions: Positions::default(),
                 lagging: BTreeMap::new(),
                 drained: BTreeSet::new(),
+                pinned: BTreeMap::new(),
+                tallies: BTreeMap::new(),
                 next: 0,
                 over: None,
             }),
@@ -162,6 +175,7 @@ impl Sessions {
                     entry.leash.hold(held);
                 }
             }
+            forget(&mut inner.tallies, &truth);
             inner.truth = Arc::new(truth);
         }
         if rerouted {
@@ -255,6 +269,37 @@ impl Sessions {
         self.lock().drained.clone()
     }
 
+    /// Sends a service to a member while that can serve it, or no longer; whether that changed something.
+    pub(crate) fn pin(&self, service: &str, member: &NodeName, on: bool) -> bool {
+        let changed = {
+            let pinned = &mut self.lock().pinned;
+            if on {
+                pinned.entry(service.to_owned()).or_default().insert(member.clone())
+            } else {
+                let there = pinned.get_mut(service).is_some_and(|members| members.remove(member));
+                pinned.retain(|_, members| !members.is_empty());
+                there
+            }
+        };
+        if changed {
+            self.reroute();
+        }
+        changed
+    }
+
+    pub(crate) fn pinned(&self) -> BTreeMap<String, BTreeSet<NodeName>> {
+        self.lock().pinned.clone()
+    }
+
+    /// Counts something that happened to a session that was not opened.
+    pub(crate) fn count(&self, tallied: Tallied, count: impl FnOnce(&mut Tally)) {
+        count(self.lock().tallies.entry(tallied).or_default());
+    }
+
+    pub(crate) fn tallies(&self) -> BTreeMap<Tallied, Tally> {
+        self.lock().tallies.clone()
+    }
+
     /// Chooses a member for a session of the service and enters it, in one step.
     pub(crate) fn open(
         self: &Arc<Sessions>,
@@ -273,7 +318,8 @@ impl Sessions {
         };
         let nobody = BTreeSet::new();
         let lagging = inner.lagging.get(&service.name).unwrap_or(&nobody);
-        let out = Out { failed, drained: &inner.drained, lagging };
+        let pinned = inner.pinned.get(&service.name).unwrap_or(&nobody);
+        let out = Out { failed, drained: &inner.drained, lagging, pinned };
         let candidates = match choose(&settings, &inner.truth, &out) {
             Ok(candidates) => candidates,
             Err(why) => return Opened::Hold(why),
@@ -301,7 +347,8 @@ impl Sessions {
             _place: place,
         };
         inner.open.insert(id, entry);
-        Opened::Session(Session { sessions: self.clone(), id, leash }, Place { member, host, port })
+        let place = Place { member, host, port, term: chosen.term };
+        Opened::Session(Session { sessions: self.clone(), id, leash }, place)
     }
 
     /// Whether a member is left that is not among `failed`.
@@ -320,7 +367,7 @@ impl Sessions {
         }
         let place = |target: &crate::truth::Target| {
             let (host, port) = place_of(&settings, target)?;
-            Some(Place { member: target.name.clone(), host, port })
+            Some(Place { member: target.name.clone(), host, port, term: None })
         };
         targets.into_iter().filter_map(place).collect()
     }
@@ -344,7 +391,7 @@ impl Sessions {
     }
 
     /// How many sessions each service has on each member, and in which term.
-    pub(crate) fn spread(&self) -> BTreeMap<(String, NodeName, Option<Term>), usize> {
+    pub(crate) fn spread(&self) -> BTreeMap<Tallied, usize> {
         let mut spread = BTreeMap::new();
         for entry in self.lock().open.values() {
             let key = (entry.service.name.clone(), entry.member.clone(), entry.term);
@@ -372,6 +419,18 @@ impl Sessions {
     }
 }
 
+/// Counts of members that are gone and of terms long over end: Prometheus has them.
+fn forget(tallies: &mut BTreeMap<Tallied, Tally>, truth: &Truth) {
+    let mut terms: Vec<Term> = tallies.keys().filter_map(|(_, _, term)| *term).collect();
+    terms.sort_unstable();
+    terms.dedup();
+    let oldest = terms.len().checked_sub(TERMS).and_then(|at| terms.get(at).copied());
+    tallies.retain(|(_, member, term), _| match term {
+        Some(term) => oldest.is_none_or(|oldest| *term >= oldest),
+        None => truth.members.contains_key(member),
+    });
+}
+
 fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) -> Option<CutReason> {
     let member = entry.member.clone();
     if let Some(term) = entry.term {
@@ -394,6 +453,16 @@ impl Session {
     pub(crate) fn connected(&self, local: Option<SocketAddr>) {
         if let Some(entry) = self.sessions.lock().open.get_mut(&self.id) {
             entry.local = local;
+        }
+    }
+
+    /// Counts what happened to this session.
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Tally)) {
+        let mut inner = self.sessions.lock();
+        let inner = &mut *inner;
+        if let Some(entry) = inner.open.get(&self.id) {
+            let tallied = (entry.service.name.clone(), entry.member.clone(), entry.term);
+            count(inner.tallies.entry(tallied).or_default());
         }
     }
 
@@ -422,7 +491,14 @@ impl Drop for Session {
                 inner.by_member.remove(&entry.member);
             }
         }
-        Event::Closed { client: entry.client, member: &entry.member, lived: clock::now().since(entry.since) }
-            .log();
+        Event::Closed {
+            client: entry.client,
+            service: &entry.service.name,
+            member: &entry.member,
+            seen_as: entry.local,
+            lived: clock::now().since(entry.since),
+            wanted: entry.service.settings().log_connections,
+        }
+        .log();
     }
 }

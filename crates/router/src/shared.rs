@@ -3,6 +3,7 @@
 //! A reload replaces the values behind the locks; a connection keeps the service and the cluster that it began with.
 
 use crate::config::{self, Config};
+use crate::descriptors;
 use crate::error::Error;
 use crate::metrics::{Count, Gauge, ServiceCounts};
 use crate::sessions::Sessions;
@@ -104,6 +105,7 @@ impl Cluster {
 
 impl Shared {
     pub(crate) fn new(config: Config) -> Result<Arc<Shared>, Error> {
+        descriptors::raise();
         let shared = Arc::new(Shared {
             id: own_name(),
             config: RwLock::new(Arc::new(config.clone())),
@@ -118,8 +120,9 @@ impl Shared {
     }
 
     /// Takes up another configuration. Services and clusters of the same name stay what they are, with their sessions.
-    pub(crate) fn replace(&self, config: Config) -> Result<(), Error> {
+    pub(crate) fn replace(&self, mut config: Config) -> Result<(), Error> {
         let mut certificates = certificates(&config)?;
+        config.max_connections = descriptors::clients(config.max_connections);
         {
             let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
             clusters.retain(|name, _| config.clusters.iter().any(|cluster| cluster.name == *name));

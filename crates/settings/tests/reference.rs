@@ -32,7 +32,8 @@ fn takes_effect(row: &Row) -> &'static str {
     match row.scope {
         Scope::Bootstrap => "when a new cluster is made",
         Scope::Dynamic => "at once, on every member",
-        Scope::Local if is_at_or_below(row.key, "router") => "when the router starts",
+        Scope::Local if row.key == "router.api" => "when the router starts",
+        Scope::Local if is_at_or_below(row.key, "router") => "after a reload of the router",
         Scope::Local if is_at_or_below(row.key, "ctl") => "after a reload, and with the next command",
         Scope::Local if AT_THE_NEXT_START.iter().any(|key| is_at_or_below(row.key, key)) => {
             "when the agent starts"

@@ -32,6 +32,8 @@ pub(crate) async fn run(args: &RouteArgs) -> Outcome {
         None => (Method::GET, "/services".to_owned()),
         Some(RouteOrder::Drain(on)) => member(&on.cluster, &on.member, "drain"),
         Some(RouteOrder::Undrain(on)) => member(&on.cluster, &on.member, "undrain"),
+        Some(RouteOrder::Pin(on)) => member(&on.cluster, &on.member, &format!("pin/{}", on.service)),
+        Some(RouteOrder::Unpin(on)) => member(&on.cluster, &on.member, &format!("unpin/{}", on.service)),
         Some(RouteOrder::Reload) => (Method::POST, "/reload".to_owned()),
     };
     let shown = args.order.is_none();

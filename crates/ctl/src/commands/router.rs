@@ -195,6 +195,7 @@ fn service(given: &settings::Router, service: &settings::Service) -> Result<rout
         slow_start: service.slow_start,
         max_lag: router::LagLimit { bytes: service.max_lag, time: service.max_lag_time },
         send_proxy: service.send_proxy,
+        log_connections: given.log_connections,
         tls,
     })
 }

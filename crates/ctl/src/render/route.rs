@@ -45,6 +45,11 @@ fn member(member: &Value) -> Vec<String> {
     if member["drained"] == true {
         usage.push_str("; by order no new sessions");
     }
+    let pinned = list(&member["pinned_for"]);
+    if !pinned.is_empty() {
+        let names: Vec<String> = pinned.iter().map(text).collect();
+        usage.push_str(&format!("; by order all new sessions of {}", names.join(", ")));
+    }
     let behind = list(&member["too_far_behind_for"]);
     if !behind.is_empty() {
         let names: Vec<String> = behind.iter().map(text).collect();
@@ -94,7 +99,7 @@ mod tests {
             "services": [{"name": "primary", "role": "primary", "cluster": null, "listen": ["0.0.0.0:5433"],
                           "sessions": 2, "waiting": 1, "max_sessions": 5000}],
             "clusters": [{"name": "demo", "term": 17, "etcd": "live", "primary": "pg-1", "members": [
-                {"name": "pg-1", "use": "primary", "sessions": 2},
+                {"name": "pg-1", "use": "primary", "pinned_for": ["reports", "any"], "sessions": 2},
                 {"name": "pg-2", "use": "replica", "drained": true, "sync": true,
                  "too_far_behind_for": ["fresh"], "lag_bytes": 4096, "lag_seconds": 1.25, "sessions": 0},
             ], "sessions": [{"client": "10.0.0.9:4000", "service": "primary", "member": "pg-1",
@@ -105,6 +110,7 @@ mod tests {
             "Services (3 clients, 1 waiting)",
             "| primary | primary |         | 0.0.0.0:5433 |        2 |       1 |    5000 |",
             "Cluster demo, term 17, etcd live: primary pg-1",
+            "primary; by order all new sessions of reports, any",
             "replica, synchronous; by order no new sessions; too far behind for fresh",
             "4096 B, 1.2 s",
             "| 10.0.0.9:4000 | primary | pg-1   | 10.0.0.5:5000 |   17 |      12 |",

@@ -10,7 +10,8 @@ pub(super) fn pss_of_agent_and_guard(node: &Node) -> Option<u64> {
     shares.filter(|shares| !shares.is_empty()).map(|shares| shares.iter().sum())
 }
 
-fn pss(pid: i32) -> Option<u64> {
+/// The same of any process.
+pub(crate) fn pss(pid: i32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()

@@ -114,7 +114,7 @@ fn spread(mut pauses: Vec<Duration>) -> String {
     }
 }
 
-fn machine(binaries: &Binaries) -> String {
+pub(crate) fn machine(binaries: &Binaries) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let first_line = |path: &std::path::Path| {

@@ -1,15 +1,18 @@
-//! `/metrics`, in the text of Prometheus: per cluster, per service, and sessions per service, member and term.
+//! `/metrics`, in the text of Prometheus: per cluster, per service, and per service, member and term.
 
-use crate::metrics::ServiceCounts;
+use crate::metrics::{ServiceCounts, Tally};
+use crate::sessions::Tallied;
 use crate::shared::{Cluster, Service, Shared};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 type OfCluster = (&'static str, &'static str, &'static str, fn(&Cluster) -> u64);
+type GaugeOfService = (&'static str, &'static str, fn(&Service) -> usize);
+type OfMember = (&'static str, &'static str, fn(&Tally) -> u64);
 type OfService = (&'static str, &'static str, &'static str, fn(&ServiceCounts) -> u64);
 
-const CLUSTERS: [OfCluster; 6] = [
+const CLUSTERS: [OfCluster; 7] = [
     ("term", "gauge", "The newest term seen.", |cluster| {
         cluster.sessions.truth().term.and_then(|term| u64::try_from(term.0).ok()).unwrap_or(0)
     }),
@@ -24,9 +27,12 @@ const CLUSTERS: [OfCluster; 6] = [
     ("drained_members", "gauge", "Members that get no sessions by order.", |cluster| {
         cluster.sessions.drained().len() as u64
     }),
+    ("pinned_services", "gauge", "Services sent to certain members by order.", |cluster| {
+        cluster.sessions.pinned().len() as u64
+    }),
 ];
 
-const SERVICES: [OfService; 11] = [
+const SERVICES: [OfService; 13] = [
     ("accepted_total", "counter", "Connections accepted.", |counts| counts.accepted.get()),
     ("sessions_total", "counter", "Sessions opened.", |counts| counts.opened.get()),
     ("cut_total", "counter", "Sessions ended by the router.", |counts| counts.cut.get()),
@@ -34,12 +40,34 @@ const SERVICES: [OfService; 11] = [
     ("waiting", "gauge", "Connections that wait now.", |counts| counts.waiting.get() as u64),
     ("held_in_vain_total", "counter", "Connections that waited in vain.", |counts| counts.held_in_vain.get()),
     ("refused_total", "counter", "Connections refused.", |counts| counts.refused.get()),
+    ("late_total", "counter", "Of these, clients that took too long to say what they want.", |counts| {
+        counts.late.get()
+    }),
+    (
+        "accept_failed_total",
+        "counter",
+        "Failures to accept, for want of file descriptors or memory.",
+        |counts| counts.accept_failed.get(),
+    ),
     ("connect_failed_total", "counter", "Failed attempts to open a session.", |counts| {
         counts.connect_failed.get()
     }),
     ("cancels_total", "counter", "Requests to cancel a query.", |counts| counts.cancels.get()),
     ("bytes_to_client_total", "counter", "Bytes from servers.", |counts| counts.traffic.to_client.get()),
     ("bytes_to_server_total", "counter", "Bytes from clients.", |counts| counts.traffic.to_server.get()),
+];
+
+const GAUGES: [GaugeOfService; 2] = [
+    ("sessions", "Open sessions.", |service| service.open.get()),
+    ("silent", "Clients that have not said yet what they want.", |service| service.handshakes.get()),
+];
+
+const TALLIES: [OfMember; 3] = [
+    ("member_sessions_total", "Sessions opened by member and term.", |tally| tally.opened),
+    ("member_cut_total", "Sessions ended by the router by member and term.", |tally| tally.cut),
+    ("member_connect_failed_total", "Failed attempts to open a session by member and term.", |tally| {
+        tally.failed
+    }),
 ];
 
 pub(super) fn metrics(shared: &Shared) -> String {
@@ -58,11 +86,12 @@ pub(super) fn metrics(shared: &Shared) -> String {
             line(&mut out, name, &[("scope", &scope), ("service", &service.name)], read(&service.counts));
         }
     }
-    head(&mut out, "sessions", "gauge", "Open sessions.");
-    for service in &services {
-        let scope = scope(shared, service);
-        let labels = [("scope", scope.as_str()), ("service", &service.name)];
-        line(&mut out, "sessions", &labels, service.open.get() as u64);
+    for (name, help, read) in GAUGES {
+        head(&mut out, name, "gauge", help);
+        for service in &services {
+            let scope = scope(shared, service);
+            line(&mut out, name, &[("scope", &scope), ("service", &service.name)], read(service) as u64);
+        }
     }
     per_member(&mut out, &clusters);
     for (name, kind, help, value) in [
@@ -79,17 +108,30 @@ fn per_member(out: &mut String, clusters: &[Arc<Cluster>]) {
     let name = "member_sessions";
     head(out, name, "gauge", "Open sessions by member and term; no term on a replica.");
     for cluster in clusters {
-        for ((service, member, term), count) in cluster.sessions.spread() {
-            let term = term.map(|term| term.0.to_string()).unwrap_or_default();
-            let labels = [
-                ("scope", cluster.name.as_str()),
-                ("service", &service),
-                ("member", member.as_str()),
-                ("term", &term),
-            ];
-            line(out, name, &labels, count as u64);
+        for (tallied, count) in cluster.sessions.spread() {
+            of_member(out, name, cluster, &tallied, count as u64);
         }
     }
+    for (name, help, read) in TALLIES {
+        head(out, name, "counter", help);
+        for cluster in clusters {
+            for (tallied, tally) in cluster.sessions.tallies() {
+                of_member(out, name, cluster, &tallied, read(&tally));
+            }
+        }
+    }
+}
+
+fn of_member(out: &mut String, name: &str, cluster: &Cluster, tallied: &Tallied, value: u64) {
+    let (service, member, term) = tallied;
+    let term = term.map(|term| term.0.to_string()).unwrap_or_default();
+    let labels = [
+        ("scope", cluster.name.as_str()),
+        ("service", service),
+        ("member", member.as_str()),
+        ("term", &term),
+    ];
+    line(out, name, &labels, value);
 }
 
 /// A service belongs to one cluster, save where clients choose it by name: then it is the one of all others.

@@ -58,6 +58,7 @@ fn whole(cluster: &Cluster, services: &[std::sync::Arc<Service>]) -> Value {
     let (truth, by_member, drained) = (sessions.truth(), sessions.by_member(), sessions.drained());
     let lagging: BTreeMap<&str, BTreeSet<NodeName>> =
         services.iter().map(|service| (service.name.as_str(), sessions.lagging(&service.name))).collect();
+    let pinned = sessions.pinned();
     let members: Vec<Value> = truth
         .members
         .iter()
@@ -70,6 +71,7 @@ fn whole(cluster: &Cluster, services: &[std::sync::Arc<Service>]) -> Value {
                 "name": name.as_str(),
                 "use": verdict.to_string(),
                 "drained": drained.contains(name),
+                "pinned_for": pinned_for(&pinned, name),
                 "too_far_behind_for": behind,
                 "lag_bytes": lag.bytes.or(known.and_then(|target| target.lag)),
                 "lag_seconds": lag.time.map(|time| time.as_secs_f64()),
@@ -99,4 +101,10 @@ fn whole(cluster: &Cluster, services: &[std::sync::Arc<Service>]) -> Value {
         fields.insert("sessions".to_owned(), Value::Array(listed));
     }
     all
+}
+
+/// The services that a person sent to this member.
+fn pinned_for<'a>(pinned: &'a BTreeMap<String, BTreeSet<NodeName>>, member: &NodeName) -> Vec<&'a str> {
+    let on = pinned.iter().filter(|(_, members)| members.contains(member));
+    on.map(|(service, _)| service.as_str()).collect()
 }

@@ -1,6 +1,7 @@
 //! A request to cancel reaches the server that runs the query, on every service.
 
-use crate::harness::{World, connect, until};
+use crate::backends::{Scripted, WAITS, message, startup};
+use crate::harness::{RunningRouter, World, connect, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
@@ -82,13 +83,6 @@ async fn of_a_session_that_is_not_known() {
     }
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind];
-    bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
 /// A session by hand, and the packet that cancels its query.
 async fn session_with_key(address: std::net::SocketAddr) -> (TcpStream, Vec<u8>) {
     let mut raw = TcpStream::connect(address).await.unwrap();
@@ -105,4 +99,52 @@ async fn session_with_key(address: std::net::SocketAddr) -> (TcpStream, Vec<u8>)
             _ => {}
         }
     }
+}
+
+/// PostgreSQL 18 speaks of keys of up to 256 bytes. A request may come to any router: the one that has the session asks its member, another
+/// one all that it might be on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_long_keys_and_by_another_router() {
+    let world = World::start(0, |_| {}).await;
+    let second = RunningRouter::start(crate::harness::config(world.etcd_server.client));
+    let keys = [[vec![0, 0, 0, 7], vec![3; 32]].concat(), [vec![0, 0, 0, 8], vec![4; 256]].concat()];
+    let mut members = Vec::new();
+    for (number, key) in keys.iter().enumerate() {
+        let member = Scripted::start(key.clone(), None).await;
+        world.publish(number + 1, &member.member(Role::Replica)).await;
+        members.push(member);
+    }
+    for router in [&world.router, &second] {
+        until("the replicas", async || {
+            router.get("/metrics").await.contains("_replicas{scope=\"demo\"} 2").then_some(())
+        })
+        .await;
+    }
+    for (router, everywhere) in [(&world.router, false), (&second, true)] {
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            let mut raw = TcpStream::connect(world.router.address("replica")).await.unwrap();
+            raw.write_all(&[startup(2), message(b'Q', WAITS)].concat()).await.unwrap();
+            let mut greeting = [0; 14];
+            raw.read_exact(&mut greeting).await.unwrap();
+            let mut key = vec![0; u32::from_be_bytes(greeting[10..14].try_into().unwrap()) as usize - 4];
+            raw.read_exact(&mut key).await.unwrap();
+            sessions.push((raw, key));
+        }
+        let used: std::collections::BTreeSet<_> = sessions.iter().map(|(_, key)| key.clone()).collect();
+        assert_eq!(used.len(), 2, "both members have sessions");
+        for (_, key) in &sessions {
+            let packet = message(b' ', &[&[4, 210, 22, 46], key.as_slice()].concat())[1..].to_vec();
+            let mut cancel = TcpStream::connect(router.address("replica")).await.unwrap();
+            cancel.write_all(&packet).await.unwrap();
+            assert_eq!(cancel.read(&mut [0; 1]).await.unwrap(), 0, "closed when it is done");
+        }
+        for (member, key) in members.iter().zip(&keys) {
+            let got = std::mem::take(&mut *member.cancels.lock().unwrap());
+            assert_eq!(got.iter().filter(|got| *got == key).count(), 2);
+            assert_eq!(got.len(), if everywhere { 4 } else { 2 });
+        }
+    }
+    second.stop.cancel();
+    second.task.await.unwrap().unwrap();
 }

@@ -1,7 +1,9 @@
 //! Limits, odd clients, and the end of the router.
 
-use crate::harness::{RunningRouter, World, config, refusal, until};
-use router::{Error, Router};
+use crate::backends::{Scripted, startup};
+use crate::harness::{ANY, RunningRouter, World, config, refusal, until};
+use router::{Error, Role as Serves, Router, Service};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use testbed::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -157,4 +159,91 @@ async fn without_etcd_nothing_is_known() {
     }
     let (_, message) = refusal(router.address("primary")).await;
     assert!(message.contains("not known yet"), "{message}");
+}
+
+/// Slow ones that send a byte now and then have the same time as silent ones; what they hold is counted while they hold it, and given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_loris_gets_its_time_and_no_more() {
+    const PLACES: usize = 30;
+    let world = World::start(0, |config| {
+        config.handshake.timeout = Duration::from_secs(3);
+        config.handshake.limit = PLACES;
+        let mut named = Service::new("named", ANY, Serves::Primary);
+        named.names.insert("demo.example".into(), "demo".into());
+        config.services.push(named);
+    })
+    .await;
+    Scripted::start(vec![0, 0, 0, 1, 9, 9, 9, 9], None).await.lead(&world, "demo", "db1").await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    // A startup packet and a TLS hello that never end.
+    for (service, head) in
+        [("primary", [0, 0, 39, 16, 0, 3, 0, 0]), ("named", [0x16, 3, 1, 39, 16, 1, 0, 39])]
+    {
+        let address = world.router.address(service);
+        let drip = || async move {
+            let mut client = TcpStream::connect(address).await?;
+            for byte in head.into_iter().chain([7; 1000]) {
+                client.write_u8(byte).await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let slow: Vec<_> = (0..PLACES).map(|_| tokio::spawn(drip())).collect();
+        let count = |name: &str, number: usize| {
+            format!("baton_router_{name}{{scope=\"demo\",service=\"{service}\"}} {number}")
+        };
+        world.metric(&count("silent", PLACES)).await;
+        let mut beyond = TcpStream::connect(address).await.unwrap();
+        assert_eq!(beyond.read(&mut [0; 1]).await.unwrap_or(0), 0, "no place is left");
+        for client in slow {
+            assert!(client.await.unwrap().is_err(), "its time was over long before the end");
+        }
+        world.metric(&count("late_total", PLACES)).await;
+        world.metric(&count("silent", 0)).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&startup(0)).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'R', "logged in");
+    }
+}
+
+/// A client whose host is gone without a word: the probes find it out, and its session ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_vanished_is_noticed() {
+    // TCP_REPAIR lets a socket go without a FIN. Who may not use it goes as usual.
+    const CLIENT: &str = "import socket, sys\n\
+        s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n\
+        s.sendall(bytes.fromhex(sys.argv[2]))\n\
+        s.recv(1)\n\
+        sys.stdin.readline()\n\
+        s.setsockopt(socket.IPPROTO_TCP, 19, 1)\n";
+    let world = World::start(0, |config| {
+        config.tcp.keepalive_idle = Duration::from_secs(1);
+        config.tcp.keepalive_interval = Duration::from_secs(1);
+    })
+    .await;
+    let server = Scripted::start(vec![0, 0, 0, 1, 9, 9, 9, 9], None).await;
+    server.lead(&world, "demo", "db1").await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let port = world.router.address("primary").port();
+    let packet: String = startup(0).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut client = Command::new("python3");
+    client.args(["-c", CLIENT, &port.to_string(), &packet]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 1"#).await;
+    // The connections to both sides are probed: the kernel's timer says so.
+    for end in [format!(":{port:04X}"), format!(":{:04X}", server.port)] {
+        until("the probes", async || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let probed = |line: &&str| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let [_, local, remote, "01", _, timer, ..] = words[..] else { return false };
+                (local.ends_with(&end) || remote.ends_with(&end)) && timer.starts_with("02")
+            };
+            sockets.lines().find(probed).map(drop)
+        })
+        .await;
+    }
+    drop(client.stdin.take());
+    client.wait().unwrap();
+    world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 0"#).await;
 }

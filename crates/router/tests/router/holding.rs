@@ -1,6 +1,8 @@
 //! Nothing is routed before the state is known, and what cannot be routed waits.
 
+use crate::backends::{Scripted, startup};
 use crate::harness::{World, connect, db, refusal};
+use crate::tls::psql;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -100,6 +102,16 @@ async fn reads_go_to_replicas_and_to_the_primary_only_when_none_is_left() {
     assert_eq!(world.reaches("replica").await, 2);
     assert_eq!(world.reaches("offline").await, 3);
     assert_eq!(world.reaches("primary").await, 1);
+    // libpq finds what it asks for among the ports of a router, as among servers.
+    let ports = ["replica", "primary"].map(|service| world.router.address(service).port());
+    for (wanted, in_recovery) in
+        [("read-write", "f"), ("primary", "f"), ("read-only", "t"), ("standby", "t"), ("prefer-standby", "t")]
+    {
+        let target =
+            format!("host=127.0.0.1,127.0.0.1 port={},{} target_session_attrs={wanted}", ports[0], ports[1]);
+        let found = tokio::task::block_in_place(|| psql(&target, "select pg_is_in_recovery()"));
+        assert_eq!(found, (true, in_recovery.to_owned()), "{wanted}");
+    }
     let read = world.connect("replica").await.unwrap();
     assert_eq!(read.ask("select pg_is_in_recovery()").await.unwrap(), "t");
 
@@ -151,4 +163,40 @@ async fn sessions_of_a_member_that_is_gone_end_after_a_while() {
     world.etcd.delete_member(&db(2), clock::now().after(Duration::from_secs(10))).await.unwrap();
     let (state, message) = client.end().await.expect("a reason");
     assert_eq!((state.as_str(), message.contains("db2 is gone")), ("57P01", true), "{message}");
+}
+
+/// However many wait, all are served; and those who ask for encryption first are no longer silent while they wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_wait_and_all_are_served() {
+    let world = World::start(0, |config| {
+        config.handshake.limit = 20;
+        config.hold.timeout = Duration::from_secs(60);
+    })
+    .await;
+    let address = world.router.address("primary");
+    let mut held = Vec::new();
+    for number in 0..500 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let asks = number % 2 == 0;
+        client.write_all(&if asks { vec![0, 0, 0, 8, 4, 210, 22, 47] } else { startup(0) }).await.unwrap();
+        held.push((client, asks));
+        // So that they are told from those who say nothing, of whom 20 may be here.
+        if number % 10 == 9 {
+            let waiting = number + 1;
+            world
+                .metric(&format!(r#"baton_router_waiting{{scope="demo",service="primary"}} {waiting}"#))
+                .await;
+        }
+    }
+    let primary = Scripted::start(vec![0, 0, 0, 1, 9, 9, 9, 9], None).await;
+    primary.lead(&world, "demo", "db1").await;
+    for (mut client, asks) in held {
+        if asks {
+            assert_eq!(client.read_u8().await.unwrap(), b'N');
+            client.write_all(&startup(0)).await.unwrap();
+        }
+        assert_eq!(client.read_u8().await.unwrap(), b'R', "logged in");
+    }
+    world.metric(r#"baton_router_held_in_vain_total{scope="demo",service="primary"} 0"#).await;
+    world.metric(r#"baton_router_refused_total{scope="demo",service="primary"} 0"#).await;
 }

@@ -143,3 +143,43 @@ async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() 
     bad.write_all(b"\r\n\r\nPROXY TCP4 1.2.3.4\r\n").await.unwrap();
     assert_eq!(bad.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sends_a_service_to_a_member() {
+    let world = World::start(3, |_| {}).await;
+    let term = world.lead(1).await;
+    for number in [2, 3] {
+        world.publish(number, &world.member(number, Role::Replica)).await;
+    }
+    world.metric(r#"baton_router_replicas{scope="demo"} 2"#).await;
+    let session = world.connect("replica").await.unwrap();
+    let before = world.number_of(&session).await;
+    let other = 5 - before;
+    let order =
+        async |what: &str| world.router.request("POST", &format!("/clusters/demo/members/{what}"), "").await;
+    assert!(order(&format!("db{other}/pin/replica")).await.starts_with("HTTP/1.1 200"));
+    for _ in 0..4 {
+        assert_eq!(world.reaches("replica").await, other);
+    }
+    session.ask("select 1").await.expect("sessions elsewhere go on");
+    world.metric(r#"baton_router_pinned_services{scope="demo"} 1"#).await;
+    assert!(world.api("/services").await.contains(r#""pinned_for":["replica"]"#));
+    // Who cannot serve does not, and comes back.
+    assert!(order(&format!("db{other}/drain")).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.reaches("replica").await, before);
+    assert!(order(&format!("db{other}/undrain")).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.reaches("replica").await, other);
+    // Reads may be sent to the primary; its own services are nobody else's.
+    assert!(order(&format!("db{other}/unpin/replica")).await.starts_with("HTTP/1.1 200"));
+    assert!(order("db1/pin/replica").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.reaches("replica").await, 1);
+    let line = format!(
+        r#"baton_router_member_sessions_total{{scope="demo",service="replica",member="db1",term="{}"}} 1"#,
+        term.0
+    );
+    world.metric(&line).await;
+    let refused = order("db2/pin/primary").await;
+    assert!(refused.starts_with("HTTP/1.1 409") && refused.contains("switchover"), "{refused}");
+    assert!(order("db2/pin/nothing").await.starts_with("HTTP/1.1 404"));
+    assert!(order("db9/pin/replica").await.starts_with("HTTP/1.1 404"));
+}

@@ -1,24 +1,30 @@
 //! psql, with and without encryption, through the router.
 
-use crate::harness::{ANY, World, cluster_at};
+use crate::backends::{Scripted, startup, with_other};
+use crate::harness::{ANY, World};
 use crate::reloading::lead_other;
 use crate::servers::pg_bin;
 use router::{Role as Serves, Service};
 use std::process::Command;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-fn psql(world: &World, options: &str) -> (bool, String) {
+fn of_ssl(world: &World, options: &str) -> (bool, String) {
     let sql = "select 'ssl=' || ssl from pg_stat_ssl where pid = pg_backend_pid()";
     asked(world, "primary", &format!("host=127.0.0.1 {options}"), sql)
 }
 
 fn asked(world: &World, service: &str, options: &str, sql: &str) -> (bool, String) {
-    let port = world.router.address(service).port();
-    let target = format!("port={port} user=postgres dbname=postgres {options}");
+    psql(&format!("port={} {options}", world.router.address(service).port()), sql)
+}
+
+/// Whether it went well, and what it said.
+pub(crate) fn psql(options: &str, sql: &str) -> (bool, String) {
+    let target = format!("user=postgres dbname=postgres {options}");
     let mut psql = Command::new(pg_bin("psql"));
     psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &target]).current_dir("/");
     let output = psql.output().unwrap();
@@ -37,7 +43,7 @@ async fn encryption_is_between_client_and_server() {
         ("sslmode=prefer", (true, "ssl=true")),
         ("sslmode=disable", (true, "ssl=false")),
     ] {
-        let (ok, text) = tokio::task::block_in_place(|| psql(&world, options));
+        let (ok, text) = tokio::task::block_in_place(|| of_ssl(&world, options));
         assert_eq!((ok, text.as_str()), expected, "{options}");
     }
 }
@@ -46,9 +52,9 @@ async fn encryption_is_between_client_and_server() {
 async fn a_server_without_encryption_is_asked_and_says_no() {
     let world = World::start(1, |_| {}).await;
     world.lead(1).await;
-    let (ok, text) = tokio::task::block_in_place(|| psql(&world, "sslmode=prefer"));
+    let (ok, text) = tokio::task::block_in_place(|| of_ssl(&world, "sslmode=prefer"));
     assert_eq!((ok, text.as_str()), (true, "ssl=false"));
-    let (ok, text) = tokio::task::block_in_place(|| psql(&world, "sslmode=require"));
+    let (ok, text) = tokio::task::block_in_place(|| of_ssl(&world, "sslmode=require"));
     assert!(!ok && text.contains("does not support SSL"), "{text}");
     world.metric(r#"baton_router_sessions{scope="demo",service="primary"} 0"#).await;
 }
@@ -56,9 +62,7 @@ async fn a_server_without_encryption_is_asked_and_says_no() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_name_chooses_the_cluster() {
     let world = World::prepare(2, 0, |config| {
-        let mut other = cluster_at(1, "other");
-        other.etcd = config.clusters[0].etcd.clone();
-        config.clusters.push(other);
+        with_other(config);
         let mut named = Service::new("named", ANY, Serves::Primary);
         named.names.insert("localhost".into(), "other".into());
         config.services.push(named);
@@ -84,25 +88,16 @@ async fn a_server_name_chooses_the_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encryption_can_end_at_the_router() {
     let keys = tempfile::tempdir().unwrap();
-    let at = |name: &str| keys.path().join(name);
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
-    let made = openssl.arg("-keyout").arg(at("key")).arg("-out").arg(at("crt")).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let identity = tls::Identity { certfile: at("crt"), keyfile: Some(at("key")), password: None };
+    let identity = identity(&keys, "localhost");
     let world = World::start(1, |config| config.services[0].tls = Some(identity)).await;
     world.lead(1).await;
     for options in ["sslmode=require", "sslmode=disable"] {
-        let (ok, text) = tokio::task::block_in_place(|| psql(&world, options));
+        let (ok, text) = tokio::task::block_in_place(|| of_ssl(&world, options));
         assert_eq!((ok, text.as_str()), (true, "ssl=false"), "{options}: the server sees none");
     }
 
     // TLS at once, as `sslnegotiation=direct` does it.
-    let mut config = ClientConfig::clone(&tls::client(&tls::Trust::Anybody, None).unwrap());
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    let stream = TcpStream::connect(world.router.address("primary")).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut session = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.unwrap();
+    let mut session = at_once(&world, "primary", "localhost").await.unwrap();
     assert_eq!(session.get_ref().1.alpn_protocol(), Some(b"postgresql".as_slice()));
     session.write_all(b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0").await.unwrap();
     let mut answer = [0; 9];
@@ -120,4 +115,84 @@ async fn encryption_can_end_at_the_router() {
         assert!(read > 0);
         count += buffer[..read].iter().filter(|byte| **byte == b'x').count();
     }
+    // What the router can read it can end with a word.
+    let mut rest = Vec::new();
+    let term = world.take_lead(1).await;
+    world.knows(term).await;
+    session.read_to_end(&mut rest).await.unwrap();
+    let text = String::from_utf8_lossy(&rest);
+    assert!(text.contains("C57P01") && text.contains("no longer leads"), "{text}");
+}
+
+/// A new certificate for that name.
+fn identity(keys: &tempfile::TempDir, name: &str) -> tls::Identity {
+    let at = |kind: &str| keys.path().join(format!("{name}.{kind}"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    openssl.arg("-subj").arg(format!("/CN={name}"));
+    let made = openssl.arg("-keyout").arg(at("key")).arg("-out").arg(at("crt")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    tls::Identity { certfile: at("crt"), keyfile: Some(at("key")), password: None }
+}
+
+/// A session that begins with TLS, for that server name.
+async fn at_once(
+    world: &World,
+    service: &str,
+    name: &str,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let mut config = ClientConfig::clone(&tls::client(&tls::Trust::Anybody, None).unwrap());
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let stream = TcpStream::connect(world.router.address(service)).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// `sslnegotiation=direct`: the server's certificate is seen, its ALPN agreed on, its cluster found by name, and the session ends with its term.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_at_once_is_passed_through_to_the_cluster_of_its_name() {
+    let world = World::start(0, |config| {
+        with_other(config);
+        let mut named = Service::new("named", ANY, Serves::Primary);
+        named.names.insert("other.example".into(), "other".into());
+        config.services.push(named);
+    })
+    .await;
+    let keys = tempfile::tempdir().unwrap();
+    let mut certificates = Vec::new();
+    let mut first = None;
+    for (cluster, member) in [("demo", "db1"), ("other", "x1")] {
+        let identity = identity(&keys, cluster);
+        let mut server = ServerConfig::clone(&tls::server(&identity, &tls::Guests::Unasked, None).unwrap());
+        server.alpn_protocols = vec![b"postgresql".to_vec()];
+        let backend = Scripted::start(vec![0, 0, 0, 1, 9, 9, 9, 9], Some(Arc::new(server))).await;
+        backend.lead(&world, cluster, member).await;
+        world.metric(&format!("baton_router_primary_up{{scope=\"{cluster}\"}} 1")).await;
+        first.get_or_insert(backend);
+        certificates.push(std::fs::read(&identity.certfile).unwrap());
+    }
+    let mut sessions = Vec::new();
+    for (service, name) in
+        [("primary", "whatever.example"), ("named", "unknown.example"), ("named", "other.example")]
+    {
+        let mut session = at_once(&world, service, name).await.unwrap();
+        assert_eq!(session.get_ref().1.alpn_protocol(), Some(b"postgresql".as_slice()));
+        session.write_all(&startup(0)).await.unwrap();
+        assert_eq!(session.read_u8().await.unwrap(), b'R', "logged in");
+        let seen = session.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        sessions.push((session, seen));
+    }
+    assert_eq!(sessions[0].1, sessions[1].1);
+    assert_ne!(sessions[0].1, sessions[2].1, "another server");
+    assert_ne!(certificates[0], certificates[1]);
+    // A session that cannot be read ends without a word when its term does; that of the other cluster goes on.
+    let term = first.unwrap().lead(&world, "demo", "db1").await;
+    world.knows(term).await;
+    let mut rest = Vec::new();
+    let _ends_without_a_farewell = sessions[0].0.read_to_end(&mut rest).await;
+    assert!(!String::from_utf8_lossy(&rest).contains("57P01"));
+    let other = &mut sessions[2].0;
+    other.write_all(b"Q\0\0\0\x05\0").await.unwrap();
+    let mut answer = vec![0; 64];
+    assert!(other.read(&mut answer).await.unwrap() > 0);
 }

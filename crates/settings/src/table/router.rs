@@ -43,6 +43,12 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("resume"),
     Row::new(
+        "router.log_connections",
+        Kind::Bool,
+        "Log each session when it begins and ends, with its client and the address under which its member sees it.",
+    )
+    .default("false"),
+    Row::new(
         "router.proxy_from",
         Kind::Texts,
         "Addresses and networks of load balancers whose PROXY headers (version 2) are believed.",

@@ -1,0 +1,40 @@
+//! `make bench-router`: what the router costs and how soon it follows, beside HAProxy, as a Markdown table.
+
+use anyhow::{Context, Result, bail};
+use lab::bench_router::{Options, run};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: baton-bench-router [--pairs N] [--seconds N] [--copy-megabytes N] [--idle N] [--changes N] [--hangs N] \
+     [--baton FILE]";
+
+fn main() -> ExitCode {
+    let result = options(std::env::args().skip(1)).and_then(|options| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run(&options))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            lab::bench::note(&format!("failed to {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options::default();
+    while let Some(word) = words.next() {
+        let value = words.next().with_context(|| format!("read a value of {word}; {USAGE}"))?;
+        match word.as_str() {
+            "--pairs" => options.pairs = value.parse()?,
+            "--seconds" => options.seconds = value.parse()?,
+            "--copy-megabytes" => options.copy_megabytes = value.parse()?,
+            "--idle" => options.idle = value.parse()?,
+            "--changes" => options.changes = value.parse()?,
+            "--hangs" => options.hangs = value.parse()?,
+            "--baton" => options.baton = Some(value.into()),
+            _ => bail!("understand {word}; {USAGE}"),
+        }
+    }
+    Ok(options)
+}
