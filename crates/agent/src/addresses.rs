@@ -3,16 +3,19 @@
 //! ```text
 //!   announced as writable ──granted──► right to the primary's addresses until the lease's deadline
 //!   about to stop, or to give the lead away ──► right gone, and only when the addresses are gone the action itself
+//!   fit for another role ──claimed in etcd──► right to that address until the claim's lease ends
 //! ```
 
 use crate::keeper::Keeper;
 use crate::wake::Cell;
-use etcd::Snapshot;
+use etcd::{Etcd, Snapshot, View};
 use settings::{Settings, VirtualAddress};
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 use types::{NodeName, Term};
-use vip::{Held, Holder, Right, Rights, Role, Wanted};
+use vip::{Claims, Held, Holder, Hook, HookState, Right, Rights, Role, Wanted};
 
 /// The kernel takes an address off in a millisecond; nothing that saves data may wait longer for it.
 const AT_MOST: Duration = Duration::from_millis(200);
@@ -31,6 +34,7 @@ struct Inner {
 /// What the right to them rests on.
 struct Word {
     keeper: Keeper,
+    claims: Option<Arc<Claims>>,
     said: Cell<Said>,
 }
 
@@ -43,30 +47,50 @@ struct Said {
 }
 
 impl Rights for Word {
-    fn right(&self, role: Role) -> Option<Right> {
-        let lease = self.keeper.lease();
-        let (term, until) = (lease.term?, lease.deadline?);
+    fn right(&self, role: Role, ip: IpAddr) -> Option<Right> {
         match role {
-            Role::Primary => (self.said.get().writable == Some(term)).then_some(Right { term, until }),
-            Role::Replica | Role::Sync | Role::Any => None,
+            Role::Primary => {
+                let lease = self.keeper.lease();
+                let (term, until) = (lease.term?, lease.deadline?);
+                (self.said.get().writable == Some(term)).then_some(Right { term, until })
+            }
+            Role::Replica | Role::Sync | Role::Any => self.claims.as_ref()?.right(ip),
+        }
+    }
+
+    fn here(&self, ip: IpAddr, here: bool) {
+        if let Some(claims) = &self.claims {
+            claims.here(ip, here);
         }
     }
 }
 
 impl Addresses {
     /// Begins to hold what the settings name.
-    pub(crate) fn start(settings: &Settings, keeper: Keeper) -> Result<Addresses, crate::Error> {
-        let wanted: Result<Vec<Wanted>, vip::Unusable> = settings.vip.iter().map(wanted).collect();
-        let wanted = wanted.map_err(|why| crate::Error::VirtualAddress(why.to_string()))?;
-        let word = Arc::new(Word { keeper, said: Cell::new(Said::default()) });
-        let holder = match wanted.is_empty() {
-            true => None,
-            false => {
-                let holder = Holder::start(wanted, word.clone());
-                Some(holder.map_err(|error| crate::Error::VirtualAddress(error.to_string()))?)
-            }
-        };
-        Ok(Addresses { inner: Arc::new(Inner { holder, word }) })
+    pub(crate) fn start(
+        settings: &Settings,
+        keeper: Keeper,
+        etcd: Etcd,
+        view: watch::Receiver<View>,
+    ) -> Result<Addresses, crate::Error> {
+        let refuse = |why: String| crate::Error::VirtualAddress(why);
+        let (mut wanted, mut hooks, mut roles) = (Vec::new(), Vec::new(), Vec::new());
+        for address in &settings.vip {
+            let role = Role::of(&address.role).map_err(|why| refuse(why.to_string()))?;
+            roles.push((address.ip, role));
+            wanted.extend(on_interface(address, role).map_err(|why| refuse(why.to_string()))?);
+            hooks.extend(moved(address, role));
+        }
+        let some = !roles.is_empty();
+        let claims = some.then(|| Arc::new(Claims::follow(etcd, view, settings.name.clone(), roles)));
+        let word = Arc::new(Word { keeper, claims, said: Cell::new(Said::default()) });
+        let holder = some.then(|| Holder::start(wanted, hooks, word.clone())).transpose();
+        let holder = holder.map_err(|error| refuse(error.to_string()))?;
+        let inner = Arc::new(Inner { holder, word });
+        if some {
+            tokio::spawn(pass_on(Arc::downgrade(&inner)));
+        }
+        Ok(Addresses { inner })
     }
 
     /// This member was announced as writable in this term.
@@ -100,11 +124,26 @@ impl Addresses {
             had
         });
         let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some()) else { return };
-        if !holder.gone(Role::Primary, AT_MOST).await {
+        if !holder.gone(Some(Role::Primary), AT_MOST).await {
             tracing::error!(
                 "failed to remove a virtual address in time; it goes with its lifetime, before the lease ends"
             );
         }
+    }
+
+    /// Gives up those of every role, at a clean end.
+    pub(crate) async fn end(&self) {
+        self.give_up().await;
+        let (Some(holder), Some(claims)) = (&self.inner.holder, &self.inner.word.claims) else { return };
+        claims.withdraw();
+        if holder.gone(None, AT_MOST).await {
+            claims.end().await;
+        }
+    }
+
+    /// The addresses that commands move, as they are.
+    pub(crate) fn moved(&self) -> Vec<HookState> {
+        self.inner.holder.as_ref().map(Holder::moved).unwrap_or_default()
     }
 
     /// The addresses as they are.
@@ -119,6 +158,23 @@ impl Addresses {
     }
 }
 
-fn wanted(address: &VirtualAddress) -> Result<Wanted, vip::Unusable> {
-    Wanted::new(address.ip, address.prefix_len, &address.interface, Role::of(&address.role)?)
+/// Claims that come and go are news for the holder.
+async fn pass_on(inner: Weak<Inner>) {
+    while let Some(claims) = inner.upgrade().and_then(|inner| inner.word.claims.clone()) {
+        claims.changed().await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Some(holder) = &inner.holder {
+            holder.poke();
+        }
+    }
+}
+
+fn on_interface(address: &VirtualAddress, role: Role) -> Result<Option<Wanted>, vip::Unusable> {
+    let put = |interface: &String| Wanted::new(address.ip, address.prefix_len, interface, role);
+    address.interface.as_ref().map(put).transpose()
+}
+
+fn moved(address: &VirtualAddress, role: Role) -> Option<Hook> {
+    let VirtualAddress { ip, command, timeout, .. } = address.clone();
+    (!command.is_empty()).then_some(Hook { ip, role, command, timeout })
 }

@@ -107,6 +107,8 @@ struct Agent {
     status: notify::Status,
     began: Moment,
     shared: Arc<Shared>,
+    /// Tells the cluster's names as long as it is there.
+    _names: Option<Arc<dns::Dns>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -145,7 +147,8 @@ impl Agent {
         let kept =
             keeper.lease().term.and_then(|term| failsafe_cache::read(local.data_dir(), term, &settings.name));
         let failsafe = Failsafe::new(wake.clone(), kept);
-        let addresses = Addresses::start(&settings, keeper.clone())?;
+        let addresses = Addresses::start(&settings, keeper.clone(), etcd.clone(), view.clone())?;
+        let names = names(&settings, view.clone()).await?;
         let orders = Orders::new(wake.clone());
         let planned = Planned::new(wake.clone());
         let slots = Slots::new(settings.clone(), local.clone(), orders.clone());
@@ -186,6 +189,7 @@ impl Agent {
             signs: signs.clone(),
             health: health.clone(),
             addresses: addresses.clone(),
+            names: names.clone(),
             slots: slots.clone(),
             what_if: WhatIf::new(),
             dynamic: Cell::new(dynamic.clone()),
@@ -266,6 +270,7 @@ impl Agent {
             callbacks,
             status: notify::Status::default(),
             began: clock::now(),
+            _names: names,
             shared,
             tasks,
         }))
@@ -706,7 +711,7 @@ impl Agent {
             tracing::info!("the agent ends and leaves PostgreSQL, its lease and its guard as they are");
             return Ok(());
         };
-        self.hands.addresses.give_up().await;
+        self.hands.addresses.end().await;
         let running = self.hands.local.life().postmaster.is_some();
         if !running {
             let by = clock::now().after(Duration::from_secs(2));
@@ -723,6 +728,14 @@ impl Agent {
             ExitWhy::BootstrapFailed => Err(Error::BootstrapFailed),
         }
     }
+}
+
+/// Begins to tell the cluster's names, where the settings want it.
+async fn names(settings: &Settings, view: watch::Receiver<View>) -> Result<Option<Arc<dns::Dns>>, Error> {
+    let Some(section) = &settings.dns else { return Ok(None) };
+    let config = dns::Config::of(section).map_err(Error::Names)?;
+    let started = dns::Dns::start(config, view).await;
+    started.map(|dns| Some(Arc::new(dns))).map_err(|error| Error::Names(error.to_string()))
 }
 
 /// Whether the data directory is a database that nothing else works on.

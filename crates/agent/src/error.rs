@@ -27,6 +27,8 @@ pub enum Error {
     NameTaken { name: String, api_url: String },
     #[error("use the virtual addresses: failed to {0}")]
     VirtualAddress(String),
+    #[error("tell the cluster's names: failed to {0}")]
+    Names(String),
     #[error("use etcd: {0}")]
     Etcd(#[from] etcd::Error),
     #[error("start the guard: {0}")]

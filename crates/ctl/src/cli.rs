@@ -59,6 +59,12 @@ pub(crate) enum Command {
     HaproxyConfig(RouterArgs),
     /// Hold virtual addresses while this host's member is the primary, beside an agent that holds none itself
     Vip(VipArgs),
+    /// Tell the cluster's names: answer DNS, keep a hosts file, update other name servers
+    Dns(DnsArgs),
+    /// Print what BIRD needs to announce the virtual addresses by BGP
+    BirdConfig(BgpArgs),
+    /// Print what FRR needs to announce the virtual addresses by BGP
+    FrrConfig(BgpArgs),
     /// Hold the deadline of the lead over PostgreSQL; the agent starts this itself
     #[command(hide = true)]
     Guard(GuardArgs),
@@ -220,8 +226,45 @@ pub(crate) struct RoutePin {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VipArgs {
     /// The YAML file, or a directory of them
+    #[arg(env = "BATON_CONFIG", required_unless_present_any = ["config", "set"])]
+    pub file: Option<PathBuf>,
+    /// A file of vip-manager, used as it is, together with its VIP_ variables
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A setting of vip-manager over its file and variables; vip-manager's own options mean the same
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DnsArgs {
+    /// The YAML file, or a directory of them
     #[arg(env = "BATON_CONFIG")]
     pub file: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BgpArgs {
+    /// The YAML file with the section vip, or a directory of them
+    #[arg(env = "BATON_CONFIG")]
+    pub file: PathBuf,
+    /// The number of our own autonomous system
+    #[arg(long = "as", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub asn: u32,
+    /// Our own number among routers, usually this host's IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub router_id: std::net::Ipv4Addr,
+    /// A neighbor and its autonomous system; may be given several times
+    #[arg(long, required = true, value_name = "ADDRESS=NUMBER", value_parser = neighbor)]
+    pub neighbor: Vec<(std::net::IpAddr, u32)>,
+    /// Seconds of silence after which neighbors drop the routes
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(3..))]
+    pub hold_time: u16,
+}
+
+fn neighbor(text: &str) -> Result<(std::net::IpAddr, u32), String> {
+    let parsed = text.split_once('=').and_then(|(ip, asn)| Some((ip.parse().ok()?, asn.parse().ok()?)));
+    parsed.filter(|(_, asn)| *asn > 0).ok_or_else(|| "write it like 10.0.0.1=65000".to_owned())
 }
 
 #[derive(Clone, Debug, Args)]

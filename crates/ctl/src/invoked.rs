@@ -1,4 +1,4 @@
-//! Under which name this program was called: a link named `patroni` or `patronictl` behaves as that command.
+//! Under which name this program was called: a link named `patroni`, `patronictl` or `vip-manager` behaves as that command.
 
 use crate::exit_codes::Code;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,8 @@ impl Manner {
     pub(crate) fn of(given: &[OsString]) -> Manner {
         match name(given).and_then(OsStr::to_str) {
             Some("patronictl") => Manner::Patronictl,
-            Some("patroni") => Manner::Patroni,
+            // vip-manager ends as a daemon of Patroni does: 0, or 1.
+            Some("patroni" | "vip-manager") => Manner::Patroni,
             Some(_) | None => Manner::Baton,
         }
     }
@@ -53,7 +54,48 @@ pub(crate) fn arguments(given: Vec<OsString>) -> Vec<OsString> {
         }
         own.push(OsString::from("agent"));
     }
+    if name.as_deref() == Some(OsStr::new("vip-manager")) {
+        return vip_manager(rest.collect());
+    }
     own.extend(rest);
+    own
+}
+
+/// vip-manager's options: `--config` is ours too, each other one is a setting of its file.
+fn vip_manager(given: Vec<OsString>) -> Vec<OsString> {
+    let mut own: Vec<OsString> = ["baton", "vip"].map(OsString::from).to_vec();
+    let mut rest = given.into_iter();
+    let mut configured = false;
+    while let Some(word) = rest.next() {
+        let text = word.to_string_lossy().into_owned();
+        let Some(option) = text.strip_prefix("--").filter(|option| !option.is_empty()) else {
+            own.push(word);
+            continue;
+        };
+        if option == "version" {
+            return ["baton", "version"].map(OsString::from).to_vec();
+        }
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(OsString::from(value))),
+            // The one switch among them.
+            None if option == "verbose" => (option, Some(OsString::from("true"))),
+            None => (option, rest.next()),
+        };
+        configured = true;
+        match (key, value) {
+            ("help", _) | (_, None) => own.push(word),
+            ("config", Some(file)) => own.extend([OsString::from("--config"), file]),
+            (key, Some(value)) => {
+                let mut setting = OsString::from(format!("{key}="));
+                setting.push(value);
+                own.extend([OsString::from("--set"), setting]);
+            }
+        }
+    }
+    if !configured {
+        // Its variables alone may say everything.
+        own.extend(["--set", "verbose=false"].map(OsString::from));
+    }
     own
 }
 
@@ -86,6 +128,14 @@ mod tests {
             ("patroni x.yml -i --validate-config", "baton agent x.yml -i --validate-config"),
             ("patroni --generate-sample-config", "baton agent --generate-sample-config"),
             ("patroni", "baton agent"),
+            ("vip-manager --config=/etc/vip.yml", "baton vip --config /etc/vip.yml"),
+            (
+                "/usr/bin/vip-manager --config /etc/vip.yml --ip 10.0.0.5",
+                "baton vip --config /etc/vip.yml --set ip=10.0.0.5",
+            ),
+            ("vip-manager --verbose --netmask=24", "baton vip --set verbose=true --set netmask=24"),
+            ("vip-manager --version", "baton version"),
+            ("vip-manager", "baton vip --set verbose=false"),
             ("patronictl -c x list demo", "baton -c x list demo"),
             ("/opt/baton agent x.yml", "baton agent x.yml"),
             ("./baton-1.0 list", "baton list"),

@@ -38,6 +38,11 @@ pub(crate) fn cluster(name: &str, snapshot: &Snapshot) -> Cluster {
             let at = failover.scheduled_at.clone()?;
             Some(Scheduled { at, from: text(&failover.leader), to: text(&failover.member) })
         }),
+        addresses: snapshot
+            .addresses
+            .iter()
+            .map(|(ip, holder)| (ip.clone(), holder.role.clone(), holder.name.0.clone()))
+            .collect(),
         spoiled: snapshot.spoiled.iter().map(|spoiled| format!("{}: {}", spoiled.key, spoiled.why)).collect(),
         remarks: Vec::new(),
     }

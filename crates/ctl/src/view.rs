@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
     pub synchronous: Synchronous,
     /// The switchover that waits for its time.
     pub scheduled_switchover: Option<Scheduled>,
+    /// Which member has which virtual address: address, role, member.
+    pub addresses: Vec<(String, String, String)>,
     /// Keys that could not be understood, each with what to do.
     pub spoiled: Vec<String>,
     /// What must be said below the table.

@@ -53,6 +53,7 @@ fn the_package_comes_and_goes() {
         ("-rw-r--r-- root/root", "./usr/lib/systemd/system/baton-agent.service"),
         ("-rw-r--r-- root/root", "./usr/lib/systemd/system/baton-router.service"),
         ("-rw-r--r-- root/root", "./usr/lib/systemd/system/baton-vip.service"),
+        ("-rw-r--r-- root/root", "./usr/lib/systemd/system/baton-dns.service"),
         ("-rw-r--r-- root/root", "./usr/share/man/man1/baton.1.gz"),
         ("-rw-r--r-- root/root", "./usr/share/man/man1/baton-switchover.1.gz"),
         ("-rw-r--r-- root/root", "./usr/share/bash-completion/completions/baton"),
@@ -85,7 +86,7 @@ fn the_package_comes_and_goes() {
 
 #[test]
 fn every_command_of_the_units_is_one_of_the_grammar() {
-    for unit in ["agent", "router", "vip"] {
+    for unit in ["agent", "router", "vip", "dns"] {
         let path = repository().join(format!("packaging/systemd/baton-{unit}.service"));
         let unit_file = std::fs::read_to_string(&path).unwrap();
         let start =

@@ -26,6 +26,8 @@ pub enum Key {
     Handover,
     /// What a router says about itself.
     Router(String),
+    /// Which member has a virtual address.
+    Address(String),
     /// Who accepted writes last.
     Last,
     /// The newest timeline number taken.
@@ -141,6 +143,12 @@ impl Keys {
         self.at("baton/timeline")
     }
 
+    /// Which member has this virtual address.
+    #[must_use]
+    pub fn baton_address(&self, ip: &str) -> String {
+        format!("{}baton/vip/{ip}", self.prefix)
+    }
+
     /// What was lost in failovers, as the former leaders found when they came back.
     #[must_use]
     pub fn baton_losses(&self) -> String {
@@ -194,10 +202,11 @@ impl Keys {
                 let below = |section: &str| {
                     other.strip_prefix(section).filter(|name| !name.is_empty() && !name.contains('/'))
                 };
-                match (below("members/"), below("baton/routers/")) {
-                    (Some(name), _) => Key::Member(NodeName::from(name)),
-                    (None, Some(id)) => Key::Router(id.to_owned()),
-                    (None, None) => return None,
+                match (below("members/"), below("baton/routers/"), below("baton/vip/")) {
+                    (Some(name), _, _) => Key::Member(NodeName::from(name)),
+                    (None, Some(id), _) => Key::Router(id.to_owned()),
+                    (None, None, Some(ip)) => Key::Address(ip.to_owned()),
+                    (None, None, None) => return None,
                 }
             }
         })
@@ -241,6 +250,7 @@ mod tests {
             (keys.baton_writable(), Key::Writable),
             (keys.baton_handover(), Key::Handover),
             (keys.baton_router("r1"), Key::Router("r1".to_owned())),
+            (keys.baton_address("fd00::5"), Key::Address("fd00::5".to_owned())),
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
             (keys.baton_losses(), Key::Losses),

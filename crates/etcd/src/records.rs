@@ -1,6 +1,7 @@
 //! The value of each key: Patroni's JSON, written compactly and in its field order, read in any order, with unknown
 //! fields, and with numbers that are written as strings.
 
+mod address;
 mod continuity;
 mod failover;
 mod handover;
@@ -15,6 +16,7 @@ mod status;
 mod sync;
 mod writable;
 
+pub use address::AddressHolder;
 pub use continuity::{ArchiveRow, Continuity};
 pub use failover::Failover;
 pub use handover::{Handover, Router};

@@ -9,8 +9,8 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member, Router, Status,
-    Sync, Writable, parse_archive, parse_failsafe, parse_history, parse_losses,
+    AddressHolder, ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member,
+    Router, Status, Sync, Writable, parse_archive, parse_failsafe, parse_history, parse_losses,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ impl Limits {
     pub const VALUE_BYTES: usize = 1024 * 1024;
     /// More members are not read.
     pub const MEMBERS: usize = 100;
+    /// More virtual addresses are not read.
+    pub const ADDRESSES: usize = 100;
     /// More routers are not read.
     pub const ROUTERS: usize = 100;
     /// Of more losses the newest are kept.
@@ -68,6 +70,8 @@ pub struct Snapshot {
     pub handover: Option<Handover>,
     /// The routers that said to be there, by their names.
     pub routers: BTreeMap<String, Router>,
+    /// Who has which virtual address.
+    pub addresses: BTreeMap<String, AddressHolder>,
     /// The newest timeline number that a promotion was begun with.
     pub claimed: Option<Timeline>,
     /// What single members had and the cluster has not, oldest first.
@@ -135,6 +139,7 @@ impl Snapshot {
             Key::Last => self.last = None,
             Key::Handover => self.handover = None,
             Key::Router(id) => drop(self.routers.remove(&id)),
+            Key::Address(ip) => drop(self.addresses.remove(&ip)),
             Key::Timeline => self.claimed = None,
             Key::Archive => self.archive.clear(),
             Key::Losses => (self.losses, self.losses_mod) = (Vec::new(), 0),
@@ -202,6 +207,13 @@ impl Snapshot {
                 }
             }
             Key::Archive => self.archive = parse_archive(value)?,
+            Key::Address(ip) => {
+                let holder = AddressHolder::parse(value)?;
+                let (term, lease) = (Term(kv.create_revision()), lease(kv));
+                if self.addresses.len() < Limits::ADDRESSES || self.addresses.contains_key(ip) {
+                    self.addresses.insert(ip.clone(), AddressHolder { term, lease, mod_revision, ..holder });
+                }
+            }
             Key::Losses => {
                 // A list that cannot be understood is written over by the next loss.
                 self.losses_mod = mod_revision;
@@ -258,8 +270,8 @@ impl Snapshot {
             Key::Writable => self.writable.clone_from(&previous.writable),
             Key::Last => self.last.clone_from(&previous.last),
             Key::Handover => self.handover.clone_from(&previous.handover),
-            // One that cannot be understood is not waited for.
-            Key::Router(_) => {}
+            // One that cannot be understood is not waited for, and has no address.
+            Key::Router(_) | Key::Address(_) => {}
             Key::Timeline => self.claimed = previous.claimed,
             Key::Archive => self.archive.clone_from(&previous.archive),
             Key::Losses => self.losses.clone_from(&previous.losses),
@@ -300,6 +312,7 @@ fn remedy(key: &Key) -> &'static str {
         Key::Archive => "delete the key; it only tells people what the archive held after earlier promotions",
         Key::Handover => "delete the key; it only matters during a switchover",
         Key::Router(_) => "delete the key; routers write theirs when they start",
+        Key::Address(_) => "delete the key; whoever has the address writes it again",
         Key::Failover => "delete the key, and order the switchover again",
         Key::Sync => "delete the key only when the leader runs; it writes it again",
     }

@@ -10,8 +10,8 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable, archive_json,
-    failsafe_json, history_json, losses_json,
+    AddressHolder, ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable,
+    archive_json, failsafe_json, history_json, losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};
@@ -137,6 +137,39 @@ impl Etcd {
         let key = self.keys().baton_router(id);
         let put = Put { lease: Some(lease), ..Put::own("publish this router", key, router.to_json()) };
         self.commit(&put, by).await.map(drop)
+    }
+
+    /// Claims a virtual address that nobody has; [`Error::Conflict`] when somebody was faster.
+    pub async fn claim_address(
+        &self,
+        ip: &str,
+        holder: &AddressHolder,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let put = Put::own("claim a virtual address", self.keys().baton_address(ip), holder.to_json());
+        let put = Put { lease: Some(lease), expected: Expected::Revision(0), ..put };
+        self.commit(&put, by).await.map(drop)
+    }
+
+    /// Tells that this member has an address that is its own by the lead.
+    pub async fn tell_address(
+        &self,
+        ip: &str,
+        holder: &AddressHolder,
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let put = Put::own("tell who has a virtual address", self.keys().baton_address(ip), holder.to_json());
+        let put = Put { lease: Some(lease), expected: Expected::Anything, ..put };
+        self.commit(&put, by).await.map(drop)
+    }
+
+    /// Gives a virtual address back, unless somebody else has it by now.
+    pub async fn leave_address(&self, ip: &str, holder: &AddressHolder, by: Moment) -> Result<(), Error> {
+        let expected = Expected::Revision(holder.mod_revision);
+        let delete = Put::delete("give a virtual address back", self.keys().baton_address(ip), expected);
+        self.commit(&delete, by).await.map(drop)
     }
 
     /// Publishes the synchronous standbys, unless `/sync` is no longer at `expected_mod`. The new revision.

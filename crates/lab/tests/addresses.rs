@@ -108,13 +108,13 @@ fn answer(host: &Host, number: u8) {
     });
 }
 
-/// Who answers at an address, asked from a host.
+/// Who answers at an address, asked from a host. One that asks before it was told where the address is now asks again after a second.
 fn ask(host: &Host, ip: IpAddr) -> Option<u8> {
     let host = host.clone();
     let asked = std::thread::spawn(move || {
         host.enter().unwrap();
         let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::new(ip, PORT), Duration::from_secs(1)).ok()?;
+            TcpStream::connect_timeout(&SocketAddr::new(ip, PORT), Duration::from_secs(5)).ok()?;
         let mut number = [0];
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         stream.read_exact(&mut number).ok()?;
@@ -150,13 +150,25 @@ impl Site {
 
     /// `baton vip` on a host, as a user who may do nothing but this.
     fn hold(&self, at: usize, name: &str, scope: &str, interface: &str) -> Running {
+        let both = format!(
+            "    - {{address: {V4}, interface: {interface}}}\n    - {{address: {V6}/128, interface: {interface}, role: primary}}\n"
+        );
+        self.hold_these(at, name, scope, &both)
+    }
+
+    /// The same with other addresses.
+    fn hold_these(&self, at: usize, name: &str, scope: &str, addresses: &str) -> Running {
         let file = self.dir.join(format!("{name}.yml"));
         let text = format!(
-            "scope: {scope}\nnamespace: {NAMESPACE}\nname: {name}\netcd3:\n  host: {}:2379\nvip:\n  addresses:\n\
-             \x20   - {{address: {V4}, interface: {interface}}}\n    - {{address: {V6}/128, interface: {interface}, role: primary}}\n",
+            "scope: {scope}\nnamespace: {NAMESPACE}\nname: {name}\netcd3:\n  host: {}:2379\nvip:\n  addresses:\n{addresses}",
             self.network.switch.v4
         );
         fs::write(&file, text).unwrap();
+        self.run(at, name, "baton", &["vip", &file.display().to_string()])
+    }
+
+    /// The binary under this name.
+    fn run(&self, at: usize, name: &str, program: &str, words: &[&str]) -> Running {
         let baton = self.dir.join("baton");
         if !baton.exists() {
             fs::copy(Binaries::find(baton_of_this_build().unwrap()).unwrap().baton, &baton).unwrap();
@@ -170,7 +182,11 @@ impl Site {
             "--bounding-set=-all,+net_admin,+net_raw",
         ]);
         command.args(["--inh-caps", rights, "--ambient-caps", rights]);
-        command.arg(baton).arg("vip").arg(file);
+        let called = self.dir.join(program);
+        if !called.exists() {
+            std::os::unix::fs::symlink(&baton, &called).unwrap();
+        }
+        command.arg(called).args(words);
         Running::start(&mut command, &self.log(name))
     }
 
@@ -198,6 +214,14 @@ async fn lead(keys: &Gateway, name: &str) -> i64 {
     keys.put_leased(&format!("members/{name}"), member, lease).await.unwrap();
     keys.put_leased("leader", name, lease).await.unwrap();
     lease
+}
+
+/// What an agent of Patroni writes of itself, without a lease.
+async fn member(keys: &Gateway, name: &str, role: &str) {
+    let value = format!(
+        r#"{{"state":"running","role":"{role}","replication_state":"streaming","conn_url":"postgres://h:5432/postgres","api_url":"http://h:8008/patroni"}}"#
+    );
+    keys.put(&format!("members/{name}"), &value).await.unwrap();
 }
 
 /// Renews a lease until the returned task is aborted.
@@ -307,5 +331,121 @@ fn a_duplicate_and_a_missing_interface_are_named() {
         let lease = lead(&third, "n3").await;
         let _renewed = renew(&third, lease);
         site.logged("n3", "failed to hold 10.77.0.100/32 on eth9: its interface does not exist").await;
+    });
+}
+
+#[test]
+fn an_address_of_replicas_has_one_holder_and_leaves_a_cable_that_is_out() {
+    in_the_network(async |site| {
+        let addresses = format!(
+            "    - {{address: {V4}, interface: eth0, role: replica}}\n    - {{address: {V6}, interface: eth0, role: replica}}\n"
+        );
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        member(&site.keys, "n2", "replica").await;
+        let watch = Watch::start(&site.network);
+        let _n1 = site.hold_these(0, "n1", SCOPE, &addresses);
+        let n2 = site.hold_these(1, "n2", SCOPE, &addresses);
+        watch.until(&[1], "both addresses on the only replica").await;
+        // Another replica does not take what has a holder, and takes it when that one is no replica any more.
+        member(&site.keys, "n3", "replica").await;
+        let _n3 = site.hold_these(2, "n3", SCOPE, &addresses);
+        member(&site.keys, "n2", "uninitialized").await;
+        watch.until(&[2], "both addresses on the other replica").await;
+        member(&site.keys, "n2", "replica").await;
+        // Its cable is pulled: it gives them up by itself, its claim ends with its lease, and the next one has them.
+        site.network.unplug(&site.network.hosts[2]).unwrap();
+        site.logged("n3", "its interface is down or has no carrier").await;
+        watch.until(&[1], "both addresses on the first replica again").await;
+        n2.signal(Signal::TERM);
+        watch.until(&[], "no addresses after SIGTERM").await;
+        assert_eq!(watch.twice.load(Ordering::SeqCst), 0, "two hosts had an address at once");
+    });
+}
+
+#[test]
+fn vip_manager_s_file_is_used_as_it_is_and_a_command_moves_what_arp_cannot() {
+    in_the_network(async |site| {
+        let (h1, client) = (&site.network.hosts[0], &site.network.hosts[2]);
+        answer(h1, 1);
+        let file = site.dir.join("vip-manager.yml");
+        let text = format!(
+            "interval: 1000\ntrigger-key: /{NAMESPACE}/{SCOPE}/leader\ntrigger-value: n1\nip: {V4}\nnetmask: 24\ninterface: eth0\n\
+             hosting-type: basic\ndcs-type: etcd\ndcs-endpoints:\n  - http://{}:2379\nretry-num: 2\nverbose: false\n",
+            site.network.switch.v4
+        );
+        fs::write(&file, text).unwrap();
+        let config = format!("--config={}", file.display());
+        let manager = site.run(0, "n1", "vip-manager", &[&config]);
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        site.logged("n1", "took the address").await;
+        assert_eq!(ask(client, V4), Some(1));
+        manager.signal(Signal::TERM);
+        site.logged("n1", "gave the address up").await;
+
+        // The command hangs when it shall acquire, and is killed; it is told to release what may be half done.
+        let (script, told) = (site.dir.join("move"), site.dir.join("told"));
+        let lines = format!(
+            "#!/bin/sh\necho \"$1 $2 $BATON_VIP_ROLE $BATON_TERM\" >> {}\n[ $1 = release ] || exec sleep 600\n",
+            told.display()
+        );
+        fs::write(&script, lines).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&told, "").unwrap();
+        fs::set_permissions(&told, fs::Permissions::from_mode(0o666)).unwrap();
+        let entry = format!("    - {{address: 192.0.2.7, command: \"{}\", timeout: 1s}}\n", script.display());
+        let _cloud = site.hold_these(1, "n2", "cloud", &entry);
+        let cloud = site.gateway("cloud");
+        let lease = lead(&cloud, "n2").await;
+        let _renewed = renew(&cloud, lease);
+        site.logged("n2", "failed to end within 1s: killed").await;
+        cloud.delete("leader").await.unwrap();
+        site.logged("n2", "the command to release the address has succeeded").await;
+        let told = fs::read_to_string(told).unwrap();
+        let (first, last) = (told.lines().next().unwrap(), told.lines().last().unwrap());
+        assert!(first.starts_with("acquire 192.0.2.7 primary "), "{told}");
+        assert!(last.starts_with("release 192.0.2.7 primary "), "{told}");
+    });
+}
+
+#[test]
+fn a_route_by_bgp_ends_with_the_address_when_its_holder_is_killed() {
+    in_the_network(async |site| {
+        let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
+        let n1 = site.hold_these(0, "n1", SCOPE, &format!("    - {{address: {V4}, interface: eth0}}\n"));
+        let bird = Path::new(&std::env::var("BATON_TEST_PEERS").unwrap()).join("bird");
+        let neighbor = format!("--neighbor={}=65000", router.v4);
+        let number = format!("--router-id={}", h1.v4);
+        let file = site.dir.join("n1.yml").display().to_string();
+        let words = ["bird-config", file.as_str(), "--as=65001", number.as_str(), neighbor.as_str()];
+        let made = Command::new(site.dir.join("baton")).args(words).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let theirs = format!(
+            "router id {};\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n\
+             protocol bgp {{ local as 65000; neighbor {} as 65001; hold time 3; ipv4 {{ import all; export none; }}; }}\n",
+            router.v4, h1.v4
+        );
+        let mut birds = Vec::new();
+        for (host, name, text) in [(h1, "bird1", made.stdout), (router, "bird3", theirs.into_bytes())] {
+            let (conf, socket) =
+                (site.dir.join(format!("{name}.conf")), site.dir.join(format!("{name}.ctl")));
+            fs::write(&conf, text).unwrap();
+            let mut command = host.command(&bird.display().to_string());
+            command.arg("-f").arg("-c").arg(conf).arg("-s").arg(socket);
+            birds.push(Running::start(&mut command, &site.log(name)));
+        }
+        let route = || {
+            let shown = router.command("ip").args(["route", "show", &V4.to_string()]).output().unwrap();
+            String::from_utf8_lossy(&shown.stdout).contains("via 10.77.0.11")
+        };
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        lab::wait::until(SPAN, "the route", async || route().then_some(())).await.unwrap();
+        // Nobody withdraws it, and the lease goes on: what ends it is the lifetime of the address.
+        n1.signal(Signal::KILL);
+        lab::wait::until(SPAN, "no route", async || (!route()).then_some(())).await.unwrap();
+        let rest = site.keys.remaining(lease).await.unwrap();
+        assert!(rest >= 0, "the lease had ended as well");
     });
 }

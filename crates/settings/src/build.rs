@@ -1,6 +1,7 @@
 //! Checked values → the structs that the other crates use.
 
 use crate::address;
+use crate::dns;
 use crate::etcd::{self, Etcd};
 use crate::log_format::LogFormat;
 use crate::methods::BootstrapMethod;
@@ -10,8 +11,8 @@ use crate::problem::{Findings, Place};
 use crate::router;
 use crate::secret::Credentials;
 use crate::settings::{
-    Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
+    Bootstrap, Ctl, CtlSettings, DnsSettings, Log, RestApi, RouterSettings, ServerTokens, Settings,
+    VerifyClient, VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
 };
 use crate::values::Values;
 use crate::vip;
@@ -35,6 +36,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
     let tags = tags(raw.root, findings);
     let router = raw.root.get("router").map(|_| router::build(raw, findings));
     let vip = vip::build(raw, findings);
+    let dns = dns::build(raw, findings);
     let name = values.text("name")?;
     if name.is_empty() || name.contains('/') {
         findings.error(
@@ -57,6 +59,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
         watchdog: watchdog(values),
         router,
         vip,
+        dns,
     })
 }
 
@@ -95,6 +98,28 @@ pub(crate) fn vip(raw: &Raw<'_>, findings: &mut Findings) -> Option<VipSettings>
         name: NodeName(name?),
         etcd: etcd?,
         vip: vip::build(raw, findings),
+        log: log(raw, findings),
+    })
+}
+
+/// The settings of a teller of names by itself.
+pub(crate) fn dns(raw: &Raw<'_>, findings: &mut Findings) -> Option<DnsSettings> {
+    let values = raw.local;
+    let etcd = required_etcd(raw, findings);
+    let scope = scope(values, findings);
+    if scope.is_none() {
+        missing("scope", raw, findings);
+    }
+    let dns = dns::build(raw, findings);
+    if dns.is_none() && raw.root.get("dns").is_none() {
+        let what = "missing required section \"dns\": add it with a zone, such as `dns: {zone: pg-main.db.example.org}`";
+        findings.missing(&raw.root.place, "dns", what);
+    }
+    Some(DnsSettings {
+        scope: scope?,
+        namespace: namespace(values),
+        etcd: etcd?,
+        dns: dns?,
         log: log(raw, findings),
     })
 }

@@ -13,6 +13,7 @@ pub mod address;
 mod build;
 mod callbacks;
 mod check;
+mod dns;
 mod dynamic;
 mod effective;
 mod env;
@@ -36,16 +37,18 @@ mod standby_cluster;
 mod table;
 mod values;
 mod vip;
+mod vip_manager;
 mod yaml;
 
 pub use callbacks::Callbacks;
+pub use dns::{Dns, DnsKey, DnsUpdate};
 pub use dynamic::{Crash, Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};
 pub use effective::{Effective, FAILOVER_SLOTS_SINCE, Raised, ShmemMinimums, effective};
 pub use env::{CONFIGURATION, Env, ProcessEnv, environment};
 pub use etcd::{BadEndpoint, Etcd, endpoint};
 pub use guc::{controlled_default, is_controlled};
 pub use kind::Kind;
-pub use load::{Loaded, load, load_ctl, load_environment, load_router, load_vip};
+pub use load::{Loaded, load, load_ctl, load_dns, load_environment, load_router, load_vip, load_vip_manager};
 pub use log_format::{DEFAULT_LOG_FORMAT, LogField, LogFormat, LogPiece};
 pub use merge::{born_with_baton, patch};
 pub use methods::{BootstrapMethod, ReplicaMethod};
@@ -56,8 +59,8 @@ pub use problem::{Place, Problem, Problems};
 pub use router::{Cluster as RouterCluster, Fallback, Router, Service, ServiceBalance, ServiceRole};
 pub use secret::{Credentials, MASK, Secret};
 pub use settings::{
-    Bootstrap, Ctl, CtlSettings, Log, RestApi, RouterSettings, ServerTokens, Settings, VerifyClient,
-    VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
+    Bootstrap, Ctl, CtlSettings, DnsSettings, Log, RestApi, RouterSettings, ServerTokens, Settings,
+    VerifyClient, VipSettings, Watchdog, WatchdogDriver, WatchdogMode,
 };
 pub use standby_cluster::StandbyCluster;
 pub use table::{Row, Scope, Support, rows};

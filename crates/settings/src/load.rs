@@ -9,9 +9,10 @@ use crate::env::{self, Env};
 use crate::node::{Content, Node};
 use crate::origin::{self, Origin};
 use crate::problem::{Findings, Place, Problem, Problems};
-use crate::settings::{CtlSettings, RouterSettings, Settings, VipSettings};
+use crate::settings::{CtlSettings, DnsSettings, RouterSettings, Settings, VipSettings};
 use crate::table;
 use crate::values::Values;
+use crate::vip_manager;
 use crate::yaml;
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -70,6 +71,37 @@ pub fn load_vip(path: &Path, env: &dyn Env) -> Result<VipSettings, Problems> {
     read.forgive(&["scope", "namespace", "name", "etcd", "etcd3", "vip", "log"]);
     let settings = build::vip(&build::Raw { root: &read.root, local: &read.local }, &mut read.findings);
     finish(settings, read.findings)
+}
+
+/// The settings of a teller of names that runs by itself; only what it needs has to be there.
+pub fn load_dns(path: &Path, env: &dyn Env) -> Result<DnsSettings, Problems> {
+    let mut read = Reading::new(Some(path), env);
+    read.forgive(&["scope", "namespace", "etcd", "etcd3", "dns", "log"]);
+    let settings = build::dns(&build::Raw { root: &read.root, local: &read.local }, &mut read.findings);
+    finish(settings, read.findings)
+}
+
+/// The settings of a holder of addresses from vip-manager's file, its variables, and `key=value` over both; with warnings of what in them
+/// has no effect.
+pub fn load_vip_manager(
+    path: Option<&Path>,
+    over: &[String],
+    env: &dyn Env,
+) -> Result<(VipSettings, Vec<Problem>), Problems> {
+    let mut findings = Findings::default();
+    let root = path.and_then(|path| read_path(path, &mut findings));
+    let place = path.map_or(Place::Default, whole_file);
+    let root = vip_manager::translate(root.as_ref(), over, env, &place, &mut findings);
+    if !findings.errors.is_empty() {
+        return Err(Problems(sorted(findings.errors)));
+    }
+    let mut local = Values::new(table::local());
+    Check { values: &mut local, findings: &mut findings, prefix: "", methods: &[] }.document(&root);
+    let mut read = Reading { root, local, dynamic: Values::new(table::dynamic()), findings };
+    read.forgive(&["scope", "namespace", "name", "etcd", "etcd3", "vip", "log"]);
+    let settings = build::vip(&build::Raw { root: &read.root, local: &read.local }, &mut read.findings);
+    let warnings = sorted(std::mem::take(&mut read.findings.warnings));
+    Ok((finish(settings, read.findings)?, warnings))
 }
 
 /// The settings of the command line; without a file, the environment alone counts.

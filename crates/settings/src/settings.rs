@@ -1,5 +1,6 @@
 //! The settings as meant: what the YAML and the environment say, checked, with every default filled in.
 
+use crate::dns::Dns;
 use crate::etcd::Etcd;
 use crate::log_format::LogFormat;
 use crate::methods::BootstrapMethod;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub router: Option<Router>,
     /// The virtual addresses that this member may hold.
     pub vip: Vec<VirtualAddress>,
+    /// Present when the file has a `dns:` section: the agent then tells the cluster's names.
+    pub dns: Option<Dns>,
 }
 
 impl Settings {
@@ -58,6 +61,16 @@ pub struct VipSettings {
     pub name: NodeName,
     pub etcd: Etcd,
     pub vip: Vec<VirtualAddress>,
+    pub log: Log,
+}
+
+/// What `baton dns` needs.
+#[derive(Clone, Debug)]
+pub struct DnsSettings {
+    pub scope: String,
+    pub namespace: String,
+    pub etcd: Etcd,
+    pub dns: Dns,
     pub log: Log,
 }
 

@@ -6,6 +6,7 @@
 
 mod bootstrap;
 mod cluster;
+mod dns;
 mod dynamic;
 mod elsewhere;
 mod etcd;
@@ -128,7 +129,7 @@ impl Row {
 
 /// The settings of a node's file.
 pub(crate) fn local() -> impl Iterator<Item = &'static Row> {
-    let groups: [&'static [Row]; 8] = [
+    let groups: [&'static [Row]; 9] = [
         cluster::ROWS,
         restapi::ROWS,
         etcd::ROWS,
@@ -136,6 +137,7 @@ pub(crate) fn local() -> impl Iterator<Item = &'static Row> {
         postgresql::ROWS,
         router::ROWS,
         vip::ROWS,
+        dns::ROWS,
         elsewhere::ROWS,
     ];
     groups.into_iter().flatten()

@@ -5,6 +5,7 @@ use crate::node::{Content, Node};
 use crate::problem::Findings;
 use crate::values::Values;
 use std::net::IpAddr;
+use std::time::Duration;
 
 const MAX_ADDRESSES: usize = 64;
 
@@ -13,8 +14,12 @@ const MAX_ADDRESSES: usize = 64;
 pub struct VirtualAddress {
     pub ip: IpAddr,
     pub prefix_len: Option<u8>,
-    pub interface: String,
+    /// Where it is put; none when only a command moves it.
+    pub interface: Option<String>,
     pub role: String,
+    /// The program that moves it, and its first arguments; empty: none.
+    pub command: Vec<String>,
+    pub timeout: Duration,
 }
 
 /// The section as meant; without one, no addresses.
@@ -43,10 +48,20 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Vec<VirtualAddres
 fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> Option<VirtualAddress> {
     let text = |name: &str| values.text(&format!("{key}.{name}"));
     let (written, interface) = (text("address"), text("interface"));
-    for (name, there) in [("address", written.is_some()), ("interface", interface.is_some())] {
-        if !there && item.get(name).is_none() {
-            findings.error(&item.place, key, format!("{key} has no {name:?}: add it"));
-        }
+    let command = text("command").map(|line| (shlex::split(&line).unwrap_or_default(), line));
+    if written.is_none() && item.get("address").is_none() {
+        findings.error(&item.place, key, format!("{key} has no \"address\": add it"));
+    }
+    if interface.is_none() && command.is_none() && item.get("interface").is_none() {
+        let what = format!("{key} has no \"interface\": add it, or a \"command\" that moves the address");
+        findings.error(&item.place, key, what);
+    }
+    if let Some((words, line)) = &command
+        && words.is_empty()
+    {
+        let what =
+            format!("{line:?} is no command: write a program and its arguments, with quotes as in a shell");
+        findings.error(&item.place, &format!("{key}.command"), what);
     }
     let written = written?;
     let (ip, prefix_len) = match written.split_once('/') {
@@ -59,6 +74,11 @@ fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> 
         findings.error(&item.place, &format!("{key}.address"), what);
         return None;
     };
+    if interface.is_none() && command.is_none() {
+        return None;
+    }
     let role = text("role").unwrap_or_else(|| "primary".to_owned());
-    Some(VirtualAddress { ip, prefix_len, interface: interface?, role })
+    let timeout = values.duration(&format!("{key}.timeout"));
+    let command = command.map(|(words, _)| words).unwrap_or_default();
+    Some(VirtualAddress { ip, prefix_len, interface, role, command, timeout })
 }

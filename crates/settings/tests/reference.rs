@@ -10,7 +10,7 @@ use std::fmt::Write;
 const BLESS: &str = "BATON_BLESS";
 
 /// Settings of a node's file whose change waits for the next start of the agent; `reload.rs` of the agent holds on to them.
-const AT_THE_NEXT_START: [&str; 10] = [
+const AT_THE_NEXT_START: [&str; 11] = [
     "scope",
     "namespace",
     "name",
@@ -21,6 +21,7 @@ const AT_THE_NEXT_START: [&str; 10] = [
     "postgresql.data_dir",
     "postgresql.bin_dir",
     "vip",
+    "dns",
 ];
 
 fn is_at_or_below(key: &str, section: &str) -> bool {

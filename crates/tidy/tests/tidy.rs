@@ -12,14 +12,15 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("http", &["types", "settings", "tls"]),
     ("postgres", &["types", "clock", "tls"]),
-    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "vip"]),
+    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "vip", "dns"]),
     ("router", &["types", "clock", "settings", "http", "tls", "etcd"]),
     ("vip", &["types", "clock", "settings", "etcd"]),
+    ("dns", &["types", "clock", "settings", "etcd"]),
     (
         "ctl",
         &[
             "types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "agent", "router", "vip",
-            "lab",
+            "dns", "lab",
         ],
     ),
     ("lab", &["types", "clock", "settings", "http", "tls"]),

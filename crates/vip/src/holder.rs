@@ -1,4 +1,4 @@
-//! Holds what it has the right to: one task for each address.
+//! Holds what it has the right to: one task for each address, whether we put it on an interface or a command moves it.
 //!
 //! ```text
 //!   rights ─poke──┐                          ┌─► netlink: install, extend, remove
@@ -13,8 +13,10 @@ use crate::address::{Role, Wanted};
 use crate::announce::Plan;
 use crate::frames;
 use crate::hold::{Interface, Right, Seen, Step, Why, decide};
+use crate::hook::{Hook, HookState, Mover};
 use crate::links::{self, Link, Links};
 use crate::packets::Wire;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -24,8 +26,11 @@ use types::Moment;
 
 /// Who may hold what. Asked often, so it must answer from memory.
 pub trait Rights: Send + Sync + 'static {
-    /// The right to hold addresses of this role now.
-    fn right(&self, role: Role) -> Option<Right>;
+    /// The right to hold this address, which is of this role, now.
+    fn right(&self, role: Role, ip: IpAddr) -> Option<Right>;
+
+    /// The address came to an interface of this host, or is gone.
+    fn here(&self, ip: IpAddr, here: bool);
 }
 
 /// One address, for status, metrics and the journal.
@@ -55,6 +60,8 @@ pub struct Counts {
     /// Removed by somebody else, and installed again.
     pub repaired: u64,
     pub conflicts: u64,
+    /// Given up because the interface went down or lost its carrier.
+    pub carrier_losses: u64,
     pub announced: u64,
 }
 
@@ -71,13 +78,18 @@ const REMIND: Duration = Duration::from_secs(60);
 pub struct Holder {
     poke: Arc<Notify>,
     states: Vec<watch::Receiver<Held>>,
+    hooks: Vec<watch::Receiver<HookState>>,
     end: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Holder {
     /// Starts to hold.
-    pub fn start(wanted: Vec<Wanted>, rights: Arc<dyn Rights>) -> Result<Holder, links::Error> {
+    pub fn start(
+        wanted: Vec<Wanted>,
+        hooks: Vec<Hook>,
+        rights: Arc<dyn Rights>,
+    ) -> Result<Holder, links::Error> {
         let (poke, end) = (Arc::new(Notify::new()), CancellationToken::new());
         let (mut states, mut tasks) = (Vec::new(), Vec::new());
         for wanted in wanted {
@@ -98,7 +110,13 @@ impl Holder {
             states.push(seen);
             tasks.push(tokio::spawn(keeper.run(poke.clone(), end.clone())));
         }
-        Ok(Holder { poke, states, end, tasks })
+        let mut moved = Vec::new();
+        for hook in hooks {
+            let (mover, seen) = Mover::new(hook, rights.clone());
+            moved.push(seen);
+            tasks.push(tokio::spawn(mover.work(poke.clone(), end.clone())));
+        }
+        Ok(Holder { poke, states, hooks: moved, end, tasks })
     }
 
     /// The rights have changed.
@@ -112,11 +130,19 @@ impl Holder {
         self.states.iter().map(|state| state.borrow().clone()).collect()
     }
 
-    /// Waits until no address of this role is on this host; false when one still is after `within`.
-    pub async fn gone(&self, role: Role, within: Duration) -> bool {
+    /// The addresses that commands move, as they are.
+    #[must_use]
+    pub fn moved(&self) -> Vec<HookState> {
+        self.hooks.iter().map(|state| state.borrow().clone()).collect()
+    }
+
+    /// Waits until no address of this role (of any) is on an interface of this host; false when one still is after `within`. Commands are
+    /// not waited for: what they call takes longer than anything that saves data may wait.
+    pub async fn gone(&self, role: Option<Role>, within: Duration) -> bool {
         self.poke();
+        let meant = |held: &Held| role.is_none_or(|role| held.wanted.role == role);
         let gone = async {
-            for state in self.states.iter().filter(|state| state.borrow().wanted.role == role) {
+            for state in self.states.iter().filter(|state| meant(&state.borrow())) {
                 let _ = state.clone().wait_for(|held| held.since.is_none()).await;
             }
         };
@@ -210,7 +236,7 @@ impl Keeper {
             Some(Link { up: true, .. }) => Interface::Up,
         };
         let seen = Seen { present, until: self.told.map(Told::until), interface };
-        let right = self.rights.right(self.held.wanted.role);
+        let right = self.rights.right(self.held.wanted.role, self.held.wanted.ip);
         let now = clock::now();
         match (decide(right, seen, now), link) {
             (Step::Install { seconds, why, .. }, Some(link)) => {
@@ -256,6 +282,7 @@ impl Keeper {
             tracing::info!(address, seconds, "took the address: {why}");
             self.held.since = Some(clock::now());
             self.held.counts.taken += 1;
+            self.rights.here(self.held.wanted.ip, true);
         } else if why == Why::WasRemoved {
             tracing::warn!(
                 address = self.held.wanted.to_string(),
@@ -276,9 +303,21 @@ impl Keeper {
 
     /// The address is not on this host.
     fn away(&mut self, why: Why) {
-        if self.held.since.take().is_some() {
-            tracing::info!(address = self.held.wanted.to_string(), "gave the address up: {why}");
+        if let Some(since) = self.held.since.take() {
+            let held_seconds = clock::now().since(since).as_secs();
+            let address = self.held.wanted.to_string();
+            if why == Why::InterfaceDown {
+                tracing::error!(
+                    address,
+                    held_seconds,
+                    "gave the address up: {why}; look at the cable, the switch and `ip link`"
+                );
+                self.held.counts.carrier_losses += 1;
+            } else {
+                tracing::info!(address, held_seconds, "gave the address up: {why}");
+            }
             self.held.counts.given_up += 1;
+            self.rights.here(self.held.wanted.ip, false);
         }
         self.told = None;
         self.wire = None;

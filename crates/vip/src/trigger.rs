@@ -7,12 +7,14 @@
 //! it hangs, the address stays until its lifetime ends. Inside the agent, which gives the address up before the lead, there is no such gap.
 
 use crate::address::Role;
+use crate::claims::Claims;
 use crate::hold::Right;
 use crate::holder::Rights;
-use etcd::{Etcd, Snapshot};
+use etcd::{Etcd, Snapshot, View};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use types::{LeaseId, Moment, NodeName, PostgresState, Term};
 
@@ -21,8 +23,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// An answer that takes longer is no use.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Follows the leader key.
+/// Follows the leader key, and with `claims` what belongs to no leader.
 pub struct Trigger {
+    claims: Claims,
     right: Arc<Mutex<Option<Right>>>,
     changed: Arc<Notify>,
     task: JoinHandle<()>,
@@ -31,25 +34,37 @@ pub struct Trigger {
 impl Trigger {
     /// Starts to follow; `me` is the member whose lead counts.
     #[must_use]
-    pub fn follow(etcd: Etcd, me: NodeName) -> Trigger {
+    pub fn follow(etcd: Etcd, view: watch::Receiver<View>, me: NodeName, claims: Claims) -> Trigger {
         let right = Arc::new(Mutex::new(None));
         let changed = Arc::new(Notify::new());
         let following = Following { etcd, me, right: right.clone(), changed: changed.clone() };
-        Trigger { right, changed, task: tokio::spawn(following.run()) }
+        Trigger { claims, right, changed, task: tokio::spawn(following.run(view)) }
     }
 
     /// Waits until the right came or went since the last wait.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = self.claims.changed() => {}
+        }
+    }
+
+    /// Gives the claims back; the addresses must be gone.
+    pub async fn end(&self) {
+        self.claims.end().await;
     }
 }
 
 impl Rights for Trigger {
-    fn right(&self, role: Role) -> Option<Right> {
+    fn right(&self, role: Role, ip: IpAddr) -> Option<Right> {
         match role {
             Role::Primary => *self.right.lock().unwrap_or_else(PoisonError::into_inner),
-            Role::Replica | Role::Sync | Role::Any => None,
+            Role::Replica | Role::Sync | Role::Any => self.claims.right(ip),
         }
+    }
+
+    fn here(&self, ip: IpAddr, here: bool) {
+        self.claims.here(ip, here);
     }
 }
 
@@ -67,8 +82,7 @@ struct Following {
 }
 
 impl Following {
-    async fn run(self) {
-        let (mut view, _watcher) = etcd::watch(self.etcd.clone());
+    async fn run(self, mut view: watch::Receiver<View>) {
         loop {
             let snapshot = view.borrow_and_update().snapshot.clone();
             match snapshot.as_deref().and_then(|snapshot| lead(snapshot, &self.me)) {

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub signs: Signs,
     pub health: Arc<Cell<Health>>,
     pub addresses: Addresses,
+    /// What tells the cluster's names, where it does.
+    pub names: Option<Arc<dns::Dns>>,
     pub slots: Slots,
     /// What the last turn saw.
     pub what_if: WhatIf,

@@ -54,7 +54,9 @@ impl From<agent::Error> for Failure {
         let code = match &error {
             agent::Error::Installation(_) => Code::MissingBinaries,
             agent::Error::AddressInUse { .. } => Code::AddressInUse,
-            agent::Error::Certificate(_) | agent::Error::VirtualAddress(_) => Code::Configuration,
+            agent::Error::Certificate(_) | agent::Error::VirtualAddress(_) | agent::Error::Names(_) => {
+                Code::Configuration
+            }
             agent::Error::DataDirectory { .. } | agent::Error::ForeignData => Code::DataDirectory,
             agent::Error::NameTaken { .. } => Code::NameTaken,
             agent::Error::Guard(_) => Code::GuardFailed,

@@ -1,9 +1,11 @@
 //! One file per command. Each takes its arguments, reads what it needs, asks, acts, and says how it went.
 
 pub(crate) mod agent;
+pub(crate) mod bgp_config;
 pub(crate) mod check;
 mod daemon;
 pub(crate) mod demo;
+pub(crate) mod dns;
 pub(crate) mod dsn;
 pub(crate) mod edit_config;
 pub(crate) mod etcd;
@@ -53,6 +55,9 @@ pub(crate) fn run(cli: &Cli, manner: Manner) -> Outcome {
         Command::Route(args) => attended(route::run(args)),
         Command::HaproxyConfig(args) => attended(haproxy_config::run(args)),
         Command::Vip(args) => vip::run(args),
+        Command::Dns(args) => dns::run(args),
+        Command::BirdConfig(args) => attended(bgp_config::run(args, bgp_config::Dialect::Bird)),
+        Command::FrrConfig(args) => attended(bgp_config::run(args, bgp_config::Dialect::Frr)),
         Command::Check(args) => check::run(args),
         Command::GenerateConfig(args) => attended(generate_config::run(args)),
         Command::Demo(args) => wait(demo::run(args)),

@@ -1,4 +1,5 @@
 //! `baton vip FILE`: holds the addresses of the `vip` section beside an agent that does not, Patroni's or ours, until told to stop.
+//! `baton vip --config FILE` does it by vip-manager's own file and variables.
 
 use super::daemon;
 use crate::cli::VipArgs;
@@ -7,28 +8,35 @@ use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
 use settings::{ProcessEnv, VipSettings};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use vip::{Holder, Role, Trigger, Wanted};
+use vip::{Claims, Holder, Hook, Role, Trigger, Wanted};
+
+/// How long the end waits for the commands that release addresses.
+const RELEASE: Duration = Duration::from_secs(60);
 
 /// Runs it.
 pub(crate) fn run(args: &VipArgs) -> Outcome {
-    let settings = settings::load_vip(&args.file, &ProcessEnv)
-        .map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
-    let wanted = wanted(&settings)?;
-    let log = daemon::start(&settings.log, "vip.log", &[])?;
+    // What stands on the command line counts, and not that BATON_CONFIG names an agent's file.
+    let own = args.file.as_ref().filter(|_| args.config.is_none() && args.set.is_empty());
+    let loaded = match own {
+        Some(file) => settings::load_vip(file, &ProcessEnv).map(|settings| (settings, Vec::new())),
+        None => settings::load_vip_manager(args.config.as_deref(), &args.set, &ProcessEnv),
+    };
+    let (settings, warnings) =
+        loaded.map_err(|problems| Failure::new(Code::Configuration, problems.to_string()))?;
+    let wanted = Addresses::of(&settings)?;
+    let log = daemon::start(&settings.log, "vip.log", &warnings)?;
     let etcd =
         etcd::Etcd::new(etcd_config(&settings.etcd), etcd::Keys::new(&settings.namespace, &settings.scope))?;
     daemon::block_on(&log, |stop| hold(wanted, etcd, settings.name, stop))
 }
 
-async fn hold(
-    wanted: Vec<Wanted>,
-    etcd: etcd::Etcd,
-    me: types::NodeName,
-    stop: CancellationToken,
-) -> Outcome {
-    let trigger = Arc::new(Trigger::follow(etcd, me));
-    let holder = Holder::start(wanted, trigger.clone())
+async fn hold(wanted: Addresses, etcd: etcd::Etcd, me: types::NodeName, stop: CancellationToken) -> Outcome {
+    let (view, _watcher) = etcd::watch(etcd.clone());
+    let claims = Claims::follow(etcd.clone(), view.clone(), me.clone(), wanted.roles);
+    let trigger = Arc::new(Trigger::follow(etcd, view, me, claims));
+    let holder = Holder::start(wanted.put, wanted.moved, trigger.clone())
         .map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     while !stop.is_cancelled() {
         tokio::select! {
@@ -36,20 +44,39 @@ async fn hold(
             () = stop.cancelled() => {}
         }
     }
-    holder.end().await;
+    if tokio::time::timeout(RELEASE, holder.end()).await.is_err() {
+        tracing::error!("failed to have all addresses released within {RELEASE:?}; see the commands above");
+    }
+    trigger.end().await;
     Ok(())
 }
 
-fn wanted(settings: &VipSettings) -> Result<Vec<Wanted>, Failure> {
-    let refuse = |why: String| Failure::new(Code::Configuration, format!("failed to {why}"));
-    let mut all = Vec::new();
-    for given in &settings.vip {
-        let role = Role::of(&given.role).map_err(|why| refuse(why.to_string()))?;
-        let wanted = Wanted::new(given.ip, given.prefix_len, &given.interface, role);
-        all.push(wanted.map_err(|why| refuse(why.to_string()))?);
+/// The addresses, by how they are held.
+struct Addresses {
+    put: Vec<Wanted>,
+    moved: Vec<Hook>,
+    roles: Vec<(std::net::IpAddr, Role)>,
+}
+
+impl Addresses {
+    fn of(settings: &VipSettings) -> Result<Addresses, Failure> {
+        let refuse = |why: String| Failure::new(Code::Configuration, format!("failed to {why}"));
+        let mut all = Addresses { put: Vec::new(), moved: Vec::new(), roles: Vec::new() };
+        for given in &settings.vip {
+            let role = Role::of(&given.role).map_err(|why| refuse(why.to_string()))?;
+            all.roles.push((given.ip, role));
+            if let Some(interface) = &given.interface {
+                let wanted = Wanted::new(given.ip, given.prefix_len, interface, role);
+                all.put.push(wanted.map_err(|why| refuse(why.to_string()))?);
+            }
+            if !given.command.is_empty() {
+                let (command, timeout) = (given.command.clone(), given.timeout);
+                all.moved.push(Hook { ip: given.ip, role, command, timeout });
+            }
+        }
+        if all.roles.is_empty() {
+            return Err(refuse("hold an address: the section vip names none, add vip.addresses".to_owned()));
+        }
+        Ok(all)
     }
-    if all.is_empty() {
-        return Err(refuse("hold an address: the section vip names none, add vip.addresses".to_owned()));
-    }
-    Ok(all)
 }

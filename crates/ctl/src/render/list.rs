@@ -88,7 +88,14 @@ pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
         .collect();
     let names: Vec<&str> = std::iter::once("Cluster").chain(fields.iter().map(|field| field.name)).collect();
     match wish.format {
-        Format::Pretty => pretty(cluster, &fields, &rows),
+        Format::Pretty => {
+            let addresses = if wish.extended && wish.manner == Manner::Baton {
+                addresses(cluster)
+            } else {
+                String::new()
+            };
+            pretty(cluster, &fields, &rows) + &addresses
+        }
         Format::Tsv => tsv(&names, &rows),
         Format::Json | Format::Yaml => document(wish.format, &names, &rows, Empty::Left),
     }
@@ -170,6 +177,12 @@ fn below(cluster: &Cluster) -> String {
     out
 }
 
+/// Who has which virtual address.
+fn addresses(cluster: &Cluster) -> String {
+    let line = |(ip, role, name): &(String, String, String)| format!(" Address: {ip} ({role}) on {name}\n");
+    cluster.addresses.iter().map(line).collect()
+}
+
 /// The port is left out where every member has PostgreSQL's own and a host of its own.
 fn host(cluster: &Cluster, member: &Member) -> String {
     let ordinary = cluster.members.iter().all(|other| other.port == 5432 || other.host.is_empty());
@@ -245,6 +258,10 @@ mod tests {
         insta::assert_snapshot!("list_extended_not_writable", list(&cluster, wish(Format::Pretty, true)));
         cluster.writable =
             Some(Writable { name: "pg-1".into(), term: 17, timeline: 3, lsn: Lsn(0x400_0060) });
+        cluster.addresses.push(("10.0.0.9".into(), "primary".into(), "pg-1".into()));
+        let extended = list(&cluster, wish(Format::Pretty, true));
+        assert!(extended.ends_with(" Address: 10.0.0.9 (primary) on pg-1\n"), "{extended}");
+        cluster.addresses.clear();
         insta::assert_snapshot!("list_extended", list(&cluster, wish(Format::Pretty, true)));
     }
 

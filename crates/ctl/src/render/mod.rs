@@ -1,6 +1,7 @@
 //! What is printed, as pure functions from a [`crate::view::Cluster`] to text. Golden files hold every form.
 
 pub(crate) mod archive;
+pub(crate) mod bgp;
 pub(crate) mod decisions;
 pub(crate) mod diff;
 pub(crate) mod etcd;

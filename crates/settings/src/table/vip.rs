@@ -1,6 +1,6 @@
 //! `vip:`, Baton's own section.
 
-use super::{Row, Support};
+use super::Row;
 use crate::kind::Kind;
 
 pub(super) const ROWS: &[Row] = &[
@@ -14,16 +14,22 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Text,
         "IPv4 or IPv6, with a prefix length if it is not alone in its subnet: 10.0.0.5, 10.0.0.5/24, fd00::5/128.",
     ),
-    Row::new("vip.addresses.*.interface", Kind::Text, "The network interface it is put on."),
+    Row::new("vip.addresses.*.interface", Kind::Text, "The network interface it is put on; needless with a command."),
     Row::new(
         "vip.addresses.*.role",
         Kind::Choice(&["primary", "replica", "sync", "any"]),
         "Whose it is: of the primary while it accepts writes, or of one of the replicas, synchronous standbys or members.",
     )
-    .default("primary")
-    .support(Support::Limited {
-        fine: &["primary"],
-        warned: &[],
-        why: "who of several members holds the address is not elected yet",
-    }),
+    .default("primary"),
+    Row::new(
+        "vip.addresses.*.command",
+        Kind::Text,
+        "A command that moves the address, in a cloud: run with acquire or release and the address as its last arguments.",
+    ),
+    Row::new(
+        "vip.addresses.*.timeout",
+        Kind::Duration,
+        "The command is killed when it takes longer.",
+    )
+    .default("30s"),
 ];

@@ -1,0 +1,30 @@
+//! `baton dns FILE`: tells the cluster's names, by the `dns` section, until told to stop. It needs no member on its host.
+
+use super::daemon;
+use crate::cli::DnsArgs;
+use crate::context::etcd_config;
+use crate::exit_codes::Code;
+use crate::failure::{Failure, Outcome};
+use settings::ProcessEnv;
+
+/// Runs it.
+pub(crate) fn run(args: &DnsArgs) -> Outcome {
+    let refuse = |why: String| Failure::new(Code::Configuration, why);
+    let settings =
+        settings::load_dns(&args.file, &ProcessEnv).map_err(|problems| refuse(problems.to_string()))?;
+    let config = dns::Config::of(&settings.dns).map_err(|why| refuse(format!("failed to {why}")))?;
+    let log = daemon::start(&settings.log, "dns.log", &[])?;
+    let etcd =
+        etcd::Etcd::new(etcd_config(&settings.etcd), etcd::Keys::new(&settings.namespace, &settings.scope))?;
+    daemon::block_on(&log, |stop| async move {
+        let (view, _watcher) = etcd::watch(etcd);
+        let dns = dns::Dns::start(config, view)
+            .await
+            .map_err(|error| Failure::new(Code::AddressInUse, format!("failed to {error}")))?;
+        for address in &dns.listens {
+            tracing::info!(%address, "answers questions for the cluster's names");
+        }
+        stop.cancelled().await;
+        Ok(())
+    })
+}
