@@ -16,7 +16,7 @@
 
 mod api;
 #[cfg(any(test, feature = "fuzzing"))]
-#[allow(clippy::expect_used, reason = "a fuzzer wants to be told by a panic; tests may anyway")]
+#[expect(clippy::expect_used, reason = "a fuzzer wants to be told by a panic")]
 pub mod bad_input;
 mod balance;
 mod cancel;

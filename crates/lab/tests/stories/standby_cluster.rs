@@ -207,7 +207,7 @@ async fn without_etcd(story: &mut Story, leader: &str, replica: &str) {
     for name in [leader, "n1"] {
         let log = story.at(name).log();
         lab::wait::until(SPAN, &format!("{name} to lead on without etcd"), async || {
-            let log = fs::read_to_string(&log).ok()?;
+            let log = fs::read_to_string(log).ok()?;
             log.contains("all other members agreed that this one leads on").then_some(())
         })
         .await

@@ -217,13 +217,16 @@ fn choose(
     }
 }
 
+/// Those that could take over, with what they said.
+type Fit<'a> = Vec<(&'a NodeName, &'a PeerFacts)>;
+
 /// Who could take over, and what speaks against the others.
 fn judged<'a>(
     turn: &'a Turn<'_>,
     cluster: &'a Cluster,
     timeline: Timeline,
     cause: &Cause,
-) -> (Vec<(&'a NodeName, &'a PeerFacts)>, Vec<(NodeName, Refusal)>) {
+) -> (Fit<'a>, Vec<(NodeName, Refusal)>) {
     let (mut fit, mut refusals) = (Vec::new(), Vec::new());
     for name in cluster.members.keys().filter(|name| **name != turn.seen.me) {
         match judge(turn, cluster, name, timeline, cause) {
