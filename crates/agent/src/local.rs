@@ -699,8 +699,12 @@ impl Local {
         self.inner.waits.with(|waits| *waits = Some(asked));
         let answer = prober.probe(PROBE_WITHIN).await;
         self.inner.waits.with(|waits| *waits = None);
-        if self.life().postmaster.map(|postmaster| postmaster.pid) != before {
-            return; // the answer of a postmaster that has ended
+        // The answer of a postmaster that has ended: its end is about to be noted, and what refused us is no server that starts.
+        let life = self.life();
+        if life.postmaster.as_ref().map(|postmaster| postmaster.pid) != before
+            || life.postmaster.is_some_and(|postmaster| !postmaster.alive())
+        {
+            return;
         }
         let old = self.seen();
         let mut new = Seen { asked, ..old.clone() };

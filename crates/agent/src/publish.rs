@@ -77,6 +77,19 @@ struct Said {
     chores_at: Option<Moment>,
 }
 
+/// A member that has come is in `/failsafe` after this time at the latest, as long as etcd answers.
+const LISTED_WITHIN: Duration = Duration::from_millis(500);
+
+/// The members that belong into `/failsafe`.
+fn to_be_listed(snapshot: &Snapshot) -> BTreeMap<NodeName, String> {
+    let url = |(name, member): (&NodeName, &Member)| Some((name.clone(), member.api_url.clone()?));
+    snapshot.members.iter().filter_map(url).collect()
+}
+
+fn lists_all(said: &Said, snapshot: &Snapshot) -> bool {
+    said.failsafe.as_ref().is_some_and(|(members, _)| *members == to_be_listed(snapshot))
+}
+
 impl Publisher {
     pub(crate) fn new(
         etcd: Etcd,
@@ -179,7 +192,10 @@ impl Publisher {
 
     async fn lead(&self, word: &Word, leading: &Leading, said: &mut Said) {
         let now = clock::now();
-        if said.chores_at.is_some_and(|at| now.since(at) < word.loop_wait) {
+        // A member that is not in /failsafe may not take over: a switchover to one that has just come would wait.
+        let unlisted = leading.failsafe && word.snapshot.as_ref().is_some_and(|now| !lists_all(said, now));
+        let rest = if unlisted { word.loop_wait.min(LISTED_WITHIN) } else { word.loop_wait };
+        if said.chores_at.is_some_and(|at| now.since(at) < rest) {
             return;
         }
         said.chores_at = Some(now);
@@ -234,8 +250,7 @@ impl Publisher {
         said: &mut Said,
         by: Moment,
     ) -> Result<(), etcd::Error> {
-        let url = |(name, member): (&NodeName, &Member)| Some((name.clone(), member.api_url.clone()?));
-        let members: BTreeMap<NodeName, String> = snapshot.members.iter().filter_map(url).collect();
+        let members = to_be_listed(snapshot);
         if !members.contains_key(&self.inner.me) {
             return Ok(());
         }

@@ -239,8 +239,11 @@ fn of_a_node(path: &str) -> bool {
 fn belongs(name: &str) -> Option<String> {
     // Deeper keys have names that mean something else higher up: `username`, `postgres`.
     let last = |row: &&Row| row.key.split('.').count() <= 2 && row.key.rsplit('.').next() == Some(name);
-    let local = table::local().find(last).map(|row| row.key.to_owned());
-    local.or_else(|| table::dynamic().find(last).map(|row| format!("bootstrap.dcs.{}", row.key)))
+    let dynamic = |row: &Row| format!("bootstrap.dcs.{}", row.key);
+    // One that stands at the top of the dynamic configuration is meant before one of the same name in some section.
+    let top = table::dynamic().find(|row| row.key == name).map(dynamic);
+    let local = || table::local().find(last).map(|row| row.key.to_owned());
+    top.or_else(local).or_else(|| table::dynamic().find(last).map(dynamic))
 }
 
 fn words(value: &Value) -> Vec<&str> {

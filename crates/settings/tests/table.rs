@@ -64,7 +64,8 @@ fn old_names_lead_to_rows() {
 fn secrets_are_marked_and_have_no_default() {
     for row in rows() {
         let last = row.key.rsplit('.').next().unwrap();
-        assert_eq!(last.ends_with("password"), row.kind == Kind::Secret, "{}", row.key);
+        let secret = last.ends_with("password") || last.ends_with("secret");
+        assert_eq!(secret, row.kind == Kind::Secret, "{}", row.key);
         assert!(!row.is_secret() || row.default.is_none(), "{}", row.key);
     }
 }

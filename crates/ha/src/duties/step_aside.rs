@@ -182,7 +182,8 @@ fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<An
     if turn.seen.peers.asked < Some(last) {
         return Some(waits.wake_at(at.after(patience)));
     }
-    if !is_silent(turn, failover) {
+    let listed = |name: &NodeName| !standing::is_unlisted(turn.seen, cluster, name);
+    if !is_silent(turn, failover) && failover.candidate.as_ref().is_none_or(listed) {
         return None;
     }
     let again = last.after(turn.seen.rules.race_pause());

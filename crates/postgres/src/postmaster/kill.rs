@@ -50,10 +50,10 @@ impl Postmaster {
         Ok(killed.len() + 1)
     }
 
-    /// Lets children go on that somebody has stopped: a stopped process hears of no clean end, and the server would wait for it.
+    /// Lets children go on that somebody has stopped: a stopped process hears of no clean end, and the server would wait for it. All
+    /// of them are told: one that is only about to stop does not look like it yet, and others do not mind.
     pub(super) fn wake_children(&self) -> Result<(), Error> {
-        let stopped = |process: &Process| process.parent == self.pid && process.state == 'T';
-        for process in processes::all()?.into_iter().filter(stopped) {
+        for process in processes::all()?.into_iter().filter(|process| process.parent == self.pid) {
             if let Some(pidfd) = process.open()? {
                 // Gone in between: nothing to wake.
                 let _ = pidfd_send_signal(&pidfd, Signal::CONT);

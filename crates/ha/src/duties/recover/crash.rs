@@ -249,6 +249,9 @@ fn judge<'a>(
     if sync.is_some_and(|key| !key.lists(name)) {
         return Err(Refusal::NotSynchronous { leader: turn.seen.me.clone() });
     }
+    if standing::is_unlisted(turn.seen, cluster, name) {
+        return Err(Refusal::NotInFailsafe);
+    }
     let facts = match turn.seen.peers.answers.get(name) {
         Some(PeerAnswer::Said(facts)) => facts,
         Some(PeerAnswer::Down) => return Err(Refusal::NotRunning),
