@@ -333,11 +333,6 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     fit.then(|| Refusal::GivesWayTo { candidate: candidate.clone() })
 }
 
-/// Whether a member would not take a free lead, because a leader without etcd would not ask it.
-pub(crate) fn is_unlisted(seen: &Observation, cluster: &Cluster, name: &NodeName) -> bool {
-    seen.rules.failsafe && cluster.failsafe.as_ref().is_some_and(|listed| !listed.contains(name))
-}
-
 /// What speaks against another member as the successor of this leader, which is at `lsn`.
 pub(crate) fn successor_refusal(
     seen: &Observation,
@@ -352,7 +347,7 @@ pub(crate) fn successor_refusal(
     if member.nofailover {
         return Some(Refusal::NoFailoverTag);
     }
-    if is_unlisted(seen, cluster, name) {
+    if seen.is_unlisted(cluster, name) {
         return Some(Refusal::NotInFailsafe);
     }
     if sync.is_some_and(|key| !key.lists(name)) {

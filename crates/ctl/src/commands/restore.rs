@@ -236,7 +236,7 @@ async fn recover(installation: &Installation, plan: &Plan, scratch: &Path) -> Ou
     // Without any address PostgreSQL does not start. Nobody else can enter this directory.
     let socket = tempfile::tempdir();
     let socket =
-        socket.map_err(|error| failed(format!("failed to make a directory for a socket: {error}")))?;
+        socket.map_err(|error| failed(format!("failed to make a directory for a socket: {error}; let TMPDIR name one in which this user may write")))?;
     let mut args: Vec<(String, String)> = [
         ("listen_addresses", ""),
         ("unix_socket_directories", &socket.path().display().to_string()),

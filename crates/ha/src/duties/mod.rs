@@ -68,7 +68,7 @@ fn another_could_take_over(seen: &Observation, cluster: &Cluster) -> bool {
 fn another_within(seen: &Observation, cluster: &Cluster, most: u64) -> bool {
     let sync = standing::synchronous(seen, cluster);
     cluster.members.iter().any(|(name, member)| {
-        let able = !member.nofailover && !member.sick && !standing::is_unlisted(seen, cluster, name);
+        let able = !member.nofailover && !member.sick && !seen.is_unlisted(cluster, name);
         let allowed = able && sync.is_none_or(|key| key.lists(name));
         // In a synchronous mode `/sync` says who has everything, however much the leader wrote that nobody confirmed.
         let behind = cluster.optime.zip(member.lsn).map_or(0, |(optime, lsn)| optime.bytes_since(lsn));

@@ -182,7 +182,7 @@ fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<An
     if turn.seen.peers.asked < Some(last) {
         return Some(waits.wake_at(at.after(patience)));
     }
-    let listed = |name: &NodeName| !standing::is_unlisted(turn.seen, cluster, name);
+    let listed = |name: &NodeName| !turn.seen.is_unlisted(cluster, name);
     if !is_silent(turn, failover) && failover.candidate.as_ref().is_none_or(listed) {
         return None;
     }

@@ -4,6 +4,11 @@ use super::{Authority, Cluster, Data, Etcd, LeaderKey, Observation, Postgres, Ru
 use types::{Moment, NodeName, SystemId, Term};
 
 impl Observation {
+    /// Whether a member would not take a free lead, because a leader without etcd would not ask it.
+    pub(crate) fn is_unlisted(&self, cluster: &Cluster, name: &NodeName) -> bool {
+        self.rules.failsafe && cluster.failsafe.as_ref().is_some_and(|listed| !listed.contains(name))
+    }
+
     /// The cluster as last read.
     #[must_use]
     pub fn cluster(&self) -> Option<&Cluster> {

@@ -75,6 +75,8 @@ fn restore(story: &Story, dir: &Path, words: &[&str]) -> Output {
     program.arg("restore").arg(story.at("n1").config()).args(words);
     // A stanza that is named is asked for with the program of that name.
     program.env("PATH", format!("{}:/usr/bin:/bin", dir.display()));
+    // The account need not be able to write where the tests do.
+    program.env("TMPDIR", dir);
     as_account(story, &mut program)
 }
 

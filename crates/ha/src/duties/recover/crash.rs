@@ -249,7 +249,7 @@ fn judge<'a>(
     if sync.is_some_and(|key| !key.lists(name)) {
         return Err(Refusal::NotSynchronous { leader: turn.seen.me.clone() });
     }
-    if standing::is_unlisted(turn.seen, cluster, name) {
+    if turn.seen.is_unlisted(cluster, name) {
         return Err(Refusal::NotInFailsafe);
     }
     let facts = match turn.seen.peers.answers.get(name) {
