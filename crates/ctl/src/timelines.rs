@@ -169,6 +169,7 @@ fn skipped(branches: &BTreeMap<u32, Branch>, claimed: Option<Timeline>) -> Optio
 pub(crate) mod tests {
     use super::{Tree, tree};
     use crate::backups;
+    use crate::render::tests::loss;
     use crate::snapshot::cluster;
     use etcd::{ArchiveRow, Continuity, HistoryRow, Leader, Loss, Member, Snapshot, Writable};
     use types::{LeaseId, Lsn, NodeName, SystemId, Term, Timeline};
@@ -212,23 +213,7 @@ pub(crate) mod tests {
                 guarded: true,
                 lease: None,
             }),
-            losses: vec![Loss {
-                member: name("pg-1"),
-                at: "2026-11-27T10:00:05.000Z".into(),
-                leader: Some(name("pg-2")),
-                term: Some(Term(17)),
-                timeline: Timeline(1),
-                fork: Lsn(0x300_0060),
-                end: Lsn(0x300_0860),
-                bytes: 2048,
-                commits: 2,
-                prepared: 1,
-                complete: true,
-                first_commit: None,
-                last_commit: Some("2026-11-27T09:59:59Z".into()),
-                relations: vec![],
-                kept: "/data.kept-20261127T100000.000Z-wal".into(),
-            }],
+            losses: vec![Loss { at: "2026-11-27T10:00:05.000Z".into(), relations: vec![], ..loss() }],
             archive: vec![
                 archived(2, Continuity::Complete, &[]),
                 archived(4, Continuity::Incomplete, &["000000020000000000000003"]),

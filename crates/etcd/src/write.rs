@@ -147,9 +147,8 @@ impl Etcd {
         lease: LeaseId,
         by: Moment,
     ) -> Result<(), Error> {
-        let put = Put::own("claim a virtual address", self.keys().baton_address(ip), holder.to_json());
-        let put = Put { lease: Some(lease), expected: Expected::Revision(0), ..put };
-        self.commit(&put, by).await.map(drop)
+        let put = self.address("claim a virtual address", ip, holder, lease);
+        self.commit(&Put { expected: Expected::Revision(0), ..put }, by).await.map(drop)
     }
 
     /// Tells that this member has an address that is its own by the lead.
@@ -160,9 +159,13 @@ impl Etcd {
         lease: LeaseId,
         by: Moment,
     ) -> Result<(), Error> {
-        let put = Put::own("tell who has a virtual address", self.keys().baton_address(ip), holder.to_json());
-        let put = Put { lease: Some(lease), expected: Expected::Anything, ..put };
+        let put = self.address("tell who has a virtual address", ip, holder, lease);
         self.commit(&put, by).await.map(drop)
+    }
+
+    fn address(&self, what: &'static str, ip: &str, holder: &AddressHolder, lease: LeaseId) -> Put {
+        let put = Put::own(what, self.keys().baton_address(ip), holder.to_json());
+        Put { lease: Some(lease), ..put }
     }
 
     /// Gives a virtual address back, unless somebody else has it by now.

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// What to measure.
@@ -134,6 +135,18 @@ async fn whole_run(options: &Options) -> Result<()> {
     }
     let text = table::markdown(options, &binaries, &series, &memory);
     stdout().lock().write_all(text.as_bytes()).context("print the table")
+}
+
+/// The life of a program that measures: its options are understood, then it runs; what goes wrong is said, and fails it.
+pub fn program<O>(options: Result<O>, run: impl AsyncFnOnce(O) -> Result<ExitCode>) -> ExitCode {
+    let result = options.and_then(|options| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run(options))
+    });
+    result.unwrap_or_else(|error| {
+        note(&format!("failed to {error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// A line for whoever waits; the table alone goes to standard output.

@@ -10,36 +10,19 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use testbed::Running;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 100));
 const V6: &str = "fd77::100";
 const PORT: u16 = 5432;
 const SPAN: Duration = Duration::from_secs(20);
 
-/// A process that is killed when the test ends.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command, log: &Path) -> Running {
-        let log = fs::File::create(log).unwrap();
-        let command = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        Running(command.spawn().unwrap())
-    }
-
-    fn signal(&self, what: Signal) {
-        kill_process(Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap(), what).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn signal(process: &Running, what: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(process.0.id()).unwrap()).unwrap(), what).unwrap();
 }
 
 /// Looks every 2 ms at which hosts have an address, and remembers whether two ever had it at once.
@@ -285,7 +268,7 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
         watch.until(&[1], "both addresses on n2 again").await;
 
         // Frozen, their holder renews nothing, and the kernel removes them while the lease still lives.
-        n2.signal(Signal::STOP);
+        signal(&n2, Signal::STOP);
         renewed.abort();
         site.keys.keep_alive(lease).await.unwrap();
         watch.until(&[], "no addresses with a frozen holder").await;
@@ -296,11 +279,11 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
         let lease = lead(&site.keys, "n1").await;
         let renewed = renew(&site.keys, lease);
         watch.until(&[0], "both addresses on n1 again").await;
-        n2.signal(Signal::CONT);
+        signal(&n2, Signal::CONT);
         assert_eq!(ask(client, V4), Some(1));
 
         // Asked to end, it takes them along.
-        n1.signal(Signal::TERM);
+        signal(&n1, Signal::TERM);
         watch.until(&[], "no addresses after SIGTERM").await;
         renewed.abort();
         assert_eq!(watch.twice.load(Ordering::SeqCst), 0, "two hosts had an address at once");
@@ -357,7 +340,7 @@ fn an_address_of_replicas_has_one_holder_and_leaves_a_cable_that_is_out() {
         site.network.unplug(&site.network.hosts[2]).unwrap();
         site.logged("n3", "its interface is down or has no carrier").await;
         watch.until(&[1], "both addresses on the first replica again").await;
-        n2.signal(Signal::TERM);
+        signal(&n2, Signal::TERM);
         watch.until(&[], "no addresses after SIGTERM").await;
         assert_eq!(watch.twice.load(Ordering::SeqCst), 0, "two hosts had an address at once");
     });
@@ -381,7 +364,7 @@ fn vip_manager_s_file_is_used_as_it_is_and_a_command_moves_what_arp_cannot() {
         let _renewed = renew(&site.keys, lease);
         site.logged("n1", "took the address").await;
         assert_eq!(ask(client, V4), Some(1));
-        manager.signal(Signal::TERM);
+        signal(&manager, Signal::TERM);
         site.logged("n1", "gave the address up").await;
 
         // The command hangs when it shall acquire, and is killed; it is told to release what may be half done.
@@ -443,7 +426,7 @@ fn a_route_by_bgp_ends_with_the_address_when_its_holder_is_killed() {
         let _renewed = renew(&site.keys, lease);
         lab::wait::until(SPAN, "the route", async || route().then_some(())).await.unwrap();
         // Nobody withdraws it, and the lease goes on: what ends it is the lifetime of the address.
-        n1.signal(Signal::KILL);
+        signal(&n1, Signal::KILL);
         lab::wait::until(SPAN, "no route", async || (!route()).then_some(())).await.unwrap();
         let rest = site.keys.remaining(lease).await.unwrap();
         assert!(rest >= 0, "the lease had ended as well");

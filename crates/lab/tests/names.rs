@@ -6,31 +6,13 @@ use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
+use testbed::Running;
 
 /// A free port is held as UDP on 127.0.0.1 by who gave it; names are told on another address.
 const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const SPAN: Duration = Duration::from_secs(20);
-
-/// A process that is killed when the test ends.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command, log: &Path) -> Running {
-        let log = fs::File::create(log).unwrap();
-        let command = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        Running(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// What an agent of Patroni writes.
 async fn member(keys: &Gateway, name: &str, last: u8, role: &str) {

@@ -5,7 +5,9 @@
 mod account;
 mod authority;
 mod port;
+mod running;
 
 pub use account::run_as;
 pub use authority::{Authority, KEY, SEALED_KEY};
 pub use port::free_port;
+pub use running::Running;

@@ -33,28 +33,12 @@ fn cells(loss: &Loss) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::{Format, losses};
-    use etcd::{Loss, LostIn};
-    use types::{Lsn, NodeName, Term, Timeline};
+    use crate::render::tests::loss;
+    use etcd::Loss;
 
     #[test]
     fn all_forms() {
-        let one = Loss {
-            member: NodeName::from("pg-1"),
-            at: "2026-11-27T10:00:00.000Z".into(),
-            leader: Some(NodeName::from("pg-2")),
-            term: Some(Term(17)),
-            timeline: Timeline(1),
-            fork: Lsn(0x300_0060),
-            end: Lsn(0x300_0860),
-            bytes: 2048,
-            commits: 2,
-            prepared: 1,
-            complete: true,
-            first_commit: None,
-            last_commit: Some("2026-11-27T09:59:59Z".into()),
-            relations: vec![LostIn { name: "app.public.orders".into(), records: 2 }],
-            kept: "/data.kept-20261127T100000.000Z-wal".into(),
-        };
+        let one = loss();
         let unsure = Loss {
             commits: 0,
             prepared: 0,

@@ -104,9 +104,32 @@ fn is_empty(cell: &Value) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use crate::view::{Cluster, Lead, Member, Position, Scheduled, Standing, Synchronous};
+    use etcd::{Loss, LostIn};
     use serde_json::json;
     use std::collections::BTreeMap;
     use types::Lsn;
+    use types::{NodeName, Term, Timeline};
+
+    /// What a former leader had alone.
+    pub(crate) fn loss() -> Loss {
+        Loss {
+            member: NodeName::from("pg-1"),
+            at: "2026-11-27T10:00:00.000Z".into(),
+            leader: Some(NodeName::from("pg-2")),
+            term: Some(Term(17)),
+            timeline: Timeline(1),
+            fork: Lsn(0x300_0060),
+            end: Lsn(0x300_0860),
+            bytes: 2048,
+            commits: 2,
+            prepared: 1,
+            complete: true,
+            first_commit: None,
+            last_commit: Some("2026-11-27T09:59:59Z".into()),
+            relations: vec![LostIn { name: "app.public.orders".into(), records: 2 }],
+            kept: "/data.kept-20261127T100000.000Z-wal".into(),
+        }
+    }
 
     fn member(name: &str, host: &str, standing: Standing, state: &str) -> Member {
         let replica = Position::At { lsn: Lsn(67_108_960), lag: Some(0) };

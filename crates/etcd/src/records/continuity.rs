@@ -90,19 +90,8 @@ pub(crate) fn archive_json(rows: &[ArchiveRow]) -> String {
     Value::Array(rows.iter().map(ArchiveRow::to_value).collect()).to_string()
 }
 
-/// A row that cannot be understood spoils the list: only Baton writes it.
 pub(crate) fn parse_archive(value: &str) -> Result<Vec<ArchiveRow>, String> {
-    let rows = match serde_json::from_str(value) {
-        Ok(Value::Array(rows)) => rows,
-        Ok(other) => return Err(format!("expected a list of promotions, found {}", json::kind(&other))),
-        Err(error) => return Err(format!("not JSON: {error}")),
-    };
-    let row = |(number, row): (usize, &Value)| {
-        row.as_object()
-            .and_then(ArchiveRow::of)
-            .ok_or_else(|| format!("row {} tells of no promotion", number + 1))
-    };
-    rows.iter().enumerate().map(row).collect()
+    json::rows(value, ("promotion", "promotions"), ArchiveRow::of)
 }
 
 #[cfg(test)]

@@ -12,6 +12,23 @@ pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
+/// The text as a list of `what`, each row read by `of`. A row that cannot be understood spoils the list: only Baton writes it.
+pub(super) fn rows<T>(
+    text: &str,
+    (one, many): (&str, &str),
+    of: impl Fn(&Map<String, Value>) -> Option<T>,
+) -> Result<Vec<T>, String> {
+    let rows = match serde_json::from_str(text) {
+        Ok(Value::Array(rows)) => rows,
+        Ok(other) => return Err(format!("expected a list of {many}, found {}", kind(&other))),
+        Err(error) => return Err(format!("not JSON: {error}")),
+    };
+    let row = |(number, row): (usize, &Value)| {
+        row.as_object().and_then(&of).ok_or_else(|| format!("row {} tells of no {one}", number + 1))
+    };
+    rows.iter().enumerate().map(row).collect()
+}
+
 /// A whole number, also one written as a string.
 pub(super) fn whole(value: &Value) -> Option<u64> {
     match value {

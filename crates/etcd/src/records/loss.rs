@@ -110,17 +110,8 @@ pub(crate) fn losses_json(rows: &[Loss]) -> String {
     Value::Array(rows.iter().map(Loss::to_value).collect()).to_string()
 }
 
-/// A row that cannot be understood spoils the list: only Baton writes it.
 pub(crate) fn parse_losses(value: &str) -> Result<Vec<Loss>, String> {
-    let rows = match serde_json::from_str(value) {
-        Ok(Value::Array(rows)) => rows,
-        Ok(other) => return Err(format!("expected a list of losses, found {}", json::kind(&other))),
-        Err(error) => return Err(format!("not JSON: {error}")),
-    };
-    let row = |(number, row): (usize, &Value)| {
-        row.as_object().and_then(Loss::of).ok_or_else(|| format!("row {} tells of no loss", number + 1))
-    };
-    rows.iter().enumerate().map(row).collect()
+    json::rows(value, ("loss", "losses"), Loss::of)
 }
 
 #[cfg(test)]

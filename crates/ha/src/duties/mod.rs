@@ -26,7 +26,7 @@ use crate::memory::Announced;
 use crate::observation::{Authority, Cluster, LeaderKey, Observation, same};
 use crate::standing;
 use std::time::Duration;
-use types::{Lsn, NodeName, Term, Timeline};
+use types::{Lsn, Moment, NodeName, Term, Timeline};
 
 type Ask = fn(&mut Turn<'_>) -> Option<Answer>;
 
@@ -142,15 +142,13 @@ fn announce(
     }
 }
 
-/// So long a key that we released may still seem to be there.
+/// So long a key may still seem to be as it was before we released or adopted it.
 const SEEN_LATE: Duration = Duration::from_millis(500);
 
 /// The leader key names us: attach it to our lease. When it hangs there already and only the authority has run out, the
 /// next renewal decides; it is not asked for again before that.
 fn adopt(turn: &mut Turn<'_>, answer: Answer, term: Term) -> Answer {
-    let late =
-        turn.memory.released.filter(|(released, _)| *released == term).map(|(_, at)| at.after(SEEN_LATE));
-    if let Some(late) = late.filter(|late| turn.now < *late) {
+    if let Some(late) = not_seen_yet(turn, turn.memory.released, term) {
         return answer.wake_at(late);
     }
     let attached = match turn.seen.cluster().map(|cluster| &cluster.leader) {
@@ -160,14 +158,17 @@ fn adopt(turn: &mut Turn<'_>, answer: Answer, term: Term) -> Answer {
     match turn.seen.authority {
         Authority::Held { term: held, .. } if held == term && attached => answer,
         Authority::Held { .. } | Authority::None => {
-            let again = turn.memory.adopted.filter(|(adopted, _)| *adopted == term);
-            match again.map(|(_, at)| at.after(SEEN_LATE)).filter(|again| turn.now < *again) {
-                Some(again) => answer.wake_at(again),
-                None => {
-                    turn.memory.adopted = Some((term, turn.now));
-                    answer.act(Action::AdoptLeader(term))
-                }
+            if let Some(again) = not_seen_yet(turn, turn.memory.adopted, term) {
+                return answer.wake_at(again);
             }
+            turn.memory.adopted = Some((term, turn.now));
+            answer.act(Action::AdoptLeader(term))
         }
     }
+}
+
+/// Until when what was done to the key of this term may not show in our view of etcd.
+fn not_seen_yet(turn: &Turn<'_>, done: Option<(Term, Moment)>, term: Term) -> Option<Moment> {
+    let (_, at) = done.filter(|(of, _)| *of == term)?;
+    Some(at.after(SEEN_LATE)).filter(|shows| turn.now < *shows)
 }

@@ -11,7 +11,6 @@
 use super::recover::Cause;
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
-
 use crate::observation::{Contact, Etcd, Job, Postgres, Running};
 use crate::signs::{Ailment, Pulse, Volume};
 use std::fmt;

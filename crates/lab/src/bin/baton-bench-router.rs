@@ -1,6 +1,7 @@
 //! `make bench-router`: what the router costs and how soon it follows, beside HAProxy, as a Markdown table.
 
 use anyhow::{Context, Result, bail};
+use lab::bench::program;
 use lab::bench_router::{Options, run};
 use std::process::ExitCode;
 
@@ -8,17 +9,9 @@ const USAGE: &str = "usage: baton-bench-router [--pairs N] [--seconds N] [--copy
      [--baton FILE]";
 
 fn main() -> ExitCode {
-    let result = options(std::env::args().skip(1)).and_then(|options| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(run(&options))
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            lab::bench::note(&format!("failed to {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    program(options(std::env::args().skip(1)), async |options| {
+        run(&options).await.map(|()| ExitCode::SUCCESS)
+    })
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {

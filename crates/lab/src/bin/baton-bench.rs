@@ -1,7 +1,7 @@
 //! `make bench`: the pauses that clients see, event by event, as a Markdown table.
 
 use anyhow::{Context, Result, bail};
-use lab::bench::{Mode, Options, run};
+use lab::bench::{Mode, Options, program, run};
 use lab::demo::Event;
 use std::process::ExitCode;
 
@@ -10,17 +10,9 @@ const USAGE: &str = "usage: baton-bench [--runs N] [--ttl SECONDS] [--mode off|o
      wal-disk-full|etcd-leader|etcd]...";
 
 fn main() -> ExitCode {
-    let result = options(std::env::args().skip(1)).and_then(|options| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(run(&options))
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            lab::bench::note(&format!("failed to {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    program(options(std::env::args().skip(1)), async |options| {
+        run(&options).await.map(|()| ExitCode::SUCCESS)
+    })
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {

@@ -1,25 +1,19 @@
 //! `make faults`: real faults, drawn from a seed, under a writing client, and what they cost.
 
 use anyhow::{Context, Result, bail};
-use lab::bench::{Mode, note};
+use lab::bench::{Mode, program};
 use lab::faults::{Options, Verdict, run};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: baton-faults [--faults N] [--mode off|on|quorum] [--ttl SECONDS] [--seed NUMBER]";
 
 fn main() -> ExitCode {
-    let result = options(std::env::args().skip(1)).and_then(|options| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(run(&options))
-    });
-    match result {
-        Ok(Verdict::Good) => ExitCode::SUCCESS,
-        Ok(Verdict::Bad) => ExitCode::FAILURE,
-        Err(error) => {
-            note(&format!("failed to {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    program(options(std::env::args().skip(1)), async |options| {
+        Ok(match run(&options).await? {
+            Verdict::Good => ExitCode::SUCCESS,
+            Verdict::Bad => ExitCode::FAILURE,
+        })
+    })
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
