@@ -193,7 +193,8 @@ impl Publisher {
     async fn lead(&self, word: &Word, leading: &Leading, said: &mut Said) {
         let now = clock::now();
         // A member that is not in /failsafe may not take over: a switchover to one that has just come would wait.
-        let unlisted = leading.failsafe && word.snapshot.as_ref().is_some_and(|now| !lists_all(said, now));
+        let unlisted =
+            leading.failsafe && word.snapshot.as_ref().is_some_and(|snapshot| !lists_all(said, snapshot));
         let rest = if unlisted { word.loop_wait.min(LISTED_WITHIN) } else { word.loop_wait };
         if said.chores_at.is_some_and(|at| now.since(at) < rest) {
             return;
