@@ -52,6 +52,25 @@ pub(crate) struct Said {
     pub unready_slots: Vec<String>,
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// Whom commits would wait for if this member led then; `None`: for nobody, or it does not say.
+    #[serde(default)]
+    pub commits: Option<Commits>,
+}
+
+/// The standbys that commits wait for.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub(crate) struct Commits {
+    pub names: Vec<String>,
+    #[serde(default)]
+    pub count: usize,
+    #[serde(default)]
+    pub wanted: usize,
+    /// Commits under way wait for one that is gone until the leader has noticed.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// Nobody is left to wait for, and commits stand still until somebody is.
+    #[serde(default)]
+    pub stand: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -127,6 +146,8 @@ pub(crate) struct Forecast {
     pub bound: Option<Bound>,
     /// Why nothing can be lost.
     pub lossless: Option<&'static str>,
+    /// Whom commits wait for then; `None`: for nobody, as now, or it is not known.
+    pub commits: Option<Commits>,
     /// What becomes of the leader's slots.
     pub slots: BTreeMap<String, Fate>,
     /// etcd's members: how many there are, how many answer, those on the host, whether the rest is a majority.
@@ -211,11 +232,21 @@ pub(crate) fn forecast(scenario: &Scenario, world: &World, answers: &Answers) ->
         lacks,
         bound,
         lossless,
+        commits: leads_then(&verdict).and_then(|name| said(answers, name)?.commits.clone()),
         slots: next.map(|next| slots(world, leader, next)).unwrap_or_default(),
         etcd,
         routers: world.routers,
         addresses: leader.map(|leader| leader.addresses.clone()).unwrap_or_default(),
         verdict,
+    }
+}
+
+/// Who accepts writes then.
+fn leads_then(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Leads { names, .. } => names.first().map(String::as_str),
+        Verdict::Stays { name, .. } => Some(name),
+        Verdict::Refused { .. } | Verdict::Nobody { .. } => None,
     }
 }
 

@@ -335,6 +335,9 @@ impl Turn<'_> {
             actions.insert(0, Action::DisarmGuard);
         }
         let mut wake_at = wake_at.unwrap_or(self.now.after(self.seen.rules.loop_wait));
+        if let Some(again) = duties::pace_initialize(&mut self, &mut actions) {
+            wake_at = wake_at.min(again);
+        }
         if let (Some(_), Some(sent), Postgres::Running(_)) =
             (self.memory.stopping, self.memory.stop_sent, &self.seen.postgres)
         {

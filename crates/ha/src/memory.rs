@@ -40,6 +40,8 @@ pub struct Memory {
     pub released: Option<(Term, Moment)>,
     /// The term whose key we last attached to our lease, and when that was asked for.
     pub adopted: Option<(Term, Moment)>,
+    /// When the system identifier was last written into `/initialize`: for a moment that does not show.
+    pub confirmed: Option<Moment>,
     /// The last term in which we led.
     pub term: Option<Term>,
     /// Our data were seen to belong to this cluster.

@@ -7,10 +7,12 @@
 //! cannot know (what the others would say) is what they said when they were asked a moment ago.
 
 mod bound;
+mod commits;
 mod imagine;
 mod ready;
 
 pub use bound::{LossBound, loss_bound};
+pub use commits::{Commits, commits};
 pub use ready::{Readiness, ready};
 
 use crate::action::Action;

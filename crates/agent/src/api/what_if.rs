@@ -6,7 +6,7 @@ use super::Shared;
 use super::reply::{self, Reply};
 use crate::observe;
 use crate::what_if::Scene;
-use ha::what_if::{Event, Foreseen, LossBound, Outcome, What, foresee, loss_bound};
+use ha::what_if::{Commits, Event, Foreseen, LossBound, Outcome, What, commits, foresee, loss_bound};
 use ha::{Authority, LeaderKey, Observation, PeerAnswer, Postgres, Rules, Running, SyncMode};
 use http::Client;
 use hyper::StatusCode;
@@ -49,6 +49,7 @@ pub(super) async fn what_if(query: &str, shared: &Arc<Shared>) -> Reply {
     body["silent"] = json!(silent);
     body["rules"] = rules(&seen.rules);
     body["loss"] = loss(shared, &scene, &event);
+    body["commits"] = waits(&commits(&scene.seen, &event));
     body["seen_ms_ago"] = json!(millis(now.since(scene.at)));
     if let Authority::Held { deadline, .. } = seen.authority {
         let ends = deadline.after(Rules::margin(seen.rules.ttl));
@@ -147,6 +148,19 @@ fn loss(shared: &Shared, scene: &Scene, event: &Event) -> Value {
         value["span_ms"] = json!(millis(span));
     }
     value
+}
+
+/// Whom commits would wait for, if this member led then.
+fn waits(commits: &Commits) -> Value {
+    match commits {
+        Commits::Free => Value::Null,
+        Commits::Waits { names, count, wanted, interrupted } => {
+            let names: Vec<&str> = names.iter().map(NodeName::as_str).collect();
+            json!({ "names": names, "count": count, "wanted": wanted, "interrupted": interrupted })
+        }
+        Commits::Alone => json!({ "names": [], "stand": false }),
+        Commits::Stands => json!({ "names": [], "stand": true }),
+    }
 }
 
 fn slot(slot: &Slot) -> Value {

@@ -2,7 +2,7 @@
 
 use super::Format;
 use crate::cli::EventArg;
-use crate::forecast::{Bound, Forecast, Rest, Scenario, Verdict};
+use crate::forecast::{Bound, Commits, Forecast, Rest, Scenario, Verdict};
 use ha::slots::Fate;
 use serde_json::{Value, json};
 
@@ -20,6 +20,9 @@ pub(crate) fn at_length(forecast: &Forecast) -> String {
     }
     out.push('\n');
     out.push_str(&paragraph("  Loss: ", &loss(forecast)));
+    if let Some(waits) = &forecast.commits {
+        out.push_str(&paragraph("  Commits: ", &commits(waits)));
+    }
     if !forecast.slots.is_empty() {
         out.push_str(&paragraph("  Slots: ", &slots(forecast)));
     }
@@ -64,6 +67,8 @@ fn object(forecast: &Forecast) -> Value {
         "verdict": verdict, "leads": leader, "seconds": seconds, "text": self::verdict(forecast),
         "members": forecast.members, "lacks_bytes": forecast.lacks,
         "loss_bound_bytes": forecast.bound.map_or(0, |bound| bound.bytes),
+        "commits_wait_for": forecast.commits.as_ref().map(|waits| &waits.names),
+        "commits_stand": forecast.commits.as_ref().is_some_and(|waits| waits.stand),
         "slots": slots.collect::<serde_json::Map<_, _>>(),
         "slots_lost": forecast.slots.iter().filter(|(_, fate)| !matches!(fate, Fate::Survives | Fate::NotPromised)).map(|(name, _)| name).collect::<Vec<_>>(),
         "etcd_majority": forecast.etcd.as_ref().map(|rest| rest.majority),
@@ -136,6 +141,15 @@ fn in_short(forecast: &Forecast) -> String {
             forecast.lacks.map(|lacks| format!("{} at this moment, ", bytes(lacks))).unwrap_or_default();
         text.push_str(&format!("; may lose {lacks}{} at most", bytes(bound.bytes)));
     }
+    if let Some(waits) = &forecast.commits
+        && waits.names.is_empty()
+    {
+        text.push_str(if waits.stand {
+            "; commits WAIT until a standby streams again"
+        } else {
+            "; commits wait for no standby"
+        });
+    }
     let lost: Vec<&str> = forecast
         .slots
         .iter()
@@ -177,6 +191,30 @@ fn because(bound: &Bound, old: &str) -> String {
         bytes(bound.allowed),
         bytes(bound.unseen)
     )
+}
+
+fn commits(waits: &Commits) -> String {
+    if waits.names.is_empty() && waits.stand {
+        return "no standby is left, and synchronous_mode_strict is on: every commit waits until a standby streams again; \
+                bring one back, or set synchronous_mode_strict to false and accept that one copy is all there is."
+            .to_owned();
+    }
+    if waits.names.is_empty() {
+        return "no standby is left: commits wait for nobody, and until a standby is back nobody else may lead.".to_owned();
+    }
+    let names = waits.names.join(", ");
+    let fewer = if waits.count < waits.wanted {
+        format!(" (synchronous_node_count asks for {})", waits.wanted)
+    } else {
+        String::new()
+    };
+    let under_way = if waits.interrupted {
+        "; those under way wait until the leader has taken the lost one out of synchronous_standby_names, a fraction of a second"
+    } else {
+        ""
+    };
+    let some = if waits.count < waits.names.len() { format!("{} of ", waits.count) } else { String::new() };
+    format!("each waits for {some}{names}{fewer}{under_way}.")
 }
 
 fn slots(forecast: &Forecast) -> String {
@@ -363,6 +401,20 @@ mod tests {
         };
         let told = forecast(&dies(), &world(), &answers(safe));
         assert_eq!((told.code(), told.bound), (Code::Ok, None));
+        let waits = |waits: Value| {
+            let told = forecast(
+                &dies(),
+                &world(),
+                &answers(|all| {
+                    safe(all);
+                    all[1].1["commits"] = waits;
+                }),
+            );
+            at_length(&told) + &in_lines(&[told])
+        };
+        let few = json!({"names": ["pg-3"], "count": 1, "wanted": 2, "interrupted": true});
+        let ends = [few, json!({"names": [], "stand": true}), json!({"names": [], "stand": false})];
+        insta::assert_snapshot!("what_if_commits", ends.map(waits).join("\n"));
         let handed = answers(|all| all[0].1["outcome"] = json!("hands over"));
         let switch = Scenario { event: EventArg::Switchover, member: Some("pg-2".into()) };
         let told = forecast(&switch, &world(), &handed);

@@ -142,7 +142,7 @@ fn announce(
     }
 }
 
-/// So long a key may still seem to be as it was before we released or adopted it.
+/// So long a key may still seem to be as it was before we wrote, released or adopted it.
 const SEEN_LATE: Duration = Duration::from_millis(500);
 
 /// The leader key names us: attach it to our lease. When it hangs there already and only the authority has run out, the
@@ -171,4 +171,19 @@ fn adopt(turn: &mut Turn<'_>, answer: Answer, term: Term) -> Answer {
 fn not_seen_yet(turn: &Turn<'_>, done: Option<(Term, Moment)>, term: Term) -> Option<Moment> {
     let (_, at) = done.filter(|(of, _)| *of == term)?;
     Some(at.after(SEEN_LATE)).filter(|shows| turn.now < *shows)
+}
+
+/// Whichever duty writes the system identifier goes on asking until it sees it in etcd: what was written a moment ago is not written
+/// again before it can show. Returns when it may be.
+pub(crate) fn pace_initialize(turn: &mut Turn<'_>, actions: &mut Vec<Action>) -> Option<Moment> {
+    let confirms = |action: &Action| matches!(action, Action::ConfirmInitialize(_));
+    if !actions.iter().any(confirms) {
+        return None;
+    }
+    let again = turn.memory.confirmed.map(|at| at.after(SEEN_LATE)).filter(|again| turn.now < *again);
+    match again {
+        Some(_) => actions.retain(|action| !confirms(action)),
+        None => turn.memory.confirmed = Some(turn.now),
+    }
+    again
 }

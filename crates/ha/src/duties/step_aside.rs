@@ -8,6 +8,7 @@
 //! PostgreSQL's fast stop waits until every connected standby has all WAL, the shutdown checkpoint included; so the key is
 //! released only when PostgreSQL has ended, and then at once.
 
+use super::another_could_lead;
 use super::recover::Cause;
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
@@ -30,6 +31,7 @@ pub enum Why {
     TooLate { late: Duration },
     AsksCandidates,
     Refused { refusals: Vec<(NodeName, Refusal)> },
+    AwaitsListing { members: Vec<NodeName> },
     Checkpoints { candidate: Option<NodeName> },
     Drains { candidate: Option<NodeName>, routers: usize },
     Stops { candidate: Option<NodeName> },
@@ -69,6 +71,10 @@ impl fmt::Display for Why {
                     write!(f, " {name}: {refusal};")?;
                 }
                 Ok(())
+            }
+            Why::AwaitsListing { members } => {
+                let names = members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                write!(f, "this agent ends, and nobody who could lead next is in /failsafe yet: the stop waits a moment until {names} can be written there")
             }
             Why::Checkpoints { candidate } => {
                 write!(f, "the lead goes to {}: a checkpoint first, so that the stop is short", to(candidate))
@@ -247,6 +253,9 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
     match &turn.seen.postgres {
         Postgres::Running(Running::Primary { .. }) if !aside.checkpointed => {
             turn.leads()?;
+            if let Some(waits) = await_listing(turn, aside) {
+                return Some(waits);
+            }
             Some(Answer::because(Why::Checkpoints { candidate }).act(Action::Begin(Work::Checkpoint)))
         }
         Postgres::Running(Running::Primary { .. }) => {
@@ -290,6 +299,29 @@ fn proceed(turn: &mut Turn<'_>, aside: &StepAside) -> Option<Answer> {
             None
         }
     }
+}
+
+/// An agent that ends leaves the lead to somebody: a member that has just come is written into `/failsafe` by the leader only, and
+/// without that it would not take the lead that is released, however long nobody led.
+fn await_listing(turn: &Turn<'_>, aside: &StepAside) -> Option<Answer> {
+    let until = aside.since.after(turn.seen.rules.peer_patience());
+    if aside.why != StepAsideWhy::Shutdown || turn.now >= until {
+        return None;
+    }
+    let cluster = turn.seen.cluster()?;
+    if another_could_lead(turn.seen, cluster) {
+        return None;
+    }
+    let sync = standing::synchronous(turn.seen, cluster);
+    let comes = |name: &NodeName| {
+        let member = cluster.members.get(name);
+        let able = member.is_some_and(|member| member.running && member.reachable && !member.nofailover);
+        able && sync.is_none_or(|key| key.lists(name))
+            && *name != turn.seen.me
+            && turn.seen.is_unlisted(cluster, name)
+    };
+    let members: Vec<NodeName> = cluster.members.keys().filter(|name| comes(name)).cloned().collect();
+    (!members.is_empty()).then(|| Answer::because(Why::AwaitsListing { members }).wake_at(until))
 }
 
 /// How long routers get to let transactions end.

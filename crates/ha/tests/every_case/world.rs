@@ -75,7 +75,22 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let far = NOW.after(Duration::from_secs(3));
     let near = NOW.after(Duration::from_millis(100));
     let held = |deadline| Authority::Held { term: TERM, deadline };
+    let orders = [None, Some(Order::Shutdown), Some(RESTART), Some(REINITIALIZE), Some(Order::LoadSlots)];
+    let order = match slice {
+        Slice::Orders => chooser.pick(&orders),
+        // Whoever leaves has to see to it that somebody may lead.
+        Slice::Failsafe => chooser.pick(&orders[..2]),
+        Slice::Alone
+        | Slice::Wishes
+        | Slice::Jobs
+        | Slice::Rejoin
+        | Slice::Remote
+        | Slice::Conditions
+        | Slice::Grey
+        | Slice::Crash => None,
+    };
     let authority = match slice {
+        Slice::Failsafe if order.is_some() => held(far),
         Slice::Failsafe => {
             let soon = NOW.after(Duration::from_millis(1500));
             chooser.pick(&[Authority::None, held(soon), held(near)])
@@ -94,10 +109,6 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
     let (job, finished) = job(chooser, slice, &postgres);
     let memory = memory(chooser, slice);
     let peers = peers(chooser, slice);
-    let order = chooser.pick_if(
-        slice == Slice::Orders,
-        &[None, Some(RESTART), Some(REINITIALIZE), Some(Order::LoadSlots), Some(Order::Shutdown)],
-    );
     let planned = chooser.pick_if(slice == Slice::Orders && order.is_none(), &planned());
     let leader_history = history(chooser, slice);
     let may_bootstrap = chooser.pick_if(slice == Slice::Rejoin, &[true, false]);

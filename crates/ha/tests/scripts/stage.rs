@@ -167,6 +167,10 @@ impl Stage {
         let foreseen = ha::what_if::foresee(&self.seen, &self.memory, &event, self.now);
         let (outcome, after, text) = (foreseen.outcome, foreseen.after, foreseen.text());
         writeln!(told, "    {outcome:?} after {after:?}: {text}").unwrap();
+        let commits = ha::what_if::commits(&self.seen, &event);
+        if commits != ha::what_if::Commits::Free {
+            writeln!(told, "    commits then: {commits:?}").unwrap();
+        }
     }
 
     fn ready(&mut self, told: &mut String) {

@@ -42,11 +42,16 @@ pub struct WorkReport {
 }
 
 impl WorkReport {
-    /// The longest time between two acknowledged commits that ended after `from` and began before `to`.
+    /// The longest time between two acknowledged commits, most of which lies between these moments: a pause that begins in the last
+    /// moments of one event's window belongs to the next event.
     #[must_use]
     pub fn longest_pause(&self, from: Moment, to: Moment) -> Duration {
         let gaps = self.acks.windows(2).filter_map(|pair| match pair {
-            [one, two] if two.at >= from && one.at <= to => Some(two.at.since(one.at)),
+            [one, two] => {
+                let (length, within) = (two.at.since(one.at), two.at.min(to).since(one.at.max(from)));
+                let fills = one.at <= from && two.at >= to;
+                (fills || within >= length / 2).then_some(length)
+            }
             [..] => None,
         });
         let last = self.acks.last().map_or(Duration::ZERO, |ack| to.since(ack.at));
@@ -106,12 +111,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_is_the_longest_gap_that_touches_the_window() {
+    fn the_pause_is_the_longest_gap_that_lies_in_the_window() {
         let report = report(&[0, 10, 500, 510, 2000]);
         let pause = |from, to| report.longest_pause(Moment(from), Moment(to)).as_millis();
         assert_eq!(pause(0, 2000), 1490);
         assert_eq!(pause(20, 505), 490);
-        assert_eq!(pause(0, 510), 1490, "a gap that begins in the window counts whole");
+        assert_eq!(pause(0, 1300), 1490, "a gap that lies in the window for the most part counts whole");
+        assert_eq!(pause(0, 511), 490, "one that begins in its last moment belongs to the next window");
+        assert_eq!(pause(512, 2100), 1490);
+        assert_eq!(pause(600, 700), 1490, "a gap that is longer than the window");
         let long = report.pauses(Duration::from_millis(400));
         assert_eq!(
             long,
