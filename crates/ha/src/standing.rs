@@ -194,7 +194,6 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
         Some(_) => {}
     }
     let (timeline, lsn) = position(turn.seen)?;
-    let newest = newest_timeline(cluster);
     if let Some(refusal) = off_the_line(cluster, timeline, lsn) {
         return Some(refusal);
     }
@@ -204,9 +203,11 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
     }
     // A person who names a member has seen how far behind it is.
     let named = is_named(turn, cluster);
-    // The timelines of a standby cluster are counted by the remote one.
-    let strict = turn.seen.rules.check_timeline && !named && !turn.seen.rules.standby_cluster;
-    if let Some(newest) = newest.filter(|newest| strict && timeline < *newest) {
+    // The remote cluster counts its timelines. Without the leader that `/sync` names nothing was acknowledged since.
+    let followed =
+        named || turn.seen.rules.standby_cluster || sync.is_some_and(|key| key.is_led_by(&turn.seen.me));
+    let strict = turn.seen.rules.check_timeline && !followed;
+    if let Some(newest) = newest_timeline(cluster).filter(|newest| strict && timeline < *newest) {
         return Some(Refusal::OldTimeline { mine: timeline, newest });
     }
     let by = cluster.optime.map_or(0, |optime| optime.bytes_since(lsn));

@@ -32,6 +32,8 @@ pub struct Report {
     pub refused: u64,
     /// Acknowledged writes that the last primary does not have: what asynchronous replication costs.
     pub lost: u64,
+    /// Runs that ended with disks on which nobody may lead without a person's word.
+    pub waits: u64,
     pub findings: Vec<Finding>,
 }
 
@@ -59,6 +61,7 @@ impl Report {
         self.promised += other.promised;
         self.refused += other.refused;
         self.lost += other.lost;
+        self.waits += other.waits;
         self.findings.extend(other.findings);
     }
 }
@@ -81,6 +84,7 @@ fn one(seed: u64, twist: Twist) -> Report {
         promised: world.laws.promised.count,
         refused: world.router.refused,
         lost: lost as u64,
+        waits: u64::from(world.laws.healing.waits),
         findings: world.laws.broken.map(|broken| Finding { seed, broken }).into_iter().collect(),
     }
 }

@@ -20,6 +20,7 @@ fn no_seed_breaks_a_law() {
     let unlooked: Vec<u8> = (1..=12).filter(|law| !report.checked.contains_key(law)).collect();
     assert!(unlooked.is_empty(), "laws nobody looked at: {unlooked:?}");
     assert!(report.faults.len() >= 35, "faults of {} kinds only", report.faults.len());
+    assert!(report.waits <= 2, "{} runs ended with nobody who may lead", report.waits);
     assert!(report.acknowledged > 10_000, "only {} writes", report.acknowledged);
 }
 

@@ -28,6 +28,8 @@ pub enum Why {
     ReinitializeOrdered { from: Upstream },
     ReinitializeRefusedAsLeader,
     ReinitializeRefusedWithoutLeader,
+    AwaitsRelease { leader: NodeName },
+    ReinitializeRefusedAsPromised { leader: NodeName },
     ReinitializeDone,
     ShutdownOrdered,
     ShutdownDone,
@@ -54,6 +56,14 @@ impl fmt::Display for Why {
             ),
             Why::ReinitializeRefusedWithoutLeader => f.write_str(
                 "a new copy was ordered, but nobody leads: Cluster has no leader, can not reinitialize",
+            ),
+            Why::AwaitsRelease { leader } => write!(
+                f,
+                "a new copy was ordered: nothing is moved aside before {leader} has taken this member off /sync, which promises that its data have every acknowledged commit"
+            ),
+            Why::ReinitializeRefusedAsPromised { leader } => write!(
+                f,
+                "a new copy was ordered, but {leader} does not take this member off /sync, which promises that its data have every acknowledged commit: nothing was moved aside; see why {leader} does not change /sync, then order it again"
             ),
             Why::ReinitializeDone => f.write_str("the ordered new copy is done and PostgreSQL runs on it"),
             Why::ShutdownOrdered => {
@@ -170,6 +180,9 @@ fn reinitialize(turn: &mut Turn<'_>, from_leader: bool) -> Option<Answer> {
             if turn.seen.postgres != Postgres::Stopped {
                 return Some(Answer::because(reason).act_all(turn.stop(StopMode::Immediate, patience)));
             }
+            if let Some(waits) = promised(turn, &leader) {
+                return Some(waits);
+            }
             turn.memory.ordered = Some(Ordered { order, stopped: true });
             Some(Answer::because(reason).act(Action::Begin(Work::Clone(from))))
         }
@@ -187,6 +200,23 @@ fn reinitialize(turn: &mut Turn<'_>, from_leader: bool) -> Option<Answer> {
             Some(Answer::because(Why::ReinitializeDone).act(Action::FinishOrder { done: true }))
         }
     }
+}
+
+/// The data of a synchronous standby may be the only ones with every commit should the leader be lost now: they stay where they are
+/// as long as `/sync` counts on them. A leader that does not react is no reason to give them up.
+fn promised(turn: &mut Turn<'_>, leader: &NodeName) -> Option<Answer> {
+    let key = standing::synchronous(turn.seen, turn.seen.cluster()?)?;
+    if !key.lists(&turn.seen.me) {
+        return None;
+    }
+    let since = *turn.memory.leaving_sync.get_or_insert(turn.now);
+    let until = since.after(turn.seen.rules.ttl + turn.seen.rules.loop_wait * 4);
+    if turn.now < until {
+        return Some(Answer::because(Why::AwaitsRelease { leader: leader.clone() }).wake_at(until));
+    }
+    turn.memory.ordered = None;
+    let refusal = Answer::because(Why::ReinitializeRefusedAsPromised { leader: leader.clone() });
+    Some(refusal.act(Action::FinishOrder { done: false }))
 }
 
 fn shutdown(turn: &mut Turn<'_>) -> Option<Answer> {

@@ -40,6 +40,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         true => LeaderKey::Held { name: name("a"), term: TERM, ours: true },
         false => chooser.pick(&[LeaderKey::Free, other]),
     };
+    let led = leader != LeaderKey::Free;
     let mode = chooser.pick(&[SyncMode::On, SyncMode::Quorum, SyncMode::Off]);
     let synchronous = Synchronous { mode, strict: chooser.pick(&[false, true]), count: 1, maximum_lag: None };
     let key = |leader: &str, promise| Some(SyncKey { leader: Some(name(leader)), promise, revision: 40 });
@@ -53,9 +54,13 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         key("b", promise(&["c"], 0)),
     ]);
     let replication = replication(chooser);
-    let memory = memory(chooser, leads);
+    let orders =
+        [None, Some(Order::Restart { within: None }), Some(Order::Reinitialize { from_leader: false })];
+    let order = chooser.pick(if leads { &orders[..2] } else { &orders });
+    let memory = memory(chooser, leads, order.as_ref());
     let peers = peers(chooser, leads);
-    let said = Some(Writable { name: name("a"), term: TERM, timeline });
+    let (who, term) = if leads { ("a", TERM) } else { ("b", Term(12)) };
+    let said = Some(Writable { name: name(who), term, timeline });
     let last = Some(Last { name: name("a"), term: TERM, timeline, guarded: true });
     let members = ["a", "b", "c"].map(|who| (name(who), member(who == "a" && leads)));
     let cluster = Cluster {
@@ -66,13 +71,12 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         optime: Some(LSN),
         failover: None,
         sync,
-        writable: said.filter(|_| leads),
+        writable: said.filter(|_| led),
         last,
         history: BTreeMap::new(),
         failsafe: None,
         routers: Vec::new(),
     };
-    let order = chooser.pick(&[None, Some(Order::Restart { within: None })]);
     let seen = Observation {
         me: name("a"),
         tags: Tags::default(),
@@ -128,10 +132,12 @@ fn replication(chooser: &mut Chooser) -> Option<Replication> {
     Some(Replication { asked: NOW, names, settled: true, standbys })
 }
 
-fn memory(chooser: &mut Chooser, leads: bool) -> Memory {
+fn memory(chooser: &mut Chooser, leads: bool, order: Option<&Order>) -> Memory {
     if !leads {
         let race = Some(Race { since: ago(900), asked: Some(ago(300)) });
-        return Memory { race, ..Memory::default() };
+        let leaves = matches!(order, Some(Order::Reinitialize { .. }));
+        let leaving_sync = chooser.pick_if(leaves, &[None, Some(ago(60_000))]);
+        return Memory { race, leaving_sync, ..Memory::default() };
     }
     let known = SyncChange { term: Some(TERM), ..SyncChange::default() };
     let sent = |over, at| {

@@ -153,4 +153,5 @@ fn print(report: &Report, took: f64) {
         report.lost,
         report.refused
     );
+    println!("runs that ended with disks on which nobody may lead without a person's word: {}", report.waits);
 }

@@ -1,5 +1,5 @@
 //! Law 11: once faults stop and a majority of etcd and one healthy node are there, a writable primary exists within a bounded time,
-//! and every member follows it.
+//! and every member follows it; unless a person has to decide who may lead (see `must_wait`).
 //!
 //! Guards against the failover that never comes, the replica that waits for ever, and the two members that wait for each other.
 
@@ -19,6 +19,8 @@ pub struct Healing {
     since: Option<Time>,
     unserved: Option<Time>,
     hung: Option<Time>,
+    /// It ended with nobody who may lead without a person's word.
+    pub waits: bool,
 }
 
 impl World {
@@ -37,7 +39,10 @@ impl World {
             }
             Some(ailment) => {
                 self.laws.healing.since = None;
-                if self.now - began > self.config.bound() {
+                if self.now - began > self.config.bound() && self.must_wait() {
+                    self.laws.healing.waits = true;
+                    self.done = true;
+                } else if self.now - began > self.config.bound() {
                     let after = (self.now - began) / SECOND;
                     self.laws.breaks(11, format!("{after} s after the last fault: {ailment}"));
                 }
