@@ -5,7 +5,7 @@ use serde_json::json;
 use std::fs;
 
 /// Slow enough to be met half-way.
-const RATE: &str = "16M";
+const RATE: &str = "9M";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_is_made_anew_and_half_a_copy_never_leads() {
