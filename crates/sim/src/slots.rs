@@ -210,9 +210,10 @@ impl World {
         for node in 0..self.nodes.len() {
             for name in PERMANENT {
                 let at = self.nodes[node].postgres.slots.get(name).copied();
-                let confirmed = self.slots.confirmed.get(name).copied().unwrap_or(Lsn(u64::MAX));
+                // As long as its consumer never came, nobody knows what is behind it.
+                let confirmed = self.slots.confirmed.get(name).copied();
                 let key = (node, name.to_owned());
-                if at.is_some_and(|at| at <= confirmed) {
+                if at.zip(confirmed).is_some_and(|(at, confirmed)| at <= confirmed) {
                     self.slots.ready.insert(key.clone(), true);
                 } else if at.is_none() {
                     self.slots.ready.remove(&key);
