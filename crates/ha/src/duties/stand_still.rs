@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   a primary that leads ────────────────► keeps the lead, says that no guard ends it
-//!   a primary, and nobody leads ─────────► takes the lead, whoever promoted it
+//!   a primary, and nobody leads ─────────► takes the lead, whoever promoted it, if the cluster has not gone on to a newer timeline
 //!   a primary, and another member leads ─► is left alone, and told of
 //!   leads, and is no primary any more ───► gives the key back (stopped, crashed, made a standby)
 //!   everything else ─────────────────────► stands still
@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Contact, Etcd, Initialize, LeaderKey, Postgres, Running};
 use crate::plans::Due;
+use crate::standing;
 use std::fmt;
 use types::{Lsn, NodeName, SystemId, Term, Timeline};
 
@@ -24,6 +25,7 @@ pub enum Why {
     PausedConfirmsInitialize { system_id: SystemId },
     PausedRefusesSwitchover,
     PausedTakesFreeLead,
+    PausedOldPrimary { mine: Timeline, newest: Timeline },
     PausedSecondPrimary { leader: NodeName },
     PausedForeignData,
     PausedReleasesLead,
@@ -39,6 +41,7 @@ impl fmt::Display for Why {
             Why::PausedConfirmsInitialize { system_id } => write!(f, "the cluster is paused; the key /initialize is gone and is written again with {system_id}"),
             Why::PausedRefusesSwitchover => f.write_str("the switchover in /failover is refused: in pause one must name its candidate"),
             Why::PausedTakesFreeLead => f.write_str("the cluster is paused, PostgreSQL runs as a primary and nobody leads: this member takes the lead"),
+            Why::PausedOldPrimary { mine, newest } => write!(f, "the cluster is paused and nobody leads, but PostgreSQL runs here as a primary on timeline {mine}, which the cluster has left for {newest}: it does not take the lead, because it lacks what was written there; start PostgreSQL on a member that was on timeline {newest}, or resume the cluster"),
             Why::PausedSecondPrimary { leader } => write!(f, "the cluster is paused, {leader} leads, and PostgreSQL runs as a primary here, too: one of the two must be stopped by hand; at the end of the pause it is this one"),
             Why::PausedForeignData => f.write_str("the cluster is paused, and the data here are not those of which the key /initialize tells: stop PostgreSQL or correct the key before the pause ends"),
             Why::PausedReleasesLead => f.write_str("the cluster is paused and PostgreSQL is not a primary: the leader key is given back"),
@@ -58,7 +61,7 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         (Postgres::Running(Running::Primary { timeline, lsn }), Some(term)) => {
             lead(turn, &cluster, (term, timeline, lsn))
         }
-        (Postgres::Running(Running::Primary { .. }), None) => primary(turn, &cluster),
+        (Postgres::Running(Running::Primary { timeline, .. }), None) => primary(turn, &cluster, timeline),
         (Postgres::Running(Running::Standby { .. }), Some(term)) if turn.seen.rules.standby_cluster => {
             Answer::because(Why::PausedLeading { term })
         }
@@ -96,11 +99,15 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, (term, timeline, lsn): (Term, Ti
 }
 
 /// A primary that does not lead: it was promoted by hand, or its key has ended.
-fn primary(turn: &mut Turn<'_>, cluster: &Cluster) -> Answer {
+fn primary(turn: &mut Turn<'_>, cluster: &Cluster, mine: Timeline) -> Answer {
     let live = matches!(turn.seen.etcd, Etcd::Seen { contact: Contact::Live, .. });
     match &cluster.leader {
         LeaderKey::Free if live && super::refuse_foreign_data::verdict(turn) == Some(true) => {
-            Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader)
+            // One that nobody has promoted since the cluster went on without it, as a kill that takes its time leaves it.
+            match standing::newest_timeline(cluster).filter(|newest| mine < *newest) {
+                Some(newest) => Answer::because(Why::PausedOldPrimary { mine, newest }),
+                None => Answer::because(Why::PausedTakesFreeLead).act(Action::AcquireLeader),
+            }
         }
         LeaderKey::Held { name, term, .. } if live && *name == turn.seen.me => {
             super::adopt(turn, Answer::because(Why::PausedKeyNamesUs { term: *term }), *term)
