@@ -16,8 +16,9 @@ MODE ?= quorum
 SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
+FAILOVERS ?= 10
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks restores tarball
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,11 @@ faults: ## N real faults and pairs of them in synchronous MODE under a writing c
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-faults
 	@$(ENV); exec target/release/baton-faults --faults $(N) --mode $(MODE) --seed $(SEED) $(FAULTS_ARGS)
+
+restores: ## a restore to just before and just after each of FAILOVERS failovers, row by row against the writer's log
+	@tools/setup test
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-restores
+	@$(ENV); exec target/release/baton-restores --failovers $(FAILOVERS)
 
 golden: ## capture what a real Patroni answers, into crates/lab/golden; DO=compare: what Baton answers, against that
 	@tools/setup test

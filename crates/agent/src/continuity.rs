@@ -74,7 +74,7 @@ struct Look {
     told: Option<(Continuity, Vec<String>)>,
 }
 
-enum Answer {
+pub(crate) enum Answer {
     There,
     Missing,
     Unknown(String),
@@ -190,7 +190,7 @@ impl ContinuityCheck {
             return;
         };
         for name in open(look, clock::now()) {
-            match ask_for(&leads.command, &name, scratch.path()).await {
+            match ask_for(&leads.command, &name, scratch.path(), None).await {
                 Answer::There => drop(look.there.insert(name)),
                 Answer::Missing => {}
                 Answer::Unknown(why) => {
@@ -293,12 +293,16 @@ fn verdict(look: &Look, now: Moment) -> (Continuity, Vec<String>) {
     }
 }
 
-async fn ask_for(command: &str, name: &str, scratch: &Path) -> Answer {
+/// Asks by a command that fetches; in `dir`, or where the agent runs. What it fetches is removed.
+pub(crate) async fn ask_for(command: &str, name: &str, scratch: &Path, dir: Option<&Path>) -> Answer {
     let path = scratch.join(name);
     let line = archive::filled(command, name, &path.display().to_string());
     let mut process = script::command("/bin/sh");
     process.arg("-c").arg(&line).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     process.process_group(0).kill_on_drop(true);
+    if let Some(dir) = dir {
+        process.current_dir(dir);
+    }
     let mut child = match process.spawn() {
         Ok(child) => child,
         Err(error) => return Answer::Unknown(format!("failed to run it: {error}")),
@@ -398,10 +402,10 @@ mod tests {
         let fetch = format!("test -f {0}/%f && cp {0}/%f \"%p\"", archive.display());
         let scratch = dir.path().join("scratch");
         std::fs::create_dir(&scratch).unwrap();
-        assert!(matches!(ask_for(&fetch, "there", &scratch).await, Answer::There));
-        assert!(matches!(ask_for(&fetch, "gone", &scratch).await, Answer::Missing));
+        assert!(matches!(ask_for(&fetch, "there", &scratch, None).await, Answer::There));
+        assert!(matches!(ask_for(&fetch, "gone", &scratch, None).await, Answer::Missing));
         assert!(
-            matches!(ask_for("exit 25", "x", &scratch).await, Answer::Unknown(why) if why.contains("25"))
+            matches!(ask_for("exit 25", "x", &scratch, None).await, Answer::Unknown(why) if why.contains("25"))
         );
         assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "what was fetched is removed");
     }
