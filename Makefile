@@ -33,6 +33,11 @@ build: ## the binary, target/release/baton
 deb: build ## a Debian package of it, in target/deb
 	@tools/make-deb target/release/baton target/deb
 
+tarball: ## the program linked statically (musl), with pages and completions, in target/tarball
+	@tools/setup tarball
+	@$(ENV); MUSL=$$(uname -m)-unknown-linux-musl; CC=musl-gcc cargo build --release --locked --target $$MUSL -p baton-ctl --bin baton; \
+		tools/make-tarball target/$$MUSL/release/baton target/tarball
+
 demo: ## a real cluster on this machine, shown until Ctrl-C; DEMO_ARGS=--drive for an unattended run
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
