@@ -643,6 +643,7 @@ impl Agent {
                 timeline: leading.timeline,
                 lsn: leading.lsn,
                 command: self.dynamic.archive_check.clone()?,
+                within: Duration::from_secs(self.dynamic.archive_check_timeout.into()),
                 snapshot: view.snapshot.clone()?,
             })
         });
