@@ -76,7 +76,10 @@ fn the_package_comes_and_goes() {
         deb = "/baton.deb"
     );
     let said = on_a_host(&host, &carried, &script);
-    assert!(!said.contains("unverified") && !said.contains("baton-agent.service:"), "systemd dislikes a unit:\n{said}");
+    assert!(
+        !said.contains("unverified") && !said.contains("baton-agent.service:"),
+        "systemd dislikes a unit:\n{said}"
+    );
     for wanted in [concat!("baton ", env!("CARGO_PKG_VERSION")), "baton:x:", "mine", ".ie"] {
         assert!(said.contains(wanted), "{wanted:?} in\n{said}");
     }

@@ -100,8 +100,8 @@ impl PgBackRest {
         let target = lab.own_socket(node);
         let mut program = Command::new(self.dir.join("pgbackrest"));
         program.arg(STANZA).args(words).env("PGPASSWORD", &target.password).current_dir(&self.dir);
-        program.arg(format!("--pg1-path={}", node.data_dir().display()));
         if words.iter().any(|word| ["stanza-create", "backup", "check"].contains(word)) {
+            program.arg(format!("--pg1-path={}", node.data_dir().display()));
             program
                 .args([format!("--pg1-socket-path={}", target.host), format!("--pg1-port={}", target.port)]);
         }

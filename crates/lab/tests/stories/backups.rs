@@ -47,7 +47,7 @@ async fn a_standby_that_waits_for_wal_that_nobody_has_is_named_until_somebody_ha
             "use_slots": false,
             "parameters": {
                 "archive_mode": "on", "archive_command": format!("cp %p {}/%f", archive.display()),
-                "wal_keep_size": "0", "min_wal_size": "32MB", "max_wal_size": "32MB",
+                "wal_keep_size": "16MB", "min_wal_size": "32MB", "max_wal_size": "32MB",
             },
             "recovery_conf": { "restore_command": format!("cp {}/%f %p", archive.display()) },
         } });
@@ -167,11 +167,11 @@ fn free_port() -> u16 {
 }
 
 /// What stands on both hosts: who serves, with which certificate, for whom.
-fn serving(certificates: &Path, port: u16, name: &str, other: &str) -> String {
+fn serving(certificates: &Path, port: u16, name: &str) -> String {
     let at = |file: &str| certificates.join(file).display().to_string();
     format!(
         "tls-server-address=127.0.0.1\ntls-server-port={port}\ntls-server-ca-file={}\ntls-server-cert-file={}\ntls-server-key-file={}\n\
-         tls-server-auth={other}=main\n",
+         tls-server-auth=127.0.0.1=main\n",
         at("ca.pem"),
         at(&format!("{name}.pem")),
         at(&format!("{name}.key")),
@@ -205,7 +205,8 @@ impl RepositoryHost {
         fs::create_dir(&certificates).unwrap();
         let authority = Authority::new(&certificates);
         for name in ["repository", "database"] {
-            authority.sign(name, &["127.0.0.1"]);
+            // pgBackRest compares no addresses, but any common name.
+            authority.sign_without_hosts(name, "127.0.0.1");
             let key = authority.path(&format!("{name}.key"));
             fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
             account.own(&key).unwrap();
@@ -215,7 +216,7 @@ impl RepositoryHost {
         let config = dir.join("repository.conf");
         let database = dir.join("pgbackrest.conf");
         let more = reaching(&certificates, "repo1", there, "database", &config)
-            + &serving(&certificates, here, "database", "repository");
+            + &serving(&certificates, here, "database");
         backups.install(&story.lab, &more).unwrap();
         let n1 = story.at("n1");
         let at = |name: &str| dir.join(name).display().to_string();
@@ -226,7 +227,7 @@ impl RepositoryHost {
             at("log"),
             at("lock-of-the-repository"),
             at("spool"),
-            serving(&certificates, there, "repository", "database"),
+            serving(&certificates, there, "repository"),
             reaching(&certificates, "pg1", here, "repository", &database),
             n1.data_dir().display(),
             n1.socket_dir().display(),
