@@ -206,10 +206,13 @@ impl LostWalCheck {
         let told = replication::identify_with_history(first, WITHIN).await;
         let (_, history) = told.map_err(|error| format!("failed to {error}"))?;
         let data_dir = self.inner.local.data_dir().to_owned();
-        let control = tokio::task::spawn_blocking(move || control::read(&data_dir)).await;
-        let size =
-            control.ok().and_then(Result::ok).ok_or("the control file cannot be read")?.wal_segment_size;
-        let needed = wal_sources::needed(&history, position, size);
+        let read = move || {
+            let size = control::read(&data_dir).ok()?.wal_segment_size;
+            let end = wal_sources::local_end(&data_dir, &history, position, size);
+            Some(wal_sources::needed(&history, end, size))
+        };
+        let needed = tokio::task::spawn_blocking(read).await.ok().flatten();
+        let needed = needed.ok_or("the control file cannot be read")?;
         for server in &servers {
             let answer = wal_sources::ask(server, needed.timeline, needed.start, WITHIN).await;
             if answer.map_err(|error| format!("failed to {error}"))? == wal_sources::Sender::Sends {

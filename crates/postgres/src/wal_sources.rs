@@ -6,9 +6,14 @@
 //!                                        └─► another refusal: an error, from which nothing follows
 //! ```
 //! No slot is used and nothing is confirmed, so nobody's commits and nobody's slot take notice of it.
+//!
+//! What a standby has in its own `pg_wal` it does not wait for: one that replays late, on purpose or not, needs the segment in which that ends.
 
 use crate::archive::segment;
 use crate::connection::{ConnectTo, Connection, Mode, SqlError};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::{History, Lsn, Timeline};
@@ -68,9 +73,39 @@ pub fn needed(history: &History, position: Lsn, segment_size: u32) -> Needed {
     Needed { start, timeline: nth(at), names }
 }
 
+/// The last of the segments that lie in `data_dir` one after the other from `position` on: in it ends what this standby has, and from its
+/// beginning on it asks for more.
+#[must_use]
+pub fn local_end(data_dir: &Path, history: &History, position: Lsn, segment_size: u32) -> Lsn {
+    let mut end = position;
+    if !is_there(data_dir, &needed(history, end, segment_size)) {
+        return end;
+    }
+    loop {
+        let start = needed(history, end, segment_size).start;
+        let next = needed(history, Lsn(start.0.saturating_add(segment_size.into())), segment_size);
+        if next.start <= start || !is_there(data_dir, &next) {
+            return end;
+        }
+        end = next.start;
+    }
+}
+
+/// Whether the segment lies there, and not an old one that waits under its name to be written to.
+fn is_there(data_dir: &Path, segment: &Needed) -> bool {
+    let begins = |name: &String| {
+        let mut header = [0_u8; 16];
+        let mut file = File::open(data_dir.join("pg_wal").join(name)).ok()?;
+        file.read_exact(&mut header).ok()?;
+        // Behind kind and timeline: the position of the page.
+        header.last_chunk::<8>().copied().map(u64::from_le_bytes)
+    };
+    segment.names.iter().any(|name| begins(name) == Some(segment.start.0))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::needed;
+    use super::{local_end, needed};
     use types::{History, HistoryLine, Lsn, Timeline};
 
     const SIZE: u32 = 16 << 20;
@@ -82,6 +117,29 @@ mod tests {
             reason: String::new(),
         };
         History { timeline: Timeline(timeline), lines: forks.iter().map(line).collect() }
+    }
+
+    #[test]
+    fn what_lies_here_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        std::fs::create_dir(&wal).unwrap();
+        let put = |name: &str, address: u64| {
+            let mut page = vec![0x10, 0xd1, 0, 0, 1, 0, 0, 0];
+            page.extend(address.to_le_bytes());
+            std::fs::write(wal.join(name), page).unwrap();
+        };
+        let forked = history(2, &[(1, 0x500_0060)]);
+        let end = |position: u64| local_end(dir.path(), &forked, Lsn(position), SIZE);
+        put("000000010000000000000004", 0x400_0000);
+        assert_eq!(end(0x300_0028), Lsn(0x300_0028), "not even its own segment");
+        put("000000010000000000000003", 0x300_0000);
+        assert_eq!(end(0x300_0028), Lsn(0x400_0000));
+        put("000000010000000000000005", 0x200_0000);
+        assert_eq!(end(0x300_0028), Lsn(0x400_0000), "an old segment that waits under a new name");
+        put("000000020000000000000005", 0x500_0000);
+        assert_eq!(end(0x300_0028), Lsn(0x500_0000), "across a fork");
+        assert_eq!(end(0x400_0000), Lsn(0x500_0000));
     }
 
     #[test]
