@@ -137,6 +137,9 @@ class World:
             "baton_router_user": "postgres",
             "pg_bin_dir": env("BATON_TEST_PG_BINS"),
             "pg_rto": "fast",
+            "pg_vip_enabled": True,
+            "pg_vip_address": f"{NET}.50/24",
+            "pg_vip_interface": "eth0",
             "pg_parameters": {"max_connections": 60, "shared_buffers": "32MB"},
             "pg_admin_password": "secret-admin",
             "pg_replication_password": "secret-replication",
@@ -197,6 +200,15 @@ class World:
     def timeline(self):
         return max(row["TL"] for row in self.rows())
 
+    def await_vip(self, number):
+        """The address is on this host and on no other."""
+        until, holders = time.monotonic() + 20, None
+        while holders != [number]:
+            check(time.monotonic() < until, f"the virtual address is on {holders}, and not on {number}")
+            shown = {host: sh("ip", "-n", self.namespace(host), "-4", "addr", "show", "dev", "eth0") for host in HOSTS}
+            holders = [host for host in HOSTS if f"{NET}.50/24" in shown[host]]
+            time.sleep(0.1)
+
     def postmaster(self, number):
         with open(f"{self.base}/{number}/pg/data/postmaster.pid", encoding="ascii") as lines:
             return lines.readline().strip()
@@ -256,6 +268,7 @@ def story(world):
     world.play("pgsql.yml")
     world.figure("from bare hosts to a cluster", f"{time.monotonic() - began:.1f} s")
     check(len(world.rows()) == 3 and world.leader() == "pg-meta-1", world.rows())
+    world.await_vip(11)
     for book in ["etcd.yml", "pgsql.yml"]:
         _, changed = world.play(book)
         check(sum(changed.values()) == 0, f"the second run of {book} changed something: {changed}")
@@ -286,6 +299,7 @@ def story(world):
     check("nobody said yes" in said and world.leader() == "pg-meta-1", said)
     world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "switchover", "-e", "force=true", "-e", "candidate=pg-meta-2")
     check(world.leader() == "pg-meta-2", world.rows())
+    world.await_vip(12)
     _, changed = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "primary")
     check([host for host, count in changed.items() if count] == [f"{NET}.12"], f"not the new primary alone: {changed}")
     said, changed = world.play("pgsql.yml")
@@ -295,6 +309,7 @@ def story(world):
     timeline, began = world.timeline(), time.monotonic()
     world.play("upgrade.yml")
     world.await_commits()
+    world.await_vip(12)
     check((world.leader(), world.timeline()) == ("pg-meta-2", timeline), f"the upgrade was a failover: {world.rows()}")
     world.figure("longest pause between commits during the upgrade", f"{world.longest_pause(began):.2f} s")
 
