@@ -381,5 +381,7 @@ async fn full(story: &Story, host: &RepositoryHost) {
     n2.run("INSERT INTO words VALUES ('while it was full')", Duration::from_secs(5)).await.unwrap();
     story.healthy().await;
     host.disk.clear();
+    // After three failures PostgreSQL waits for a minute, or for the next segment.
+    next_segment(story, "n2").await;
     host.archived(&waits).await;
 }
