@@ -150,7 +150,8 @@ async fn measured(
         for by in ways(options, number) {
             for (side, edge, marked) in [("before", &last, &before), ("after", &first, &after)] {
                 // A name stands right behind the row that its mark was made after; the others at the very edges of the gap.
-                let (index, at) = if by == By::Name { marked } else { edge };
+                // An old timeline has nothing behind its edge where a recovery could stop.
+                let (index, at) = if matches!(by, By::Name | By::Timeline) { marked } else { edge };
                 points.push(Point {
                     title: format!("{side} failover {number}"),
                     by,

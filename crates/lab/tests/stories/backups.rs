@@ -19,7 +19,8 @@ fn own(story: &Story, name: &str) -> Target {
 
 async fn metric(story: &Story, name: &str, metric: &str, wanted: &str) {
     lab::wait::until(SPAN, &format!("{metric} {wanted} of {name}"), async || {
-        let metrics = story.get(name, "/metrics").await.body;
+        // An agent that was just started does not answer yet.
+        let metrics = lab::rest::get(story.at(name).rest, "/metrics", SPAN).await.ok()?.body;
         let line = metrics.lines().find(|line| line.starts_with(&format!("{metric}{{")))?.to_owned();
         line.ends_with(&format!(" {wanted}")).then_some(())
     })
