@@ -225,7 +225,11 @@ fn strike(lab: &mut Lab, leader: &str, number: usize) -> Result<&'static str> {
 
 fn undo(lab: &mut Lab, old: &str, number: usize) -> Result<()> {
     let node = lab.node(old)?;
-    if number % 2 == 1 { node.start_agent() } else { Ok(node.thaw_agent()) }
+    if number % 2 == 1 {
+        return node.start_agent();
+    }
+    node.thaw_agent();
+    Ok(())
 }
 
 /// Ends the first segment of the new timeline, and waits for the word that the archive has all that a restore across the fork needs.

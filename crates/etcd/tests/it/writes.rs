@@ -226,7 +226,7 @@ async fn the_past_is_forgotten_while_nobody_is_there_and_the_configuration_stays
         let lease = one.grant(30, within(20)).await.unwrap().lease;
         let config = json!({ "ttl": 5 });
         one.put_config(&config, None, within(20)).await.unwrap();
-        one.set_initialize(SystemId(7), within(20)).await.unwrap();
+        one.set_initialize(SystemId(7_391_234_567_890_123_456), within(20)).await.unwrap();
         let member = Member::new(PostgresState::Running, Role::Replica);
         one.put_member(&a(), &member, lease, within(20)).await.unwrap();
         assert_eq!(two.forget_past(within(20)).await, Err(Error::Conflict), "a member is there");
