@@ -147,8 +147,11 @@ async fn measured(
             first.1.timeline,
             writer.count()
         ));
-        for by in ways(options, number) {
-            for (side, edge, marked) in [("before", &last, &before), ("after", &first, &after)] {
+        for (turn, by) in ways(options, number).into_iter().enumerate() {
+            let sides = [("before", &last, &before), ("after", &first, &after)];
+            // In every way to one side each is enough: the other ways go to the other one.
+            let sides = sides.into_iter().skip(if options.every_way { turn % 2 } else { 0 });
+            for (side, edge, marked) in sides.take(if options.every_way { 1 } else { 2 }) {
                 // A name stands right behind the row that its mark was made after; the others at the very edges of the gap.
                 // An old timeline has nothing behind its edge where a recovery could stop.
                 let (index, at) = if matches!(by, By::Name | By::Timeline) { marked } else { edge };
