@@ -134,6 +134,8 @@ async fn measured(
             writer.progress(NORMAL).await?;
         }
         let before = writer.mark(&format!("before-{number}")).await?;
+        // Rows that were acknowledged after it show that a standby has the mark as well.
+        writer.progress(NORMAL).await?;
         let from = lab.primary().await?;
         let how = strike(lab, &from, number)?;
         let (last, first) = writer.across(&before, SPAN).await?;
