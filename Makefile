@@ -16,8 +16,9 @@ MODE ?= quorum
 SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
+FAILOVERS ?= 10
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks restores tarball
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,11 @@ build: ## the binary, target/release/baton
 
 deb: build ## a Debian package of it, in target/deb
 	@tools/make-deb target/release/baton target/deb
+
+tarball: ## the program linked statically (musl), with pages and completions, in target/tarball
+	@tools/setup tarball
+	@$(ENV); MUSL=$$(uname -m)-unknown-linux-musl; CC=musl-gcc cargo build --release --locked --target $$MUSL -p baton-ctl --bin baton; \
+		tools/make-tarball target/$$MUSL/release/baton target/tarball
 
 demo: ## a real cluster on this machine, shown until Ctrl-C; DEMO_ARGS=--drive for an unattended run
 	@tools/setup demo
@@ -86,6 +92,11 @@ faults: ## N real faults and pairs of them in synchronous MODE under a writing c
 	@tools/setup demo
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-faults
 	@$(ENV); exec target/release/baton-faults --faults $(N) --mode $(MODE) --seed $(SEED) $(FAULTS_ARGS)
+
+restores: ## a restore to just before and just after each of FAILOVERS failovers, row by row against the writer's log
+	@tools/setup test
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-restores
+	@$(ENV); exec target/release/baton-restores --failovers $(FAILOVERS)
 
 golden: ## capture what a real Patroni answers, into crates/lab/golden; DO=compare: what Baton answers, against that
 	@tools/setup test

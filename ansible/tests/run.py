@@ -106,7 +106,7 @@ class World:
             self.start("ip", "netns", "exec", name, "/usr/sbin/sshd", "-D", "-e", "-f", f"{home}/sshd_config", log=f"{home}/sshd.log")
         self.write_inventory("inventory.json", {11: "primary"})
 
-    def write_inventory(self, name, roles):
+    def write_inventory(self, name, roles, more=()):
         etcd = env("BATON_TEST_ETCD_BINS")
         host = lambda number: {
             "etcd_seq": number - 10,
@@ -127,6 +127,8 @@ class World:
             "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
             "baton_service_manager": "script",
             "baton_binary": self.baton,
+            "etcd_tls": True,
+            "etcd_pki": f"{self.base}/pki",
             "etcd_packages": [],
             "pg_packages": [],
             "etcd_bin": etcd,
@@ -135,6 +137,9 @@ class World:
             "baton_router_user": "postgres",
             "pg_bin_dir": env("BATON_TEST_PG_BINS"),
             "pg_rto": "fast",
+            "pg_vip_enabled": True,
+            "pg_vip_address": f"{NET}.50/24",
+            "pg_vip_interface": "eth0",
             "pg_parameters": {"max_connections": 60, "shared_buffers": "32MB"},
             "pg_admin_password": "secret-admin",
             "pg_replication_password": "secret-replication",
@@ -142,13 +147,14 @@ class World:
             "baton_rest_password": "secret-rest",
         }
         member = lambda number: {"pg_seq": number - 10, "pg_role": roles.get(number, "replica")}
-        names = {number: f"{NET}.{number}" for number in HOSTS}
+        hosts = [*HOSTS, *more]
+        names = {number: f"{NET}.{number}" for number in hosts}
         inventory = {
             "all": {
                 "vars": every,
                 "children": {
                     "etcd": {"hosts": {names[number]: host(number) for number in HOSTS}, "vars": {"etcd_cluster": "etcd"}},
-                    "pg-meta": {"hosts": {names[number]: member(number) for number in HOSTS}, "vars": {"pg_cluster": "pg-meta"}},
+                    "pg-meta": {"hosts": {names[number]: {**host(number), **member(number)} for number in hosts}, "vars": {"pg_cluster": "pg-meta"}},
                 },
             }
         }
@@ -182,11 +188,33 @@ class World:
     def rows(self, number=11):
         return json.loads(sh("ip", "netns", "exec", SWITCH, self.baton, "-c", f"{self.base}/{number}/etc/baton.yml", "list", "-f", "json"))
 
+    def etcdctl(self, *words):
+        etc, etcd = f"{self.base}/12/etc/etcd", env("BATON_TEST_ETCD_BINS")
+        tls = [f"--cacert={etc}/etcd-ca.crt", f"--cert={etc}/etcd.crt", f"--key={etc}/etcd.key"]
+        program = os.path.join(os.path.dirname(etcd), "etcdctl")
+        return sh("ip", "netns", "exec", SWITCH, program, f"--endpoints=https://{NET}.12:2379", *tls, *words, env={**os.environ, "ETCDCTL_API": "3"})
+
     def leader(self, number=11):
         return next((row["Member"] for row in self.rows(number) if row["Role"] == "Leader"), None)
 
     def timeline(self):
         return max(row["TL"] for row in self.rows())
+
+    def await_vip(self, number):
+        """The address is on this host and on no other."""
+        until, holders = time.monotonic() + 20, None
+        while holders != [number]:
+            check(time.monotonic() < until, f"the virtual address is on {holders}, and not on {number}")
+            shown = {host: sh("ip", "-n", self.namespace(host), "-4", "addr", "show", "dev", "eth0") for host in HOSTS}
+            holders = [host for host in HOSTS if f"{NET}.50/24" in shown[host]]
+            time.sleep(0.1)
+
+    def postmaster(self, number):
+        with open(f"{self.base}/{number}/pg/data/postmaster.pid", encoding="ascii") as lines:
+            return lines.readline().strip()
+
+    def config(self):
+        return sh("ip", "netns", "exec", SWITCH, self.baton, "-c", f"{self.base}/11/etc/baton.yml", "show-config", "pg-meta")
 
     def begin_load(self):
         self.commits = f"{self.base}/commits"
@@ -230,23 +258,48 @@ def story(world):
     check("needs exactly one member with pg_role: primary, and has 2" in said, said)
     check(sum(changed.values()) == 0, f"a refused inventory changed something: {changed}")
 
+    world.write_inventory("unreachable.json", {11: "primary"}, more=[99])
+    said, changed = world.play("pgsql.yml", inventory="unreachable.json", fails=True)
+    check("UNREACHABLE" in said and sum(changed.values()) == 0, f"a host that nobody reaches: {said}")
+    check(not os.path.exists(f"{world.base}/11/etc"), "something was begun although a host is missing")
+
     began = time.monotonic()
     world.play("etcd.yml")
     world.play("pgsql.yml")
     world.figure("from bare hosts to a cluster", f"{time.monotonic() - began:.1f} s")
     check(len(world.rows()) == 3 and world.leader() == "pg-meta-1", world.rows())
+    world.await_vip(11)
     for book in ["etcd.yml", "pgsql.yml"]:
         _, changed = world.play(book)
         check(sum(changed.values()) == 0, f"the second run of {book} changed something: {changed}")
 
+    with open(f"{world.base}/11/etc/etcd/etcd.yml", encoding="ascii") as file:
+        check("client-cert-auth: true" in file.read(), "etcd without TLS")
+    try:
+        world.etcdctl("get", "/", "--prefix", "--cert=", "--key=")
+        check(False, "etcd lets in whoever has no certificate")
+    except subprocess.CalledProcessError as error:
+        check(not error.stdout, error)
+
     world.begin_load()
     world.await_commits()
+    for inventory, why in [("two-primaries.json", "needs exactly one member"), ("unreachable.json", "UNREACHABLE")]:
+        said, changed = world.play("pgsql.yml", inventory=inventory, fails=True)
+        check(why in said and sum(changed.values()) == 0 and world.leader() == "pg-meta-1", said)
+    world.write_inventory("other-primary.json", {13: "primary"})
+    said, changed = world.play("pgsql.yml", inventory="other-primary.json")
+    check("pg-meta-3 is not the primary" in said and "pg-meta-1 leads" in said, said)
+    check(sum(changed.values()) == 0 and world.leader() == "pg-meta-1", f"a role that contradicts the cluster changed it: {changed}")
+    _, changed = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "replica")
+    check([host for host, count in changed.items() if count] == [f"{NET}.12", f"{NET}.13"], f"not the replicas alone: {changed}")
+    orders(world)
     _, changed = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "primary")
     check([host for host, count in changed.items() if count] == [f"{NET}.11"], f"not the primary alone: {changed}")
     said, _ = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "switchover", fails=True)
     check("nobody said yes" in said and world.leader() == "pg-meta-1", said)
     world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "switchover", "-e", "force=true", "-e", "candidate=pg-meta-2")
     check(world.leader() == "pg-meta-2", world.rows())
+    world.await_vip(12)
     _, changed = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "primary")
     check([host for host, count in changed.items() if count] == [f"{NET}.12"], f"not the new primary alone: {changed}")
     said, changed = world.play("pgsql.yml")
@@ -256,6 +309,7 @@ def story(world):
     timeline, began = world.timeline(), time.monotonic()
     world.play("upgrade.yml")
     world.await_commits()
+    world.await_vip(12)
     check((world.leader(), world.timeline()) == ("pg-meta-2", timeline), f"the upgrade was a failover: {world.rows()}")
     world.figure("longest pause between commits during the upgrade", f"{world.longest_pause(began):.2f} s")
 
@@ -264,8 +318,16 @@ def story(world):
     leader = world.leader()
     world.await_commits()
 
+    members = lambda: len(json.loads(world.etcdctl("member", "list", "-w", "json"))["members"])
     world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=replace", "-e", "force=true")
-    check(world.leader() == leader, world.rows())
+    check(world.leader() == leader and members() == 3, world.rows())
+    said, _ = world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=remove", fails=True)
+    check("nobody said yes" in said and members() == 3, said)
+    world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=remove", "-e", "force=true")
+    check(world.leader() == leader and members() == 2, world.rows())
+    world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=add")
+    check(world.leader() == leader and members() == 3, world.rows())
+    world.await_commits()
     world.play("pgsql-rm.yml", "-l", f"{NET}.13", "-e", "force=true")
     check([row["Member"] for row in world.rows()] == ["pg-meta-1", "pg-meta-2"], world.rows())
     check(os.path.exists(f"{world.base}/13/pg/data/PG_VERSION"), "the data of a removed member are gone")
@@ -274,6 +336,32 @@ def story(world):
     check(len(world.rows()) == 3, world.rows())
     world.play("pgsql-rm.yml", "-e", "force=true", "-e", "pg_rm_data=true")
     check(not any(os.path.exists(f"{world.base}/{number}/pg/data") for number in HOSTS), "data are left")
+
+
+def orders(world):
+    """What pgsql-reload.yml does beside the reload, each with its refusal."""
+    before = [world.postmaster(number) for number in HOSTS]
+    for tag in ["restart", "reinit", "failover"]:
+        said, _ = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", tag, "-e", "candidate=pg-meta-3", fails=True)
+        check("nobody said yes" in said, said)
+    check([world.postmaster(number) for number in HOSTS] == before and world.leader() == "pg-meta-1", "a refused order did something")
+    world.play("pgsql-reload.yml", "-l", f"{NET}.12,{NET}.13", "-t", "restart", "-e", "force=true")
+    after = [world.postmaster(number) for number in HOSTS]
+    check([a == b for a, b in zip(before, after)] == [True, False, False], f"not the chosen ones were restarted: {before} {after}")
+    world.play("pgsql-reload.yml", "-l", f"{NET}.11,{NET}.12", "-t", "reinit", "-e", "force=true")
+    again = [world.postmaster(number) for number in HOSTS]
+    check([a == b for a, b in zip(after, again)] == [True, False, True], f"not the chosen replica was copied: {after} {again}")
+    world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "pause")
+    check("pause: true" in world.config(), world.config())
+    world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "resume")
+    check("pause: true" not in world.config(), world.config())
+    said, _ = world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "failover", "-e", "force=true", fails=True)
+    check("failover needs -e candidate" in said, said)
+    world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "failover", "-e", "force=true", "-e", "candidate=pg-meta-3")
+    check(world.leader() == "pg-meta-3", world.rows())
+    world.play("pgsql-reload.yml", "-l", "pg-meta", "-t", "switchover", "-e", "force=true", "-e", "candidate=pg-meta-1")
+    check(world.leader() == "pg-meta-1", world.rows())
+    world.await_commits()
 
 
 def main():

@@ -24,6 +24,7 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::losses::Losses;
+use crate::lost_wal::LostWalCheck;
 use crate::notify;
 use crate::observe;
 use crate::orders::Orders;
@@ -167,6 +168,13 @@ impl Agent {
             ContinuityCheck::new(etcd.clone(), settings.name.clone(), local.clone(), journal.clone());
         let jobs = Jobs::new(wake.clone(), losses.clone());
         let readiness = Readiness::new(settings.clone(), dynamic.clone(), local.clone(), view.clone());
+        let lost_wal = LostWalCheck::new(
+            settings.clone(),
+            dynamic.clone(),
+            local.clone(),
+            view.clone(),
+            journal.clone(),
+        );
         let signals = Signals::new(wake.clone());
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
@@ -180,6 +188,7 @@ impl Agent {
             jobs: jobs.clone(),
             losses: losses.clone(),
             readiness: readiness.clone(),
+            lost_wal: lost_wal.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
             planned: planned.clone(),
@@ -225,6 +234,7 @@ impl Agent {
         tasks.push(tokio::spawn(losses.run()));
         tasks.push(tokio::spawn(continuity.clone().run()));
         tasks.push(tokio::spawn(readiness.run()));
+        tasks.push(tokio::spawn(lost_wal.run()));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);
@@ -521,6 +531,7 @@ impl Agent {
         self.dynamic = Arc::new(dynamic);
         self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
         self.shared.readiness.use_dynamic(&self.dynamic);
+        self.shared.lost_wal.use_dynamic(&self.dynamic);
     }
 
     /// Takes up the file that was read again; a broken one changes nothing.
@@ -554,6 +565,7 @@ impl Agent {
         self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
         self.hands.slots.use_settings(&settings);
         self.shared.readiness.use_settings(&settings);
+        self.shared.lost_wal.use_settings(&settings);
         self.hands.settings = settings.clone();
         self.shared.current.with(|current| *current = settings.clone());
         self.shared.renew_certificate();
@@ -631,6 +643,7 @@ impl Agent {
                 timeline: leading.timeline,
                 lsn: leading.lsn,
                 command: self.dynamic.archive_check.clone()?,
+                within: Duration::from_secs(self.dynamic.archive_check_timeout.into()),
                 snapshot: view.snapshot.clone()?,
             })
         });
@@ -665,6 +678,7 @@ impl Agent {
                 .map(|address| format!("postgres://{address}/{}", postgresql.database)),
         );
         member.sick = self.health.get().sick.map(|ailment| ailment.to_string());
+        member.waits_for = self.shared.lost_wal.found().map(|lost| lost.to_string());
         member.tags = settings.tags.published();
         if self.memory.leaving_sync.is_some() {
             member.tags = member.tags.without_sync();

@@ -4,8 +4,8 @@
 //! ```text
 //!   leads on a new timeline ──► names ──[command]──► all there                        complete
 //!            ▲                            │  0: there, 1: not there, else: not known
-//!            └── some seconds later ──────┤  the first segment is still written to     waits
-//!                                         └─ WITHIN is over                            incomplete, unknown
+//!            ├── some seconds later ──────┤  the first segment is still written to     waits
+//!            └── a minute later ──────────┴─ the limit is over                         incomplete, unknown
 //! ```
 //! A task of its own: nothing waits for it, and its end changes nothing but what is told.
 
@@ -27,8 +27,8 @@ use types::{History, Lsn, Moment, NodeName, Term, Timeline};
 const SEGMENTS: u64 = 16;
 /// The archive is asked again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
-/// What is missing after this time is missing.
-const WITHIN: Duration = Duration::from_secs(300);
+/// The same when names are missing: somebody may yet mend it, or the former leader come back with them.
+const LATER: Duration = Duration::from_secs(60);
 /// One answer may take so long.
 const ANSWER: Duration = Duration::from_secs(60);
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(crate) struct Leads {
     /// Where it writes.
     pub lsn: Lsn,
     pub command: String,
+    /// What is missing after this time is missing.
+    pub within: Duration,
     pub snapshot: Arc<Snapshot>,
 }
 
@@ -74,7 +76,7 @@ struct Look {
     told: Option<(Continuity, Vec<String>)>,
 }
 
-enum Answer {
+pub(crate) enum Answer {
     There,
     Missing,
     Unknown(String),
@@ -120,14 +122,15 @@ impl ContinuityCheck {
                     if self.step(&leads, &mut look).await {
                         done = Some((leads.timeline, leads.command));
                     } else {
-                        let _ = tokio::time::timeout(AGAIN, self.inner.poke.changed()).await;
+                        let rest = look.as_ref().map_or(AGAIN, |look| pace(look, leads.within, clock::now()));
+                        let _ = tokio::time::timeout(rest, self.inner.poke.changed()).await;
                     }
                 }
             }
         }
     }
 
-    /// Whether everything is said about this timeline.
+    /// Whether nothing is left to be said about this timeline.
     async fn step(&self, leads: &Leads, look: &mut Option<Look>) -> bool {
         if leads.timeline.0 <= 1 || known(leads).is_some_and(|row| row.found == Continuity::Complete) {
             return true;
@@ -145,7 +148,7 @@ impl ContinuityCheck {
         let Some(look) = look else { return false };
         self.ask(leads, look).await;
         let now = clock::now();
-        let (found, names) = verdict(look, now);
+        let (found, names) = verdict(look, leads.within, now);
         if look.told.as_ref() != Some(&(found, names.clone())) {
             if let Err(error) = self.tell(leads, look, found, &names).await {
                 tracing::debug!(%error, "failed to write down what the archive has");
@@ -153,7 +156,7 @@ impl ContinuityCheck {
             }
             look.told = Some((found, names));
         }
-        found != Continuity::Waits
+        found == Continuity::Complete
     }
 
     async fn begin(&self, leads: &Leads) -> Option<Look> {
@@ -189,8 +192,8 @@ impl ContinuityCheck {
             look.why = Some("failed to make a directory for temporary files".to_owned());
             return;
         };
-        for name in open(look, clock::now()) {
-            match ask_for(&leads.command, &name, scratch.path()).await {
+        for name in open(look) {
+            match ask_for(&leads.command, &name, scratch.path(), None).await {
                 Answer::There => drop(look.there.insert(name)),
                 Answer::Missing => {}
                 Answer::Unknown(why) => {
@@ -259,25 +262,28 @@ fn known(leads: &Leads) -> Option<&ArchiveRow> {
     leads.snapshot.archive.iter().rev().find(|row| row.timeline == leads.timeline)
 }
 
-/// What is asked for now. In a quiet cluster the first segment is waited for very long: the rest is not asked for all that time.
-fn open(look: &Look, now: Moment) -> Vec<String> {
-    let mut names = Vec::new();
-    if now.since(look.since) < WITHIN {
-        names.push(look.wanted.history.clone());
-        names.extend(holes(&look.wanted.before, &look.there));
-    }
+/// What is asked for now.
+fn open(look: &Look) -> Vec<String> {
+    let mut names = vec![look.wanted.history.clone()];
+    names.extend(holes(&look.wanted.before, &look.there));
     names.extend(look.whole_since.map(|_| look.wanted.first.clone()));
     names.retain(|name| !look.there.contains(name));
     names
 }
 
+/// When it is asked again.
+fn pace(look: &Look, within: Duration, now: Moment) -> Duration {
+    let since = look.whole_since.unwrap_or(look.since);
+    if now.since(since) < within { AGAIN } else { LATER.min(within) }
+}
+
 /// What can be said now, with the names that it is about.
-fn verdict(look: &Look, now: Moment) -> (Continuity, Vec<String>) {
+fn verdict(look: &Look, within: Duration, now: Moment) -> (Continuity, Vec<String>) {
     let mut missing = holes(&look.wanted.before, &look.there);
     if !look.there.contains(&look.wanted.history) {
         missing.insert(0, look.wanted.history.clone());
     }
-    let over = |since: Moment| now.since(since) >= WITHIN;
+    let over = |since: Moment| now.since(since) >= within;
     let first = !look.there.contains(&look.wanted.first);
     if missing.is_empty() && !first {
         return (Continuity::Complete, missing);
@@ -293,12 +299,16 @@ fn verdict(look: &Look, now: Moment) -> (Continuity, Vec<String>) {
     }
 }
 
-async fn ask_for(command: &str, name: &str, scratch: &Path) -> Answer {
+/// Asks by a command that fetches; in `dir`, or where the agent runs. What it fetches is removed.
+pub(crate) async fn ask_for(command: &str, name: &str, scratch: &Path, dir: Option<&Path>) -> Answer {
     let path = scratch.join(name);
     let line = archive::filled(command, name, &path.display().to_string());
     let mut process = script::command("/bin/sh");
     process.arg("-c").arg(&line).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     process.process_group(0).kill_on_drop(true);
+    if let Some(dir) = dir {
+        process.current_dir(dir);
+    }
     let mut child = match process.spawn() {
         Ok(child) => child,
         Err(error) => return Answer::Unknown(format!("failed to run it: {error}")),
@@ -328,11 +338,13 @@ fn answer(status: ExitStatus, name: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Look, WITHIN, ask_for, open, verdict};
+    use super::{AGAIN, Answer, LATER, Look, ask_for, open, pace, verdict};
     use etcd::Continuity;
     use postgres::continuity::Wanted;
     use std::time::Duration;
     use types::{Lsn, Moment, Timeline};
+
+    const WITHIN: Duration = Duration::from_secs(300);
 
     fn look(there: &[&str], whole_since: Option<Moment>, why: Option<&str>) -> Look {
         Look {
@@ -369,24 +381,31 @@ mod tests {
             (&[], None, Some("x"), late, Continuity::Unknown, "h a b f"),
             (&[], None, Some("x"), early, Continuity::Waits, "h a b f"),
         ] {
-            let (verdict, listed) = verdict(&look(there, whole, why), at);
+            let (verdict, listed) = verdict(&look(there, whole, why), WITHIN, at);
             assert_eq!((verdict, listed.join(" ").as_str()), (found, names), "{there:?} {whole:?} {why:?}");
         }
     }
 
     #[test]
-    fn what_is_known_or_too_old_is_not_asked_for_again() {
-        let (early, late) = (Moment::default(), Moment::default().after(WITHIN));
-        for (there, whole, at, asked) in [
-            (&[][..], None, early, "h a b"),
-            (&["b"], None, early, "h"),
-            (&["h", "a"], Some(early), early, "b f"),
-            (&["a"], None, late, ""),
-            (&["a"], Some(late), late, "f"),
-            (&["f"], Some(late), late, ""),
+    fn what_is_known_is_not_asked_for_again_and_what_is_missing_less_often() {
+        let early = Moment::default();
+        for (there, whole, asked) in [
+            (&[][..], None, "h a b"),
+            (&["b"], None, "h"),
+            (&["h", "a"], Some(early), "b f"),
+            (&["f", "h", "a", "b"], Some(early), ""),
         ] {
-            assert_eq!(open(&look(there, whole, None), at).join(" "), asked, "{there:?} {whole:?}");
+            assert_eq!(open(&look(there, whole, None)).join(" "), asked, "{there:?} {whole:?}");
         }
+        let (before, after) = (early.after(WITHIN - Duration::from_millis(1)), early.after(WITHIN));
+        assert_eq!(pace(&look(&[], None, None), WITHIN, before), AGAIN);
+        assert_eq!(pace(&look(&[], None, None), WITHIN, after), LATER);
+        assert_eq!(
+            pace(&look(&[], Some(after), None), WITHIN, after),
+            AGAIN,
+            "the first segment has just ended"
+        );
+        assert_eq!(pace(&look(&[], None, None), AGAIN, after), AGAIN);
     }
 
     #[tokio::test]
@@ -398,10 +417,10 @@ mod tests {
         let fetch = format!("test -f {0}/%f && cp {0}/%f \"%p\"", archive.display());
         let scratch = dir.path().join("scratch");
         std::fs::create_dir(&scratch).unwrap();
-        assert!(matches!(ask_for(&fetch, "there", &scratch).await, Answer::There));
-        assert!(matches!(ask_for(&fetch, "gone", &scratch).await, Answer::Missing));
+        assert!(matches!(ask_for(&fetch, "there", &scratch, None).await, Answer::There));
+        assert!(matches!(ask_for(&fetch, "gone", &scratch, None).await, Answer::Missing));
         assert!(
-            matches!(ask_for("exit 25", "x", &scratch).await, Answer::Unknown(why) if why.contains("25"))
+            matches!(ask_for("exit 25", "x", &scratch, None).await, Answer::Unknown(why) if why.contains("25"))
         );
         assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "what was fetched is removed");
     }

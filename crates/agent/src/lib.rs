@@ -32,6 +32,7 @@ mod journal;
 mod keeper;
 mod local;
 mod losses;
+mod lost_wal;
 mod notify;
 mod observe;
 mod orders;

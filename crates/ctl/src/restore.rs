@@ -63,8 +63,14 @@ pub(crate) fn plan(wish: &Wish, backups: &[Backup], dir: &Path) -> Result<Plan, 
         .chain([&at])
         .map(|word| quoted(word))
         .collect::<Result<Vec<_>, _>>()?;
+    let get = get.join(" ");
+    let mut command = format!("{get} archive-get %f \"%p\"");
+    if wish.timeline.is_some() {
+        // The segment in which a timeline was left is never whole: whoever went on elsewhere archived what there was under this name.
+        command.push_str(&format!(" || {get} archive-get %f.partial \"%p\""));
+    }
     let mut recovery = vec![
-        ("restore_command".to_owned(), format!("{} archive-get %f \"%p\"", get.join(" "))),
+        ("restore_command".to_owned(), command),
         ("recovery_target_action".to_owned(), "promote".to_owned()),
         (
             "recovery_target_timeline".to_owned(),

@@ -44,7 +44,11 @@ pub(crate) fn cluster(name: &str, snapshot: &Snapshot) -> Cluster {
             .map(|(ip, holder)| (ip.clone(), holder.role.clone(), holder.name.0.clone()))
             .collect(),
         spoiled: snapshot.spoiled.iter().map(|spoiled| format!("{}: {}", spoiled.key, spoiled.why)).collect(),
-        remarks: Vec::new(),
+        remarks: snapshot
+            .members
+            .iter()
+            .filter_map(|(name, member)| Some(format!("{name} {}", member.waits_for.as_ref()?)))
+            .collect(),
     }
 }
 

@@ -69,12 +69,17 @@ fn the_package_comes_and_goes() {
     std::fs::rename(&deb, &carried).unwrap();
     let script = format!(
         "dpkg --install {deb}; baton --version; getent passwd baton; \
+         if command -v systemd-analyze >/dev/null; then systemd-analyze verify --man=no /usr/lib/systemd/system/baton-*.service >/verify 2>&1 || echo unverified; cat /verify; fi; \
          bash -n /usr/share/bash-completion/completions/baton; zcat /usr/share/man/man1/baton-list.1.gz | head -n 1; \
          echo mine >/etc/baton/baton.yml; dpkg --remove baton; test ! -e /usr/bin/baton; test -e /etc/baton/baton.yml; \
          dpkg --purge baton; cat /etc/baton/baton.yml; rm /etc/baton/baton.yml; dpkg --install {deb}; dpkg --purge baton; test ! -e /etc/baton",
         deb = "/baton.deb"
     );
     let said = on_a_host(&host, &carried, &script);
+    assert!(
+        !said.contains("unverified") && !said.contains("baton-agent.service:"),
+        "systemd dislikes a unit:\n{said}"
+    );
     for wanted in [concat!("baton ", env!("CARGO_PKG_VERSION")), "baton:x:", "mine", ".ie"] {
         assert!(said.contains(wanted), "{wanted:?} in\n{said}");
     }
@@ -82,6 +87,19 @@ fn the_package_comes_and_goes() {
         !Path::new("/usr/lib/systemd/system/baton-agent.service").exists(),
         "nothing of it is on this machine"
     );
+}
+
+/// A program that asks for libraries of this machine would fail on another.
+#[test]
+fn a_tarball_is_made_of_a_static_program_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Command::new(repository().join("tools/make-tarball"))
+        .arg(env!("CARGO_BIN_EXE_baton"))
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(!made.status.success() && text(&made).contains("is not linked statically"), "{}", text(&made));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

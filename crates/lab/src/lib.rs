@@ -9,6 +9,7 @@
 //!          ├ client                a paced workload: pauses, failed statements, lost rows
 //!          ├ netns                 hosts with networks of their own, whose cables can be pulled
 //!          ├ wal_disk              disks for WAL that can be filled
+//!          ├ pgbackrest            a repository for backups and WAL; restores: to before and after failovers, row by row
 //!          ├ golden                what Patroni answers and writes, against what Baton does
 //!          ├ primaries             who really takes writes, asked behind the router's back
 //!          └ keys → view           what etcd says, read without Baton's own client
@@ -31,10 +32,12 @@ mod keys;
 mod lab;
 pub mod netns;
 mod node;
+mod pgbackrest;
 mod place;
 mod primaries;
 pub mod processes;
 pub mod rest;
+pub mod restores;
 mod view;
 pub mod wait;
 mod wal_disk;
@@ -52,5 +55,6 @@ pub use etcd_member::EtcdMember;
 pub use keys::{Entry, Gateway};
 pub use lab::{Lab, Progress, Spec};
 pub use node::Node;
+pub use pgbackrest::PgBackRest;
 pub use primaries::{Primaries, PrimariesReport};
 pub use view::{Member, View};

@@ -254,6 +254,18 @@ impl Connection {
             }
         }
     }
+
+    /// Sends a replication command that begins to copy in both directions, and waits until the server has something to copy or
+    /// refuses. The connection is spent.
+    pub(crate) async fn begin_copy(mut self, command: &str, within: Duration) -> Result<(), SqlError> {
+        let place = self.place.clone();
+        match timeout_at(Instant::now() + within, copying(&mut self.wire, command)).await {
+            Err(_) => Err(SqlError::NoAnswer { place, within }),
+            Ok(Err(wire::Failure::Refused(answer))) => Err(SqlError::Refused { place, answer }),
+            Ok(Err(failure)) => Err(failure.after_login(place)),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
 }
 
 /// What came of a knock.
@@ -274,6 +286,19 @@ pub async fn knock(to: &ConnectTo, within: Duration) -> Knock {
         Ok(Ok(())) => Knock::Greeted,
         Ok(Err(wire::Failure::Silent)) | Err(_) => Knock::Silent,
         Ok(Err(_)) => Knock::Closed,
+    }
+}
+
+/// A copy begins, which the server says before it looks for what it shall send; the first piece of it shows that it found that.
+async fn copying(wire: &mut Wire, command: &str) -> Result<(), wire::Failure> {
+    wire.send_query(command).await?;
+    loop {
+        match wire.receive_kind().await? {
+            wire::COPY_BOTH => {}
+            // There is nothing more on this timeline: it has sent what there was.
+            wire::COPY_DATA | wire::COPY_DONE | wire::COMMAND_COMPLETE => return Ok(()),
+            _ => return Err(wire::Failure::Nonsense("a message that no replication begins with".to_owned())),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!     files        data_dir (what is there) · control (pg_control) · config_files (written, never destroyed)
 //!     programs     installation · initdb · basebackup · rewind · loss (what only we had) · handover (of the last WAL) · script (an operator's) · archive (archive_command)
 //!     processes    postmaster (start, adopt, watch, stop, kill)
-//!     connections  probe · replication · users · slots · waiters
+//!     connections  probe · replication · wal_sources (who has what a standby needs) · users · slots · waiters
 //!
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
@@ -33,6 +33,7 @@ pub mod slots;
 pub mod users;
 pub mod waiters;
 mod wal;
+pub mod wal_sources;
 mod wire;
 
 pub use error::Error;

@@ -10,7 +10,7 @@
 mod encryption;
 
 use crate::connection::{ConnectTo, Mode, ServerError, SqlError};
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use encryption::{Binding, Opened, Plan, SslMode};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
@@ -20,7 +20,7 @@ use postgres_protocol::authentication::sasl::{
 use postgres_protocol::message::backend::{
     DataRowBody, ErrorResponseBody, Header, Message, RowDescriptionBody,
 };
-use postgres_protocol::message::frontend;
+use postgres_protocol::message::{backend, frontend};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +34,14 @@ const MESSAGE_LIMIT: usize = 4 << 20;
 const LOGIN_MESSAGE_LIMIT: usize = 64 << 10;
 /// Most messages before the login is done.
 const LOGIN_MESSAGES: usize = 256;
+
+/// The kinds of messages when WAL is sent.
+pub(crate) const COPY_BOTH: u8 = b'W';
+pub(crate) const COPY_DATA: u8 = backend::COPY_DATA_TAG;
+pub(crate) const COPY_DONE: u8 = backend::COPY_DONE_TAG;
+pub(crate) const COMMAND_COMPLETE: u8 = backend::COMMAND_COMPLETE_TAG;
+/// Before the first WAL of an old timeline comes a row about the next one, or nothing but it.
+const ROWS: [u8; 3] = [backend::ROW_DESCRIPTION_TAG, backend::DATA_ROW_TAG, b'N'];
 
 /// Why a conversation ended; [`SqlError`] without the place.
 pub(crate) enum Failure {
@@ -289,6 +297,39 @@ impl Wire {
                         return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
+            }
+        }
+    }
+}
+
+impl Wire {
+    /// The kind of the next message, whatever is in it: those of a copy in both directions are no part of the protocol for queries.
+    pub(crate) async fn receive_kind(&mut self) -> Result<u8, Failure> {
+        loop {
+            match Header::parse(&self.inbox).map_err(nonsense)? {
+                Some(header) if header.tag() == backend::ERROR_RESPONSE_TAG => {
+                    let Message::ErrorResponse(body) = self.receive().await? else { continue };
+                    return Err(Failure::Refused(server_error(&body)));
+                }
+                Some(header) => {
+                    let length = usize::try_from(header.len()).unwrap_or(usize::MAX);
+                    if length > self.message_limit {
+                        return Err(Failure::Nonsense(format!("a message of {length} bytes")));
+                    }
+                    if self.inbox.len() > length {
+                        // The length does not count the kind.
+                        self.inbox.advance(length + 1);
+                        if ROWS.contains(&header.tag()) {
+                            continue;
+                        }
+                        return Ok(header.tag());
+                    }
+                }
+                None => {}
+            }
+            let count = self.stream.read_buf(&mut self.inbox).await.map_err(Failure::Lost)?;
+            if count == 0 {
+                return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }

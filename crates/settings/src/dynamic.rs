@@ -35,6 +35,8 @@ pub struct Dynamic {
     pub crash: Crash,
     /// The command that tells whether the archive holds a file; it is asked after a promotion.
     pub archive_check: Option<String>,
+    /// Seconds.
+    pub archive_check_timeout: u32,
     pub synchronous_mode: SynchronousMode,
     pub synchronous_mode_strict: bool,
     pub synchronous_node_count: u32,
@@ -212,6 +214,7 @@ fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dyn
             _ => Crash::Auto,
         },
         archive_check: values.text("baton.archive_check").filter(|command| !command.trim().is_empty()),
+        archive_check_timeout: values.number("baton.archive_check_timeout"),
         synchronous_mode: match values.text("synchronous_mode").as_deref() {
             Some("on") => SynchronousMode::On,
             Some("quorum") => SynchronousMode::Quorum,

@@ -377,6 +377,11 @@ fn cluster(page: &mut Page, shared: &Shared) {
     losses(page, shared);
     archive(page, shared);
     rejoin(page, shared);
+    page.flag(
+        "baton_waits_for_lost_wal",
+        "Value is 1 if this standby waits for WAL that the one it follows has removed and no archive gives, 0 otherwise.",
+        shared.lost_wal.found().is_some(),
+    );
 }
 
 /// Each thing that a rewind depends on, so that an alert can name it.

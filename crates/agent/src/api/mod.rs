@@ -37,6 +37,7 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::local::Local;
 use crate::losses::Losses;
+use crate::lost_wal::LostWalCheck;
 use crate::orders::Orders;
 use crate::planned::Planned;
 use crate::readiness::Readiness;
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub jobs: Jobs,
     pub losses: Losses,
     pub readiness: Readiness,
+    pub lost_wal: LostWalCheck,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
     pub planned: Planned,

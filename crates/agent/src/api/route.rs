@@ -60,6 +60,8 @@ fn why(shared: &Shared) -> Value {
         .iter()
         .map(|obstacle| format!("if this member had to be rewound, that could fail: {obstacle}"))
         .collect();
+    let lost = shared.lost_wal.found().map(|lost| format!("this member {lost}"));
+    let remarks: Vec<String> = remarks.into_iter().chain(lost).collect();
     json!({
         "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions,
         "remarks": remarks,

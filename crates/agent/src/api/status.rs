@@ -130,6 +130,9 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         // Members in a race let others lead before this one.
         baton["sick"] = json!(ailment.to_string());
     }
+    if let Some(lost) = shared.lost_wal.found() {
+        baton["waits_for_lost_wal"] = json!(lost.segment);
+    }
     if health.unfenced.is_some() {
         baton["fenced"] = json!(false);
     }

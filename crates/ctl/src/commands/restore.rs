@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   plan ─► backup into DIR.restoring ─► PostgreSQL recovers there, alone, to the target, and stops cleanly
-//!        ─► in place: the old directory aside ─► DIR.restoring becomes DIR
+//!        ─► in place: the old directory aside ─► DIR.restoring becomes DIR ─► etcd forgets all but the configuration
 //! ```
 //! Until the last two steps, which are renames, what was there is as it was. It is never deleted.
 
@@ -64,7 +64,24 @@ pub(crate) async fn run(args: &RestoreArgs, answers: &mut dyn Answers) -> Outcom
         installation.map_err(|error| Failure::new(Code::MissingBinaries, format!("failed to {error}")))?;
     fetch(&plan, &scratch).await?;
     recover(&installation, &plan, &scratch).await?;
-    put_in_place(&scratch, target, place.occupied)
+    put_in_place(&scratch, target, place.occupied)?;
+    if args.in_place { forget(&settings).await } else { Ok(()) }
+}
+
+/// What etcd remembers is about the data that were replaced: who wrote last, and where. A member that has come meanwhile keeps its keys.
+async fn forget(settings: &Settings) -> Outcome {
+    let etcd = Etcd::new(etcd_config(&settings.etcd), Keys::new(&settings.namespace, &settings.scope))?;
+    let scope = &settings.scope;
+    etcd.forget_past(deadline()).await.map_err(|error| {
+        Failure::refused(format!(
+            "the restored database is in its place, but failed to {error}: what etcd remembers of {scope} is about the old one. \
+             Stop all agents, then `baton remove {scope}` before the agent here is started"
+        ))
+    })?;
+    print(&format!(
+        "etcd has forgotten what {scope} was, but for its configuration: start the agent of this host now, the others when it leads.\n"
+    ));
+    Ok(())
 }
 
 /// What etcd says of the cluster whose place is taken; a directory elsewhere is nobody's.

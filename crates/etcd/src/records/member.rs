@@ -21,6 +21,8 @@ pub struct Member {
     pub baton: Option<String>,
     /// Of Baton alone: its disk is full, hangs or fails, in words. It shall not lead while another can.
     pub sick: Option<String>,
+    /// Of Baton alone: it waits for WAL that the one it follows has removed, in words.
+    pub waits_for: Option<String>,
     pub proxy_url: Option<String>,
     /// `Some(false)` on a leader until its first checkpoint after the promotion.
     pub checkpoint_after_promote: Option<bool>,
@@ -62,6 +64,7 @@ impl Member {
             version: None,
             baton: None,
             sick: None,
+            waits_for: None,
             proxy_url: None,
             checkpoint_after_promote: None,
             tags: Tags::default(),
@@ -108,6 +111,7 @@ impl Member {
         put("scheduled_restart", self.scheduled_restart.clone().map(Value::Object));
         put("baton", text(&self.baton));
         put("baton_sick", text(&self.sick));
+        put("baton_waits_for", text(&self.waits_for));
         put("pause", self.pause.then_some(Value::Bool(true)));
         Value::Object(map).to_string()
     }
@@ -126,6 +130,7 @@ impl Member {
             version: text("version"),
             baton: text("baton"),
             sick: text("baton_sick"),
+            waits_for: text("baton_waits_for"),
             proxy_url: text("proxy_url"),
             checkpoint_after_promote: flag("checkpoint_after_promote"),
             tags: map.get("tags").and_then(Value::as_object).map(tags).unwrap_or_default(),

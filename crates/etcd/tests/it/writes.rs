@@ -219,6 +219,33 @@ async fn the_configuration_and_orders_are_swapped_by_revision() {
 }
 
 #[tokio::test]
+async fn the_past_is_forgotten_while_nobody_is_there_and_the_configuration_stays() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 1).await;
+        let (one, two) = (cluster.etcd(), cluster.etcd());
+        let lease = one.grant(30, within(20)).await.unwrap().lease;
+        let config = json!({ "ttl": 5 });
+        one.put_config(&config, None, within(20)).await.unwrap();
+        one.set_initialize(SystemId(7_391_234_567_890_123_456), within(20)).await.unwrap();
+        let member = Member::new(PostgresState::Running, Role::Replica);
+        one.put_member(&a(), &member, lease, within(20)).await.unwrap();
+        assert_eq!(two.forget_past(within(20)).await, Err(Error::Conflict), "a member is there");
+        one.delete_member(&a(), within(20)).await.unwrap();
+        one.acquire_leader(&a(), lease, within(20)).await.unwrap().unwrap();
+        assert_eq!(two.forget_past(within(20)).await, Err(Error::Conflict), "somebody leads");
+        let before = one.snapshot(within(20)).await.unwrap();
+        assert!(before.leader.is_some() && before.initialize.is_some(), "a refusal deletes nothing");
+
+        one.revoke(lease, within(20)).await.unwrap();
+        assert_eq!(two.forget_past(within(20)).await, Ok(()));
+        assert_eq!(two.forget_past(within(20)).await, Ok(()));
+        let after = one.snapshot(within(20)).await.unwrap();
+        assert_eq!((after.initialize, after.leader, after.last), (None, None, None));
+        assert_eq!(after.config.unwrap().value, config);
+    }
+}
+
+#[tokio::test]
 async fn losses_of_several_members_are_added_one_after_the_other_and_the_oldest_go() {
     for server in servers() {
         let cluster = Cluster::start(&server, 1).await;

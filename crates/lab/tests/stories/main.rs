@@ -16,6 +16,7 @@
 
 mod agent;
 mod archive;
+mod backups;
 mod bad_input;
 mod cables;
 mod come_up;

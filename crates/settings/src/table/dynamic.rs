@@ -91,6 +91,13 @@ pub(super) const ROWS: &[Row] = &[
         "How the archive is asked after a promotion whether it holds the file %f, which may be fetched to %p: exit status 0 there, 1 not there; usually the restore_command.",
     )
     .dynamic(),
+    Row::new(
+        "baton.archive_check_timeout",
+        Kind::Seconds(10, 86_400),
+        "What the archive does not hold so long after a promotion is called missing; it is asked for on and on.",
+    )
+    .default("300")
+    .dynamic(),
     Row::new("pause", Kind::Bool, "Maintenance mode: nothing is started, stopped or promoted.")
         .default("false")
         .dynamic(),
