@@ -389,7 +389,7 @@ impl Client {
         let Backend { stream: server, session, member, to_write } = backend;
         let member = Some(&*member).filter(|_| *to_write);
         let spin = Spin::new(self.shared.config().spin, session.id());
-        let end = relay::relay(&mut self.stream, (server, member), session, talk, &counts.traffic, spin).await;
+        let end = relay::relay(&mut self.stream, server, member, session, talk, &counts.traffic, spin).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             session.count(|tally| tally.cut += 1);

@@ -221,7 +221,11 @@ mod tests {
 
     #[test]
     fn a_standby_says_so() {
-        for (said, standby) in [(&b"in_hot_standby\0on\0"[..], true), (b"in_hot_standby\0off\0", false), (b"x\0in_hot_standby\0on", false)] {
+        for (said, standby) in [
+            (&b"in_hot_standby\0on\0"[..], true),
+            (b"in_hot_standby\0off\0", false),
+            (b"x\0in_hot_standby\0on", false),
+        ] {
             let mut talk = Conversation::new();
             message(b'S', said).iter().for_each(|byte| talk.server_says(&[*byte]));
             assert_eq!(talk.is_with_standby(), standby);

@@ -19,7 +19,9 @@ pub enum Error {
     #[error("use the configuration: {0}")]
     Config(String),
     /// The system gives no threads.
-    #[error("start the threads that serve clients: {0}; lower router.threads, or raise the limit of processes")]
+    #[error(
+        "start the threads that serve clients: {0}; lower router.threads, or raise the limit of processes"
+    )]
     Threads(std::io::Error),
     /// Started as a successor, and there is nothing to succeed to.
     #[error("take over the sockets of the router that runs here: {0}; start the router without it")]

@@ -203,7 +203,7 @@ impl Wish<'_> {
 
     /// Sends the first packet and waits for the answer; on a fault the connection is of no more use.
     pub(crate) async fn ask(&self, backend: &mut Backend, ask: Ask<'_>) -> Result<Vec<u8>, Fault> {
-        let Backend { stream, session, member } = backend;
+        let Backend { stream, session, member, .. } = backend;
         let limit = self.shared.config().backend.answer_timeout;
         let answer = tokio::select! {
             biased;

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use types::NodeName;
 
 /// One buffer: PostgreSQL sends in pieces of 8 KiB, large results in several.
@@ -32,7 +32,7 @@ thread_local! {
     static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
-/// How long a session that has asked for nothing yet counts as one that is about to.
+/// How long a session that has logged in and asked for nothing yet counts as one that is about to.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// How a relay ended.
@@ -133,19 +133,22 @@ enum Step {
 /// to be a standby.
 pub(crate) async fn relay(
     client: &mut ClientStream,
-    (server, to_write): (&mut TcpStream, Option<&NodeName>),
+    server: &mut TcpStream,
+    to_write: Option<&NodeName>,
     session: &Session,
     mut talk: Option<&mut Conversation>,
     traffic: &Traffic,
-    mut spin: Spin,
+    mut spin: Option<Box<Spin>>,
 ) -> End {
     let leash = &session.leash;
     let (mut up, mut down) = (Pump::default(), Pump::default());
     let (mut up_runs, mut until) = (true, None::<Instant>);
-    let settled = Instant::now() + FRESH;
+    let greeted = talk.as_deref().is_some_and(Conversation::is_idle);
+    let mut logged_in = greeted.then(Instant::now);
     loop {
         // Before a switchover, one that has only just logged in is let have what it came for.
-        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked()) && Instant::now() < settled;
+        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked())
+            && logged_in.is_none_or(|at| Instant::now() < at + FRESH);
         let rein = leash.rein();
         if rein == Rein::Cut {
             let whole = down.kept.is_empty() && talk.is_some_and(|talk| talk.at_boundary());
@@ -164,11 +167,16 @@ pub(crate) async fn relay(
                         if let Some(key) = talk.take_key() {
                             session.has_key(key);
                         }
+                        if logged_in.is_none() && talk.is_idle() {
+                            logged_in = Some(Instant::now());
+                        }
                     }
                 }) {
                     return Poll::Ready((Direction::Down, stopped));
                 }
-                if let Some(member) = to_write.filter(|_| talk.as_deref().is_some_and(Conversation::is_with_standby)) {
+                if let Some(member) =
+                    to_write.filter(|_| talk.as_deref().is_some_and(Conversation::is_with_standby))
+                {
                     refuse_standby(session, member);
                     // The leash wakes this task; what the client asks goes nowhere.
                     return Poll::Pending;
@@ -201,7 +209,7 @@ pub(crate) async fn relay(
                 }
                 let free = rein == Rein::Free && up.kept.is_empty() && down.kept.is_empty();
                 let bare = client.bare().filter(|_| free);
-                let now = bare.and_then(|client| {
+                let now = bare.zip(spin.as_deref_mut()).and_then(|(client, spin)| {
                     spin.wait(cx, moved.get(), (client, &*server), || leash.rein() != rein)
                 });
                 let Some(now) = now else { return Poll::Pending };
@@ -211,7 +219,7 @@ pub(crate) async fn relay(
         let (direction, stopped) = tokio::select! {
             biased;
             () = leash.pulled(rein) => continue,
-            () = sleep_until(settled), if fresh && rein == Rein::Held => continue,
+            () = sleep(FRESH), if fresh && rein == Rein::Held => continue,
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
             stopped = both => stopped,
         };

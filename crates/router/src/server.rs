@@ -254,7 +254,8 @@ impl Server {
                 Event::Listening { service: &service.name, role, address }.log();
             }
             let stop = self.stop.child_token();
-            let both = listener.as_fd().try_clone_to_owned().and_then(|kept| Ok((kept, listener.into_std()?)));
+            let both =
+                listener.as_fd().try_clone_to_owned().and_then(|kept| Ok((kept, listener.into_std()?)));
             let (listener, accepted) = match both {
                 Ok(both) => both,
                 Err(error) => {

@@ -61,8 +61,12 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Zero is never.
-    pub(crate) fn new(limit: Duration, session: u64) -> Spin {
+    /// Nothing that an idle session would keep, where the limit is zero.
+    pub(crate) fn new(limit: Duration, session: u64) -> Option<Box<Spin>> {
+        (!limit.is_zero()).then(|| Box::new(Spin::within(limit, session)))
+    }
+
+    fn within(limit: Duration, session: u64) -> Spin {
         Spin { limit, session, misses: 0, rest: 0, rounds: 0, yielded: false }
     }
 
@@ -74,9 +78,6 @@ impl Spin {
         sides: (&TcpStream, &TcpStream),
         over: impl Fn() -> bool,
     ) -> Option<Found> {
-        if self.limit.is_zero() {
-            return None;
-        }
         // After a look at the others it goes on as if something had just been moved.
         let goes_on = std::mem::take(&mut self.yielded) || moved;
         if !goes_on || !self.may() {
@@ -187,8 +188,8 @@ mod tests {
 
     #[test]
     fn only_who_is_alone_is_waited_for_and_not_in_vain() {
-        let mut one = Spin::new(Duration::from_micros(50), 1);
-        let mut other = Spin::new(Duration::from_micros(50), 2);
+        let mut one = Spin::within(Duration::from_micros(50), 1);
+        let mut other = Spin::within(Duration::from_micros(50), 2);
         let alone = |spin: &mut Spin| (0..=ALONE).map(|_| spin.may()).last().unwrap();
         assert!(alone(&mut one) && one.may());
         assert!(!other.may() && !one.may(), "they take turns");

@@ -214,7 +214,9 @@ impl Steering {
         let Some(Question { term, asked, .. }) = self.question.take() else { return };
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
-            Ok(()) => self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() },
+            Ok(()) => {
+                self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() }
+            }
             // The last yes still holds for its time: an answer may get lost.
             Err(Doubt::Silent(why)) => self.vouch.why_not = Some(why),
             Err(Doubt::No(why)) => {

@@ -117,7 +117,8 @@ fn changes(text: &mut String, figures: &Figures) {
         ));
     }
     // A run is bounded: several can be put together.
-    let all: Vec<String> = figures.changes.iter().map(|change| change.baton.landed.as_millis().to_string()).collect();
+    let all: Vec<String> =
+        figures.changes.iter().map(|change| change.baton.landed.as_millis().to_string()).collect();
     text.push_str(&format!("\nAll of Baton's, in ms: {}.\n", all.join(" ")));
 }
 

@@ -44,7 +44,10 @@ fn pgbench(story: &Story, target: &Target, words: &[&str]) -> Command {
     let mut command = Command::new(story.spec.binaries.postgres.join("pgbench"));
     let port = target.port.to_string();
     command.args(["--host", &target.host, "--port", &port, "--username", &target.user]).args(words);
-    command.env("PGPASSWORD", &target.password).env("PGDATABASE", &target.database).env("PGSSLMODE", "disable");
+    command
+        .env("PGPASSWORD", &target.password)
+        .env("PGDATABASE", &target.database)
+        .env("PGSSLMODE", "disable");
     command.current_dir("/").stdin(Stdio::null());
     command
 }
@@ -58,7 +61,8 @@ impl Bench {
             Transport::RouterEncrypts => (ports.direct(), "require"),
         };
         let log = story.lab.base().join(format!("pgbench{way}-{transport:?}.log"));
-        let mut command = pgbench(story, &story.lab.service(port), &["--no-vacuum", "--builtin=simple-update"]);
+        let mut command =
+            pgbench(story, &story.lab.service(port), &["--no-vacuum", "--builtin=simple-update"]);
         // A thread for each: one that waits for its connection would keep another from ending its transaction.
         command.args(["--client=2", "--jobs=2", "--time=600", "--progress=1", way]).env("PGSSLMODE", mode);
         let said = File::create(&log).unwrap();
@@ -102,7 +106,12 @@ impl Bench {
         assert!(!said.contains("read-only transaction"), "SQLSTATE 25006: {said}");
         for line in said.lines().filter(|line| line.contains("aborted in command")) {
             let told = line.contains("terminating connection");
-            assert!(told || self.transport == Transport::PostgresEncrypts, "{} {:?}: {said}", self.way, self.transport);
+            assert!(
+                told || self.transport == Transport::PostgresEncrypts,
+                "{} {:?}: {said}",
+                self.way,
+                self.transport
+            );
         }
     }
 }
@@ -138,7 +147,8 @@ async fn write(target: Target, over: Arc<AtomicBool>) -> (usize, BTreeSet<String
         match target.run("BEGIN; INSERT INTO brief DEFAULT VALUES; COMMIT", SPAN).await {
             Ok(()) => done += 1,
             Err(error) => {
-                let of_postgres = error.chain().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+                let of_postgres =
+                    error.chain().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
                 let state = of_postgres.and_then(tokio_postgres::Error::code);
                 states.insert(state.map_or_else(|| format!("{error:#}"), |state| state.code().to_owned()));
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -235,7 +245,15 @@ async fn by_plan(story: &Story) {
 
 /// The host of the primary hangs, and comes back when another leads.
 async fn by_accident(story: &mut Story) {
-    for text in ["lease", "PostgreSQL does not answer", "undone and kept", "processor", "NOT FENCED", "greets nobody", "without etcd"] {
+    for text in [
+        "lease",
+        "PostgreSQL does not answer",
+        "undone and kept",
+        "processor",
+        "NOT FENCED",
+        "greets nobody",
+        "without etcd",
+    ] {
         story.expect(text);
     }
     let old = story.primary().await;

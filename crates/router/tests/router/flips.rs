@@ -40,8 +40,10 @@ async fn probe(address: SocketAddr, over: Arc<AtomicBool>) -> Vec<Probe> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_primary_is_reached_at_once_and_the_old_one_no_more() {
     let world = World::start(0, |config| config.hold.timeout = Duration::from_secs(60)).await;
-    let members =
-        [Scripted::start(vec![0, 0, 0, 1, 0, 0, 0, 1], None).await, Scripted::start(vec![0, 0, 0, 2, 0, 0, 0, 2], None).await];
+    let members = [
+        Scripted::start(vec![0, 0, 0, 1, 0, 0, 0, 1], None).await,
+        Scripted::start(vec![0, 0, 0, 2, 0, 0, 0, 2], None).await,
+    ];
     members[0].lead(&world, "demo", "db1").await;
     let over = Arc::new(AtomicBool::new(false));
     let address = world.router.address("primary");
@@ -66,11 +68,13 @@ async fn a_new_primary_is_reached_at_once_and_the_old_one_no_more() {
     let mut landed = Vec::new();
     for (number, (sent, known, new)) in facts.iter().enumerate() {
         let next = facts.get(number + 1).map(|(sent, _, _)| *sent);
-        let within = |probe: &&Probe| probe.answered >= *sent && next.is_none_or(|next| probe.answered < next);
+        let within =
+            |probe: &&Probe| probe.answered >= *sent && next.is_none_or(|next| probe.answered < next);
         let first = probes.iter().filter(within).find(|probe| probe.by == *new).expect("it is reached");
         landed.push(first.answered.saturating_duration_since(*known));
         // Begun before, it may have been answered before, and its task was not given the processor.
-        let late = |probe: &&Probe| probe.by != *new && (probe.begun > *known || probe.begun > first.answered);
+        let late =
+            |probe: &&Probe| probe.by != *new && (probe.begun > *known || probe.begun > first.answered);
         let old = probes.iter().filter(within).filter(late).count();
         assert_eq!(old, 0, "flip {number}: connections to the old primary");
     }
