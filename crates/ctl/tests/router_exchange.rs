@@ -106,7 +106,7 @@ impl Drop for Router {
 fn settings(etcd: &Etcd, port: u16, api: u16) -> String {
     let etcd = etcd.endpoint.trim_start_matches("http://");
     format!(
-        "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  api: 127.0.0.1:{api}\n  handshake_timeout: 4s\n  \
+        "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  api: 127.0.0.1:{api}\n  handshake_timeout: 4s\n  threads: 2\n  \
          log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n",
         any = testbed::free_port()
     )

@@ -20,7 +20,8 @@ use crate::demo::interrupted;
 use crate::lab::{Lab, Spec};
 use anyhow::{Context, Result, bail};
 use changes::{Change, Hang};
-use cost::{Cell, Cost};
+use cost::Cost;
+pub use cost::Load;
 use idle::Idle;
 use serde_json::json;
 use std::io::{Write, stdout};
@@ -29,6 +30,8 @@ use std::path::PathBuf;
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which loads.
+    pub loads: Vec<Load>,
     /// Pairs of runs of each load.
     pub pairs: usize,
     /// The seconds of one run of pgbench.
@@ -41,6 +44,8 @@ pub struct Options {
     pub changes: usize,
     /// Primaries that hang.
     pub hangs: usize,
+    /// The router's setting of that name.
+    pub spin: u32,
     /// Another binary than that of this build.
     pub baton: Option<PathBuf>,
 }
@@ -48,12 +53,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            loads: Load::ALL.to_vec(),
             pairs: 10,
             seconds: 8,
             copy_megabytes: 1000,
             idle: 10_000,
             changes: 100,
             hangs: 3,
+            spin: 0,
             baton: None,
         }
     }
@@ -75,7 +82,7 @@ pub(crate) struct Pair {
 /// Everything that was measured.
 #[derive(Default)]
 pub(crate) struct Figures {
-    pub(crate) loads: Vec<(Cell, Vec<Pair>)>,
+    pub(crate) loads: Vec<(Load, Vec<Pair>)>,
     pub(crate) idle: Option<Idle>,
     pub(crate) changes: Vec<Change>,
     /// Of `pgbench -C -c 32` during a switchover: transactions, and clients that gave up.
@@ -104,6 +111,9 @@ async fn whole_run(options: &Options) -> Result<()> {
     spec.etcd = 1;
     spec.dynamic = json!({ "ttl": 5, "loop_wait": 1, "retry_timeout": 2 });
     spec.ttl = Some(5);
+    if options.spin > 0 {
+        spec.router_file = json!({ "router": { "spin": options.spin } });
+    }
     let mut lab = Lab::start(&spec, &mut |step| note(step)).await?;
     lab.start_haproxy()?;
     lab.await_healthy(spec.members).await?;
@@ -113,24 +123,52 @@ async fn whole_run(options: &Options) -> Result<()> {
     stdout().write_all(text.as_bytes()).context("write the table")
 }
 
-async fn measure(options: &Options, spec: &Spec, lab: &mut Lab) -> Result<Figures> {
+/// What Baton came to beside HAProxy, as medians: 1.0 is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Ratios {
+    pub load: Load,
+    pub rate: f64,
+    /// CPU of the proxy for each transaction.
+    pub proxy: f64,
+}
+
+/// The loads and the idle sessions of `options` in a lab that has both; also the bytes that each keeps for an idle session, HAProxy first.
+pub async fn beside_haproxy(
+    options: &Options,
+    spec: &Spec,
+    lab: &mut Lab,
+) -> Result<(Vec<Ratios>, Option<(u64, u64)>)> {
+    idle::raise_descriptors();
+    let figures = loads(options, spec, lab).await?;
+    let ratio = |pairs: &[Pair], of: fn(&Cost) -> f64| {
+        table::median(pairs.iter().map(|pair| of(&pair.baton) / of(&pair.haproxy).max(f64::MIN_POSITIVE)))
+    };
+    let ratios = figures.loads.iter().map(|(load, pairs)| Ratios {
+        load: *load,
+        rate: ratio(pairs, |cost| cost.rate),
+        proxy: ratio(pairs, |cost| cost.proxy),
+    });
+    Ok((ratios.collect(), figures.idle.map(|idle| (idle.haproxy, idle.baton))))
+}
+
+fn both(lab: &Lab) -> Result<[Proxy; 2]> {
     let haproxy = Proxy { target: lab.through_haproxy(), pid: lab.haproxy_pid().context("find HAProxy")? };
     let baton = Proxy { target: lab.target(), pid: lab.router_pid().context("find the router")? };
+    Ok([haproxy, baton])
+}
+
+async fn loads(options: &Options, spec: &Spec, lab: &mut Lab) -> Result<Figures> {
+    let [haproxy, baton] = both(lab)?;
     let bin = &spec.binaries.postgres;
     let mut figures = Figures::default();
+    // At its start HAProxy takes every server for a good one.
+    changes::settled(lab, [&baton.target, &haproxy.target]).await?;
     cost::prepare(bin, &baton.target).await?;
-    // Both have checked their servers and had their first connections.
-    for proxy in [&haproxy, &baton] {
-        crate::wait::until(changes::SPAN, "both to serve", async || {
-            proxy.target.ask("select 1", changes::SPAN).await.ok()
-        })
-        .await?;
-    }
-    for cell in Cell::ALL {
+    for load in &options.loads {
         let mut pairs = Vec::new();
         for number in 0..options.pairs {
-            note(&format!("{}, pair {} of {}", cell.describe(), number + 1, options.pairs));
-            let run = async |proxy| cost::run(bin, cell, proxy, options).await;
+            note(&format!("{}, pair {} of {}", load.describe(), number + 1, options.pairs));
+            let run = async |proxy| cost::run(bin, *load, proxy, options).await;
             // Each is the first one in every other pair.
             pairs.push(if number % 2 == 0 {
                 let haproxy = run(&haproxy).await?;
@@ -140,12 +178,19 @@ async fn measure(options: &Options, spec: &Spec, lab: &mut Lab) -> Result<Figure
                 Pair { haproxy: run(&haproxy).await?, baton }
             });
         }
-        figures.loads.push((cell, pairs));
+        figures.loads.push((*load, pairs));
     }
     if options.idle > 0 {
         note("idle sessions");
         figures.idle = Some(idle::measure(spec, lab, options.idle).await?);
     }
+    Ok(figures)
+}
+
+async fn measure(options: &Options, spec: &Spec, lab: &mut Lab) -> Result<Figures> {
+    let mut figures = loads(options, spec, lab).await?;
+    let [haproxy, baton] = both(lab)?;
+    let bin = &spec.binaries.postgres;
     for number in 0..options.changes {
         note(&format!("change {} of {}", number + 1, options.changes));
         figures.changes.push(changes::once(lab, &baton.target, &haproxy.target).await?);

@@ -217,6 +217,12 @@ impl Lab {
         Ok(())
     }
 
+    /// Writes `router.yml` anew; the router reads it when it starts, or when it is told to.
+    pub fn configure_router(&self, spec: &Spec) -> Result<()> {
+        let file = self.base.join("router").join("router.yml");
+        write_private(&file, &config::yaml(&config::router(spec, &self.block)), &self.account)
+    }
+
     /// Starts HAProxy before all nodes, whoever keeps them.
     pub fn start_haproxy(&mut self) -> Result<()> {
         self.haproxy = Some(HaProxy::start(&self.base, &self.block, &self.nodes, &self.account)?);
@@ -541,8 +547,8 @@ impl Lab {
         fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         self.account.own(&dir)?;
         let path = place_binary(&dir, baton)?;
+        self.configure_router(spec)?;
         let file = dir.join("router.yml");
-        write_private(&file, &config::yaml(&config::router(spec, &self.block)), &self.account)?;
         self.router_program = Some(Program {
             name: "router".to_owned(),
             path,

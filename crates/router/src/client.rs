@@ -17,6 +17,7 @@ use crate::metrics::Held;
 use crate::proxy;
 use crate::relay::{self, End};
 use crate::shared::{Cluster, Service, Shared};
+use crate::spin::Spin;
 use crate::startup::{self, First, Unacceptable};
 use crate::stream::ClientStream;
 use crate::tcp;
@@ -367,7 +368,9 @@ impl Client {
         if let Some(key) = talk.take_key() {
             backend.session.has_key(key);
         }
-        if self.stream.write_all(&answer).await.is_err() || self.stream.flush().await.is_err() {
+        if backend.to_write && talk.is_with_standby() {
+            relay::refuse_standby(&backend.session, &backend.member);
+        } else if self.stream.write_all(&answer).await.is_err() || self.stream.flush().await.is_err() {
             return;
         }
         drop(answer);
@@ -383,8 +386,10 @@ impl Client {
 
     async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
         let counts = &self.service.counts;
-        let Backend { stream: server, session, .. } = backend;
-        let end = relay::relay(&mut self.stream, server, session, talk, &counts.traffic).await;
+        let Backend { stream: server, session, member, to_write } = backend;
+        let member = Some(&*member).filter(|_| *to_write);
+        let spin = Spin::new(self.shared.config().spin, session.id());
+        let end = relay::relay(&mut self.stream, server, member, session, talk, &counts.traffic, spin).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             session.count(|tally| tally.cut += 1);

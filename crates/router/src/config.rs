@@ -19,6 +19,10 @@ pub struct Config {
     pub login: Option<Credentials>,
     /// How agents are asked for their positions, and while etcd is away.
     pub agents: Client,
+    /// Threads that serve clients.
+    pub threads: usize,
+    /// How long the processor looks for the next message of a session that is alone on its thread, before the thread sleeps.
+    pub spin: Duration,
     /// Clients at once, over all services.
     pub max_connections: usize,
     /// Networks of load balancers whose PROXY headers are believed.
@@ -266,6 +270,8 @@ impl Config {
             ],
             api: None,
             login: None,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            spin: Duration::ZERO,
             max_connections: 20_000,
             proxy_from: Vec::new(),
             drain: Drain { timeout: Duration::from_secs(5), end: DrainEnd::Resume },

@@ -24,6 +24,18 @@ pub(crate) struct Conversation {
     /// What the last ReadyForQuery said.
     state: u8,
     key: Option<CancelKey>,
+    /// The server has said that it is a standby.
+    standby: bool,
+}
+
+/// What a standby says of itself when a session begins, since PostgreSQL 14.
+const STANDBY: &[u8] = b"in_hot_standby\0on\0";
+
+/// Whether the first answer of a server says that it is a standby; where it asks for a password first, it says so later.
+pub(crate) fn comes_from_standby(answer: &[u8]) -> bool {
+    let mut talk = Conversation::new();
+    talk.server_says(answer);
+    talk.is_with_standby()
 }
 
 impl Conversation {
@@ -37,15 +49,17 @@ impl Conversation {
             asked: false,
             state: b'I',
             key: None,
+            standby: false,
         }
     }
 
     /// The next bytes from the server.
     pub(crate) fn server_says(&mut self, bytes: &[u8]) {
-        let Conversation { server, owed, state, key, .. } = self;
+        let Conversation { server, owed, state, key, standby, .. } = self;
         let wanted = |kind: u8, length: usize| match kind {
             b'K' => length <= CANCEL_KEY_BYTES,
             b'Z' => length == 1,
+            b'S' => length == STANDBY.len(),
             _ => false,
         };
         server.feed(bytes, wanted, |kind, body| match (kind, body.first()) {
@@ -53,6 +67,7 @@ impl Conversation {
                 *owed = owed.saturating_sub(1);
                 *state = *now;
             }
+            (b'S', Some(_)) => *standby |= body == STANDBY,
             (b'K', Some(_)) => *key = Some(CancelKey(body.to_vec())),
             _ => {}
         });
@@ -97,6 +112,11 @@ impl Conversation {
     /// Whether the client has asked for something yet.
     pub(crate) fn has_asked(&self) -> bool {
         self.asked
+    }
+
+    /// Whether the server is a standby, by its own word.
+    pub(crate) fn is_with_standby(&self) -> bool {
+        self.standby
     }
 
     /// The cancel key, once, when it has come by.
@@ -197,6 +217,19 @@ mod tests {
         let mut talk = Conversation::new();
         talk.server_says(&message(b'K', &[9; 261]));
         assert!(talk.take_key().is_none() && talk.at_boundary(), "no key is longer");
+    }
+
+    #[test]
+    fn a_standby_says_so() {
+        for (said, standby) in [
+            (&b"in_hot_standby\0on\0"[..], true),
+            (b"in_hot_standby\0off\0", false),
+            (b"x\0in_hot_standby\0on", false),
+        ] {
+            let mut talk = Conversation::new();
+            message(b'S', said).iter().for_each(|byte| talk.server_says(&[*byte]));
+            assert_eq!(talk.is_with_standby(), standby);
+        }
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(crate) enum CutReason {
     MemberGone {
         member: NodeName,
     },
+    /// It was to write, and its server turned out to be a standby.
+    Standby {
+        member: NodeName,
+    },
     /// Its transaction outlasted the drain before a switchover.
     HandedOver {
         member: NodeName,
@@ -40,6 +44,7 @@ impl fmt::Display for CutReason {
                 write!(f, "{member} was promoted, and this service never uses the primary")
             }
             CutReason::MemberGone { member } => write!(f, "{member} is gone from the cluster"),
+            CutReason::Standby { member } => write!(f, "{member} runs as a standby and takes no writes"),
             CutReason::HandedOver { member } => {
                 write!(f, "{member} hands the lead over, and the transaction did not end in time")
             }

@@ -5,7 +5,10 @@ use crate::events::Event;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// For listeners, etcd, the API, questions to agents, requests to cancel.
-const OWN: u64 = 100;
+const OWN: u64 = 90;
+
+/// For the event loop of a thread.
+const OF_THREAD: u64 = 5;
 
 /// Raises the limit of this process to what it may have.
 pub(crate) fn raise() {
@@ -15,10 +18,10 @@ pub(crate) fn raise() {
     let _: rustix::io::Result<()> = setrlimit(Resource::Nofile, limit);
 }
 
-/// As many of the wanted clients as there are descriptors for.
-pub(crate) fn clients(wanted: usize) -> usize {
+/// As many of the wanted clients as there are descriptors for, beside so many threads.
+pub(crate) fn clients(wanted: usize, threads: usize) -> usize {
     let Some(descriptors) = getrlimit(Resource::Nofile).current else { return wanted };
-    let clients = enough_for(descriptors);
+    let clients = enough_for(descriptors, threads);
     if clients >= wanted {
         return wanted;
     }
@@ -26,8 +29,9 @@ pub(crate) fn clients(wanted: usize) -> usize {
     clients
 }
 
-fn enough_for(descriptors: u64) -> usize {
-    usize::try_from(descriptors.saturating_sub(OWN) / 2).unwrap_or(usize::MAX).max(1)
+fn enough_for(descriptors: u64, threads: usize) -> usize {
+    let own = OWN + OF_THREAD.saturating_mul(threads as u64);
+    usize::try_from(descriptors.saturating_sub(own) / 2).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -36,8 +40,8 @@ mod tests {
 
     #[test]
     fn every_client_has_two() {
-        assert_eq!(enough_for(65_536), 32_718);
-        assert_eq!(enough_for(64), 1);
-        assert_eq!(clients(1), 1);
+        assert_eq!(enough_for(65_536, 2), 32_718);
+        assert_eq!(enough_for(64, 2), 1);
+        assert_eq!(clients(1, 1), 1);
     }
 }

@@ -18,6 +18,11 @@ pub enum Error {
     /// The configuration makes no sense.
     #[error("use the configuration: {0}")]
     Config(String),
+    /// The system gives no threads.
+    #[error(
+        "start the threads that serve clients: {0}; lower router.threads, or raise the limit of processes"
+    )]
+    Threads(std::io::Error),
     /// Started as a successor, and there is nothing to succeed to.
     #[error("take over the sockets of the router that runs here: {0}; start the router without it")]
     NotInherited(std::io::Error),

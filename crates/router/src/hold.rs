@@ -10,6 +10,7 @@
 //!
 //! Until the first answer nothing has reached the client, so all of this can be done again unseen.
 
+use crate::conversation;
 use crate::events::Event;
 use crate::leash::Rein;
 use crate::metrics::Held;
@@ -39,6 +40,8 @@ pub(crate) struct Backend {
     pub(crate) stream: TcpStream,
     pub(crate) session: Session,
     pub(crate) member: NodeName,
+    /// It is there as the primary, to write.
+    pub(crate) to_write: bool,
 }
 
 /// What is said to the member first, and what an answer looks like.
@@ -185,18 +188,22 @@ impl Wish<'_> {
             connected = connect(place, self.shared) => connected.map_err(Fault::Member)?,
         };
         session.connected(connected.local_addr().ok());
-        let mut backend = Backend { stream: connected, session, member: place.member.clone() };
+        let (member, to_write) = (place.member.clone(), place.term.is_some());
+        let mut backend = Backend { stream: connected, session, member, to_write };
         if self.service.settings().send_proxy {
             let header = proxy::header(self.peer, self.local);
             backend.stream.write_all(&header).await.map_err(|error| Fault::Member(error.to_string()))?;
         }
         let answer = self.ask(&mut backend, ask).await?;
+        if to_write && matches!(ask, Ask::Startup(_)) && conversation::comes_from_standby(&answer) {
+            return Err(Fault::Member(format!("{} runs as a standby and takes no writes", place.member)));
+        }
         Ok((backend, answer))
     }
 
     /// Sends the first packet and waits for the answer; on a fault the connection is of no more use.
     pub(crate) async fn ask(&self, backend: &mut Backend, ask: Ask<'_>) -> Result<Vec<u8>, Fault> {
-        let Backend { stream, session, member } = backend;
+        let Backend { stream, session, member, .. } = backend;
         let limit = self.shared.config().backend.answer_timeout;
         let answer = tokio::select! {
             biased;

@@ -42,6 +42,7 @@ mod seen;
 mod server;
 mod sessions;
 mod shared;
+mod spin;
 mod startup;
 mod steer;
 mod stream;
@@ -51,6 +52,7 @@ mod truth;
 mod verdict;
 mod vouch;
 mod wire;
+mod workers;
 
 pub use config::{
     Backend, Balance, Cluster, Config, Destination, Drain, DrainEnd, Fallback, Handshake, Hold, LagLimit,

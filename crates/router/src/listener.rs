@@ -34,15 +34,19 @@ pub(crate) fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Error
     })
 }
 
-/// Accepts clients of the service until `stop`.
+/// Accepts clients of the service on a thread of those that serve them, until `stop`.
 pub(crate) async fn accept(
     shared: Arc<Shared>,
     service: Arc<Service>,
-    listener: Arc<TcpListener>,
+    (listener, home): (std::net::TcpListener, usize),
     clients: TaskTracker,
     stop: CancellationToken,
 ) {
     let mut failing = false;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return Event::AcceptFailed { service: &service.name, why: error.to_string() }.log(),
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -52,7 +56,7 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                admit(&shared, &service, stream, peer, &clients);
+                admit(&shared, &service, (stream, home), peer, &clients);
             }
             Err(error) => {
                 if !failing {
@@ -70,7 +74,7 @@ pub(crate) async fn accept(
 fn admit(
     shared: &Arc<Shared>,
     service: &Arc<Service>,
-    stream: TcpStream,
+    (stream, home): (TcpStream, usize),
     peer: SocketAddr,
     clients: &TaskTracker,
 ) {
@@ -86,27 +90,49 @@ fn admit(
     let Some(handshake) = service.handshakes.take(config.handshake.limit) else {
         return refuse(TOO_MANY_SILENT.to_owned());
     };
-    let Ok(local) = stream.local_addr() else { return refuse("it is gone already".to_owned()) };
-    let client = Client {
-        shared: shared.clone(),
-        service: service.clone(),
-        cluster: None,
-        stream: ClientStream::Plain(stream),
-        peer,
-        local,
-    };
-    clients.spawn(session(client, handshake, connection));
+    let Some(chosen) = shared.workers.choose(home) else { return refuse("no thread serves".to_owned()) };
+    let arrived = stream.local_addr().and_then(|local| {
+        let stream =
+            if chosen.stays { Arrived::Here(stream) } else { Arrived::Elsewhere(stream.into_std()?) };
+        Ok((local, stream))
+    });
+    let Ok((local, stream)) = arrived else { return refuse("it is gone already".to_owned()) };
+    let arrival = Arrival { shared: shared.clone(), service: service.clone(), stream, peer, local };
+    clients.spawn_on(session(arrival, handshake, (connection, chosen.place)), chosen.runtime);
 }
 
-/// The task of one client.
-async fn session(client: Client, handshake: Held, connection: Held) {
-    client.serve(handshake).await;
-    drop(connection);
+/// A connection and the event loop that it is known to.
+enum Arrived {
+    Here(TcpStream),
+    /// None yet.
+    Elsewhere(std::net::TcpStream),
+}
+
+/// A client that was let in, on its way to the thread that serves it.
+struct Arrival {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    stream: Arrived,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+/// The task of one client, and its places among all and on its thread.
+async fn session(arrival: Arrival, handshake: Held, places: (Held, Held)) {
+    let Arrival { shared, service, stream, peer, local } = arrival;
+    let stream = match stream {
+        Arrived::Here(stream) => Ok(stream),
+        Arrived::Elsewhere(stream) => TcpStream::from_std(stream),
+    };
+    // Without memory for it there is no session; the client sees its connection end.
+    let Ok(stream) = stream.map(ClientStream::Plain) else { return };
+    Client { shared, service, cluster: None, stream, peer, local }.serve(handshake).await;
+    drop(places);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, ClientStream, session};
+    use super::{Arrival, Arrived, session};
     use crate::config::{Cluster, Config};
     use crate::shared::Shared;
     use std::net::{IpAddr, Ipv4Addr};
@@ -130,15 +156,10 @@ mod tests {
         let (handshake, connection) =
             (service.handshakes.take(1).unwrap(), shared.connections.take(1).unwrap());
         let local = stream.local_addr().unwrap();
-        let client = Client {
-            shared,
-            service,
-            cluster: None,
-            stream: ClientStream::Plain(stream),
-            peer: local,
-            local,
-        };
-        let kept = size_of_val(&session(client, handshake, connection));
-        assert!(kept <= 1700, "{kept} bytes");
+        let place = service.open.take(1).unwrap();
+        let stream = Arrived::Here(stream);
+        let arrival = Arrival { shared, service, stream, peer: local, local };
+        let kept = size_of_val(&session(arrival, handshake, (connection, place)));
+        assert!(kept <= 1800, "{kept} bytes");
     }
 }

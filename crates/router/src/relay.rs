@@ -5,11 +5,13 @@
 //! that is the back-pressure. One side's end is passed on as an end, and the other direction goes on.
 
 use crate::conversation::Conversation;
+use crate::cut_reason::CutReason;
 use crate::leash::{Leash, Rein};
 use crate::metrics::Traffic;
 use crate::sessions::Session;
+use crate::spin::{Eager, Found, Spin, Wire};
 use crate::stream::ClientStream;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,7 +19,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use types::NodeName;
 
 /// One buffer: PostgreSQL sends in pieces of 8 KiB, large results in several.
 const BUFFER: usize = 32 * 1024;
@@ -29,7 +32,7 @@ thread_local! {
     static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
-/// How long a session that has asked for nothing yet counts as one that is about to.
+/// How long a session that has logged in and asked for nothing yet counts as one that is about to.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// How a relay ended.
@@ -126,65 +129,97 @@ enum Step {
 }
 
 /// Relays until both sides have ended, one has failed, or the session is cut. `talk` follows what both say where that
-/// can be read: such a session is held at its next idle moment when its leash says so.
+/// can be read: such a session is held at its next idle moment when its leash says so, and cut when it is `to_write` on a member that turns out
+/// to be a standby.
 pub(crate) async fn relay(
     client: &mut ClientStream,
     server: &mut TcpStream,
+    to_write: Option<&NodeName>,
     session: &Session,
     mut talk: Option<&mut Conversation>,
     traffic: &Traffic,
+    mut spin: Option<Box<Spin>>,
 ) -> End {
     let leash = &session.leash;
     let (mut up, mut down) = (Pump::default(), Pump::default());
     let (mut up_runs, mut until) = (true, None::<Instant>);
-    let settled = Instant::now() + FRESH;
+    let greeted = talk.as_deref().is_some_and(Conversation::is_idle);
+    let mut logged_in = greeted.then(Instant::now);
     loop {
         // Before a switchover, one that has only just logged in is let have what it came for.
-        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked()) && Instant::now() < settled;
+        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked())
+            && logged_in.is_none_or(|at| Instant::now() < at + FRESH);
         let rein = leash.rein();
         if rein == Rein::Cut {
             let whole = down.kept.is_empty() && talk.is_some_and(|talk| talk.at_boundary());
             return End::Cut { boundary: whole };
         }
         let both = poll_fn(|cx| {
-            if let Poll::Ready(stopped) = down.poll(cx, &mut *server, &mut *client, |bytes| {
-                traffic.to_client(bytes.len());
-                if let Some(talk) = talk.as_deref_mut() {
-                    talk.server_says(bytes);
-                    if let Some(key) = talk.take_key() {
-                        session.has_key(key);
+            let mut found = Found::default();
+            loop {
+                let moved = Cell::new(false);
+                let from_server = Eager { stream: &mut *server, found: found.server };
+                if let Poll::Ready(stopped) = down.poll(cx, from_server, &mut *client, |bytes| {
+                    moved.set(true);
+                    traffic.to_client(bytes.len());
+                    if let Some(talk) = talk.as_deref_mut() {
+                        talk.server_says(bytes);
+                        if let Some(key) = talk.take_key() {
+                            session.has_key(key);
+                        }
+                        if logged_in.is_none() && talk.is_idle() {
+                            logged_in = Some(Instant::now());
+                        }
+                    }
+                }) {
+                    return Poll::Ready((Direction::Down, stopped));
+                }
+                if let Some(member) =
+                    to_write.filter(|_| talk.as_deref().is_some_and(Conversation::is_with_standby))
+                {
+                    refuse_standby(session, member);
+                    // The leash wakes this task; what the client asks goes nowhere.
+                    return Poll::Pending;
+                }
+                if !up_runs {
+                    return Poll::Pending;
+                }
+                if rein == Rein::Held {
+                    // What cannot be read has no moment to wait for.
+                    let rests = |talk: &Conversation| talk.is_idle() && (talk.has_asked() || !fresh);
+                    let idle = talk.as_deref().is_none_or(rests) && up.kept.is_empty();
+                    if idle {
+                        leash.rest();
+                        if talk.is_some() {
+                            return Poll::Pending;
+                        }
                     }
                 }
-            }) {
-                return Poll::Ready((Direction::Down, stopped));
-            }
-            if !up_runs {
-                return Poll::Pending;
-            }
-            if rein == Rein::Held {
-                // What cannot be read has no moment to wait for.
-                let rests = |talk: &Conversation| talk.is_idle() && (talk.has_asked() || !fresh);
-                let idle = talk.as_deref().is_none_or(rests) && up.kept.is_empty();
-                if idle {
-                    leash.rest();
-                    if talk.is_some() {
-                        return Poll::Pending;
+                let see = |bytes: &[u8]| {
+                    moved.set(true);
+                    traffic.to_server(bytes.len());
+                    if let Some(talk) = talk.as_deref_mut() {
+                        talk.client_says(bytes);
                     }
+                };
+                // Once there is something to forward it is not idle before the server has answered, so one look is enough.
+                let from_client = Eager { stream: &mut *client, found: found.client };
+                if let Poll::Ready(stopped) = up.poll(cx, from_client, &mut *server, see) {
+                    return Poll::Ready((Direction::Up, stopped));
                 }
+                let free = rein == Rein::Free && up.kept.is_empty() && down.kept.is_empty();
+                let bare = client.bare().filter(|_| free);
+                let now = bare.zip(spin.as_deref_mut()).and_then(|(client, spin)| {
+                    spin.wait(cx, moved.get(), (client, &*server), || leash.rein() != rein)
+                });
+                let Some(now) = now else { return Poll::Pending };
+                found = now;
             }
-            let see = |bytes: &[u8]| {
-                traffic.to_server(bytes.len());
-                if let Some(talk) = talk.as_deref_mut() {
-                    talk.client_says(bytes);
-                }
-            };
-            // Once there is something to forward it is not idle before the server has answered, so one look is enough.
-            up.poll(cx, &mut *client, &mut *server, see).map(|stopped| (Direction::Up, stopped))
         });
         let (direction, stopped) = tokio::select! {
             biased;
             () = leash.pulled(rein) => continue,
-            () = sleep_until(settled), if fresh && rein == Rein::Held => continue,
+            () = sleep(FRESH), if fresh && rein == Rein::Held => continue,
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
             stopped = both => stopped,
         };
@@ -202,6 +237,11 @@ pub(crate) async fn relay(
             _ => return End::Over,
         }
     }
+}
+
+/// A session that is to write has come to a standby: its member stopped to lead, and the router could not know it yet.
+pub(crate) fn refuse_standby(session: &Session, member: &NodeName) {
+    session.leash.cut(CutReason::Standby { member: member.clone() });
 }
 
 enum Direction {

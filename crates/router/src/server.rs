@@ -47,7 +47,8 @@ pub struct Router {
 
 /// A port that is served.
 struct Open {
-    listener: Arc<TcpListener>,
+    /// For a successor; who accepts has its own.
+    listener: OwnedFd,
     stop: CancellationToken,
 }
 
@@ -252,11 +253,20 @@ impl Server {
                 let role = service.settings().role.as_str();
                 Event::Listening { service: &service.name, role, address }.log();
             }
-            let (listener, stop) = (Arc::new(listener), self.stop.child_token());
-            let open = Open { listener: listener.clone(), stop: stop.clone() };
-            let clients = self.clients.clone();
-            tokio::spawn(listener::accept(self.shared.clone(), service, listener, clients, stop));
-            self.open.insert(key, open);
+            let stop = self.stop.child_token();
+            let both =
+                listener.as_fd().try_clone_to_owned().and_then(|kept| Ok((kept, listener.into_std()?)));
+            let (listener, accepted) = match both {
+                Ok(both) => both,
+                Err(error) => {
+                    Event::AcceptFailed { service: &service.name, why: error.to_string() }.log();
+                    continue;
+                }
+            };
+            let Some((home, thread)) = self.shared.workers.next_home() else { continue };
+            let (shared, clients) = (self.shared.clone(), self.clients.clone());
+            thread.spawn(listener::accept(shared, service, (accepted, home), clients, stop.clone()));
+            self.open.insert(key, Open { listener, stop });
         }
     }
 
@@ -264,9 +274,12 @@ impl Server {
         if let Ok(address) = listener.local_addr() {
             Event::ApiListening { address }.log();
         }
-        let (listener, stop) = (Arc::new(listener), self.stop.child_token());
-        self.api = Some(Open { listener: listener.clone(), stop: stop.clone() });
-        tokio::spawn(api::serve(self.shared.clone(), orders, listener, stop));
+        let stop = self.stop.child_token();
+        match listener.as_fd().try_clone_to_owned() {
+            Ok(listener) => self.api = Some(Open { listener, stop: stop.clone() }),
+            Err(error) => Event::ApiFailed { why: error.to_string() }.log(),
+        }
+        tokio::spawn(api::serve(self.shared.clone(), orders, Arc::new(listener), stop));
     }
 
     /// Gives the listening sockets to a successor. Without one that is ready, everything stays as it is.
@@ -325,6 +338,9 @@ impl Server {
         let before = self.shared.config();
         if config.api != before.api {
             return Err(Error::Config("router.api changed: restart the router for that".to_owned()));
+        }
+        if config.threads != before.threads {
+            return Err(Error::Config("router.threads changed: restart the router for that".to_owned()));
         }
         let wanted: Vec<(String, SocketAddr)> = config
             .services

@@ -449,6 +449,11 @@ fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) ->
 }
 
 impl Session {
+    /// Its number, which no other session of its cluster has.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The connection to the member stands; `local` is our side of it.
     pub(crate) fn connected(&self, local: Option<SocketAddr>) {
         if let Some(entry) = self.sessions.lock().open.get_mut(&self.id) {

@@ -7,6 +7,7 @@ use crate::descriptors;
 use crate::error::Error;
 use crate::metrics::{Count, Gauge, ServiceCounts};
 use crate::sessions::Sessions;
+use crate::workers::Workers;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// All clients.
     pub(crate) connections: Gauge,
     pub(crate) reloads: Count,
+    /// The threads that serve clients.
+    pub(crate) workers: Workers,
 }
 
 /// One cluster: what is believed of it and the sessions that live under it.
@@ -114,6 +117,7 @@ impl Shared {
             waiting: Gauge::default(),
             connections: Gauge::default(),
             reloads: Count::default(),
+            workers: Workers::start(config.threads).map_err(Error::Threads)?,
         });
         shared.replace(config)?;
         Ok(shared)
@@ -122,7 +126,7 @@ impl Shared {
     /// Takes up another configuration. Services and clusters of the same name stay what they are, with their sessions.
     pub(crate) fn replace(&self, mut config: Config) -> Result<(), Error> {
         let mut certificates = certificates(&config)?;
-        config.max_connections = descriptors::clients(config.max_connections);
+        config.max_connections = descriptors::clients(config.max_connections, config.threads);
         {
             let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
             clusters.retain(|name, _| config.clusters.iter().any(|cluster| cluster.name == *name));

@@ -214,10 +214,14 @@ impl Steering {
         let Some(Question { term, asked, .. }) = self.question.take() else { return };
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
-            Ok(()) => (self.vouch.yes, self.vouch.why_not) = (Some((term, asked)), None),
+            Ok(()) => {
+                self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() }
+            }
             // The last yes still holds for its time: an answer may get lost.
             Err(Doubt::Silent(why)) => self.vouch.why_not = Some(why),
-            Err(Doubt::No(why)) => (self.vouch.yes, self.vouch.why_not) = (None, Some(why)),
+            Err(Doubt::No(why)) => {
+                self.vouch = Vouch { asked: self.vouch.asked, yes: None, why_not: Some(why), denied: true };
+            }
         }
     }
 }

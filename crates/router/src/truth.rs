@@ -83,6 +83,8 @@ pub(crate) struct Vouch {
     pub(crate) yes: Option<(Term, Moment)>,
     /// The last answer was no, or there was none: why.
     pub(crate) why_not: Option<String>,
+    /// The last answer that came was no.
+    pub(crate) denied: bool,
 }
 
 impl Truth {
@@ -198,7 +200,8 @@ pub(crate) fn remember(
 ) -> Truth {
     let mut truth = remembered.clone();
     let Some((term, leader)) = remembered.in_force.zip(remembered.leader.clone()) else { return truth };
-    let patient = now.since(since) < limits.etcd_patience;
+    // Who says himself that he is not the primary any more is believed at once: his PostgreSQL may be up again, for reading.
+    let patient = now.since(since) < limits.etcd_patience && !vouch.denied;
     let vouched = vouch.why_not_now(term, limits.vouch_lifetime, now);
     if let (false, Err(why)) = (patient, vouched) {
         truth.in_force = None;

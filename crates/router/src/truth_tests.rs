@@ -243,6 +243,9 @@ fn without_etcd_the_leader_needs_its_agents_word_in_the_end() {
     let nobody = Vouch::default();
     let patient = NOW.after(limits.etcd_patience).before(Duration::from_millis(1));
     assert_eq!(remember(&known, NOW, &nobody, &limits, patient), known);
+    let denied = Vouch { why_not: Some("answered 503".into()), denied: true, ..Vouch::default() };
+    let truth = remember(&known, NOW, &denied, &limits, patient);
+    assert_eq!(truth.in_force, None, "its own no needs no patience");
 
     let late = NOW.after(limits.etcd_patience);
     let truth = remember(&known, NOW, &nobody, &limits, late);
@@ -255,6 +258,7 @@ fn without_etcd_the_leader_needs_its_agents_word_in_the_end() {
         asked: Some(NOW),
         yes: Some((Term(term), at)),
         why_not: Some("an older no".into()),
+        denied: false,
     };
     assert_eq!(remember(&known, NOW, &yes(10, late), &limits, late), known);
     assert!(remember(&known, NOW, &yes(9, late), &limits, late).primary.is_err());

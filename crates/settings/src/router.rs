@@ -32,6 +32,10 @@ pub struct Router {
     pub authentication: Option<Credentials>,
     /// How long the last known truth is used after etcd went out of reach.
     pub etcd_patience: Duration,
+    /// Zero is one for each processor.
+    pub threads: u32,
+    /// Zero is never.
+    pub spin: Duration,
     pub max_connections: u32,
     pub handshake_timeout: Duration,
     pub handshake_limit: u32,
@@ -185,6 +189,8 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Router {
         api: values.text("router.api"),
         authentication: login(values, "router.authentication"),
         etcd_patience: values.duration("router.etcd_patience"),
+        threads: values.number("router.threads"),
+        spin: Duration::from_micros(u64::from(values.number::<u32>("router.spin"))),
         max_connections: values.number("router.max_connections"),
         handshake_timeout: values.duration("router.handshake_timeout"),
         handshake_limit: values.number("router.handshake_limit"),

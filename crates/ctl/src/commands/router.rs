@@ -87,9 +87,10 @@ impl From<router::Error> for Failure {
         let code = match &error {
             router::Error::AddressInUse { .. } => Code::AddressInUse,
             router::Error::Config(_) => Code::Configuration,
-            router::Error::Listen { .. } | router::Error::NotInherited(_) | router::Error::WatchEnded => {
-                Code::Failed
-            }
+            router::Error::Listen { .. }
+            | router::Error::Threads(_)
+            | router::Error::NotInherited(_)
+            | router::Error::WatchEnded => Code::Failed,
         };
         Failure::new(code, format!("failed to {error}"))
     }
@@ -113,6 +114,10 @@ fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
         password: login.password.reveal().to_owned(),
     });
     config.agents = http::Client::for_members(&settings.ctl);
+    if given.threads > 0 {
+        config.threads = given.threads as usize;
+    }
+    config.spin = given.spin;
     config.max_connections = given.max_connections as usize;
     config.proxy_from = given
         .proxy_from

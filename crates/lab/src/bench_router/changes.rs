@@ -122,7 +122,7 @@ pub(crate) async fn once(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Res
 }
 
 /// Waits until all members are well and both proxies lead to the primary every time: HAProxy changes its mind for seconds. The primary.
-async fn settled(lab: &mut Lab, proxies: [&Target; 2]) -> Result<String> {
+pub(crate) async fn settled(lab: &mut Lab, proxies: [&Target; 2]) -> Result<String> {
     lab.await_healthy(lab.nodes.len()).await?;
     let primary = lab.primary().await?;
     let address = lab.node(&primary)?.address.to_string();
@@ -152,7 +152,8 @@ async fn fact(lab: &Lab, old: &str) -> Result<(Moment, String)> {
 pub(crate) async fn under_load(lab: &mut Lab, bin: &Path, target: &Target) -> Result<(u64, u64)> {
     let old = settled(lab, [target, target]).await?;
     let mut pgbench = program(bin, "pgbench", target);
-    pgbench.args(["--no-vacuum", "--select-only", "--connect", "--client=32", "--jobs=2", "--time=10"]);
+    // A thread for each client: pgbench connects with the whole thread, and others in it could not go on meanwhile.
+    pgbench.args(["--no-vacuum", "--select-only", "--connect", "--client=32", "--jobs=32", "--time=10"]);
     let running = pgbench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run pgbench")?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     switchover(lab, &old).await?;

@@ -12,11 +12,12 @@ use tokio::process::Command;
 
 /// One kind of load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cell {
+pub enum Load {
     /// `pgbench -S -M prepared` with so many clients.
     Prepared(u32),
     /// `pgbench -S -C`: a connection for each transaction.
     Connect(u32),
+    /// One large result.
     CopyOut,
 }
 
@@ -33,15 +34,25 @@ pub(crate) struct Cost {
 /// Linux counts CPU in hundredths of a second, whatever its own clock.
 const TICK_MICROS: f64 = 10_000.0;
 
-impl Cell {
-    pub(crate) const ALL: [Cell; 5] =
-        [Cell::Prepared(1), Cell::Prepared(8), Cell::Prepared(64), Cell::Connect(8), Cell::CopyOut];
+impl Load {
+    pub(crate) const ALL: [Load; 5] =
+        [Load::Prepared(1), Load::Prepared(8), Load::Prepared(64), Load::Connect(8), Load::CopyOut];
+
+    /// By the word for it on the command line.
+    #[must_use]
+    pub fn called(word: &str) -> Option<Load> {
+        match word {
+            "connect" => Some(Load::Connect(8)),
+            "copy" => Some(Load::CopyOut),
+            _ => word.strip_prefix('c')?.parse().ok().map(Load::Prepared),
+        }
+    }
 
     pub(crate) fn describe(self) -> String {
         match self {
-            Cell::Prepared(clients) => format!("`-S -M prepared`, c = {clients}"),
-            Cell::Connect(clients) => format!("`-S -C`, c = {clients}"),
-            Cell::CopyOut => "`COPY` out".to_owned(),
+            Load::Prepared(clients) => format!("`-S -M prepared`, c = {clients}"),
+            Load::Connect(clients) => format!("`-S -C`, c = {clients}"),
+            Load::CopyOut => "`COPY` out".to_owned(),
         }
     }
 }
@@ -51,17 +62,17 @@ pub(crate) async fn prepare(bin: &Path, target: &Target) -> Result<()> {
     said(bin, "pgbench", target, &["--initialize", "--quiet", "--scale=10"]).await.map(drop)
 }
 
-pub(crate) async fn run(bin: &Path, cell: Cell, proxy: &Proxy, options: &Options) -> Result<Cost> {
+pub(crate) async fn run(bin: &Path, load: Load, proxy: &Proxy, options: &Options) -> Result<Cost> {
     let before = (of_process(proxy.pid)?, of_machine()?);
     let begun = clock::now();
-    let (count, rate) = match cell {
-        Cell::Prepared(clients) => {
+    let (count, rate) = match load {
+        Load::Prepared(clients) => {
             pgbench(bin, proxy, options, clients, &["--select-only", "--protocol=prepared"]).await?
         }
-        Cell::Connect(clients) => {
+        Load::Connect(clients) => {
             pgbench(bin, proxy, options, clients, &["--select-only", "--connect"]).await?
         }
-        Cell::CopyOut => {
+        Load::CopyOut => {
             let rows = u64::from(options.copy_megabytes) * 1000;
             let sql = format!("COPY (SELECT repeat('x', 999) FROM generate_series(1, {rows})) TO STDOUT");
             let mut psql = program(bin, "psql", &proxy.target);

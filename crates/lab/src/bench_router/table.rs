@@ -1,7 +1,7 @@
 //! The router's figures as a Markdown table. Pure text, but for the description of the machine.
 
 use super::changes::Seen;
-use super::cost::{Cell, Cost};
+use super::cost::{Cost, Load};
 use super::{Figures, Options, Pair};
 use crate::bench::machine;
 use crate::binaries::Binaries;
@@ -15,9 +15,12 @@ pub(crate) fn markdown(options: &Options, binaries: &Binaries, figures: &Figures
         options.pairs,
         options.seconds,
     );
+    if options.spin > 0 {
+        text.push_str(&format!("The router has `spin: {}`.\n\n", options.spin));
+    }
     text.push_str("| load | figure | HAProxy | Baton | Baton / HAProxy, median of pairs (least, most) | to reach |\n|---|---|---|---|---|---|\n");
-    for (cell, pairs) in figures.loads.iter().filter(|(_, pairs)| !pairs.is_empty()) {
-        loads(&mut text, *cell, pairs);
+    for (load, pairs) in figures.loads.iter().filter(|(_, pairs)| !pairs.is_empty()) {
+        loads(&mut text, *load, pairs);
     }
     if let Some(idle) = figures.idle {
         let ratio = idle.baton as f64 / idle.haproxy.max(1) as f64;
@@ -48,20 +51,20 @@ pub(crate) fn markdown(options: &Options, binaries: &Binaries, figures: &Figures
     text
 }
 
-fn loads(text: &mut String, cell: Cell, pairs: &[Pair]) {
+fn loads(text: &mut String, load: Load, pairs: &[Pair]) {
     type Figure = (&'static str, fn(&Cost) -> f64, &'static str);
-    let figures: [Figure; 3] = match cell {
-        Cell::CopyOut => [
+    let figures: [Figure; 3] = match load {
+        Load::CopyOut => [
             ("MB per second", |cost| cost.rate, "≥ 1.0"),
             ("µs of the proxy per MB", |cost| cost.proxy, "≤ 1.0"),
             ("µs of the machine per MB", |cost| cost.machine, ""),
         ],
-        Cell::Connect(_) => [
+        Load::Connect(_) => [
             ("transactions per second", |cost| cost.rate, "≥ 1.0"),
             ("µs of the proxy per transaction", |cost| cost.proxy, ""),
             ("µs of the machine per transaction", |cost| cost.machine, ""),
         ],
-        Cell::Prepared(_) => [
+        Load::Prepared(_) => [
             ("transactions per second", |cost| cost.rate, "≥ 1.0"),
             ("µs of the proxy per transaction", |cost| cost.proxy, "≤ 0.75"),
             ("µs of the machine per transaction", |cost| cost.machine, "≤ 0.9"),
@@ -76,7 +79,7 @@ fn loads(text: &mut String, cell: Cell, pairs: &[Pair]) {
         let most = ratios().fold(0.0, f64::max);
         text.push_str(&format!(
             "| {} | {name} | {haproxy:.1} | {baton:.1} | {:.2} ({least:.2}, {most:.2}) | {goal} |\n",
-            cell.describe(),
+            load.describe(),
             median(ratios()),
         ));
     }
@@ -113,9 +116,13 @@ fn changes(text: &mut String, figures: &Figures) {
             seen.iter().map(|seen| seen.failed).sum::<usize>(),
         ));
     }
+    // A run is bounded: several can be put together.
+    let all: Vec<String> =
+        figures.changes.iter().map(|change| change.baton.landed.as_millis().to_string()).collect();
+    text.push_str(&format!("\nAll of Baton's, in ms: {}.\n", all.join(" ")));
 }
 
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
     let upper = numbers.get(numbers.len() / 2).copied().unwrap_or_default();
@@ -127,7 +134,7 @@ fn median(numbers: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::{loads, median};
     use crate::bench_router::Pair;
-    use crate::bench_router::cost::{Cell, Cost};
+    use crate::bench_router::cost::{Cost, Load};
 
     #[test]
     fn medians_are_of_the_pairs() {
@@ -136,7 +143,7 @@ mod tests {
         let cost = |rate, proxy| Cost { rate, proxy, machine: 50.0 };
         let pair = |rate| Pair { haproxy: cost(1000.0, 20.0), baton: cost(rate, 10.0) };
         let mut text = String::new();
-        loads(&mut text, Cell::Prepared(8), &[pair(900.0), pair(1100.0), pair(1050.0)]);
+        loads(&mut text, Load::Prepared(8), &[pair(900.0), pair(1100.0), pair(1050.0)]);
         assert!(
             text.contains("| transactions per second | 1000.0 | 1050.0 | 1.05 (0.90, 1.10) | ≥ 1.0 |"),
             "{text}"

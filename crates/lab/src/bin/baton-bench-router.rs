@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use lab::bench::program;
-use lab::bench_router::{Options, run};
+use lab::bench_router::{Load, Options, run};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: baton-bench-router [--pairs N] [--seconds N] [--copy-megabytes N] [--idle N] [--changes N] [--hangs N] \
-     [--baton FILE]";
+const USAGE: &str = "usage: baton-bench-router [--loads c1,c8,c64,connect,copy|none] [--pairs N] [--seconds N] [--copy-megabytes N] [--idle N] [--changes N] [--hangs N] \
+     [--spin MICROSECONDS] [--baton FILE]";
 
 fn main() -> ExitCode {
     program(options(std::env::args().skip(1)), async |options| {
@@ -19,15 +19,23 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("read a value of {word}; {USAGE}"))?;
         match word.as_str() {
+            "--loads" => options.loads = loads(&value)?,
             "--pairs" => options.pairs = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--copy-megabytes" => options.copy_megabytes = value.parse()?,
             "--idle" => options.idle = value.parse()?,
             "--changes" => options.changes = value.parse()?,
             "--hangs" => options.hangs = value.parse()?,
+            "--spin" => options.spin = value.parse()?,
             "--baton" => options.baton = Some(value.into()),
             _ => bail!("understand {word}; {USAGE}"),
         }
     }
     Ok(options)
+}
+
+/// The loads of a list of words.
+fn loads(words: &str) -> Result<Vec<Load>> {
+    let words = words.split(',').filter(|word| *word != "none");
+    words.map(|word| Load::called(word).with_context(|| format!("understand {word}; {USAGE}"))).collect()
 }

@@ -96,8 +96,16 @@ async fn a_client_may_end_its_side_before_the_answer() {
 /// Results of any size come through whole, also to a client that reads slowly, beside one that does not read at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_results_come_through_whole() {
-    let world = World::start(1, |_| {}).await;
+    let world = World::start(1, |config| config.spin = Duration::from_micros(50)).await;
     world.lead(1).await;
+    // One that asks and asks again is waited for on the processor; and so is one that pauses, in vain.
+    let alone = world.connect("primary").await.unwrap();
+    for number in 0..300 {
+        assert_eq!(alone.ask(&format!("select {number}")).await.unwrap(), number.to_string());
+        if number % 50 == 49 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
     let mut deaf = TcpStream::connect(world.router.address("primary")).await.unwrap();
     deaf.write_all(STARTUP).await.unwrap();
     let sql = b"select repeat('x', 1000) from generate_series(1, 100000)\0";

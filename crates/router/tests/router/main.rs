@@ -9,6 +9,8 @@ mod edges;
 #[cfg(test)]
 mod etcd_away;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod holding;

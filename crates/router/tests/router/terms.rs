@@ -1,8 +1,9 @@
 //! A session on the primary lives exactly as long as its term.
 
-use crate::harness::{World, connect, until};
+use crate::harness::{World, connect, refusal, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use types::Role;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,4 +134,18 @@ async fn a_patroni_is_believed_by_its_role() {
     patroni.role = etcd::OrText::Known(Role::Primary);
     world.publish(1, &patroni).await;
     held.await.unwrap().unwrap();
+}
+
+/// The keys may say what is no longer so, where etcd is out of reach: PostgreSQL's own word is heard as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_writes_to_a_standby_whatever_the_keys_say() {
+    let world = World::streaming(1, |config| config.hold.timeout = Duration::from_millis(700)).await;
+    let term = world.lead(2).await;
+    world.knows(term).await;
+    let (state, message) = refusal(world.router.address("primary")).await;
+    assert_eq!((state.as_str(), message.contains("runs as a standby")), ("57P03", true), "{message}");
+    world.lead(1).await;
+    world.publish(2, &world.member(2, Role::Replica)).await;
+    world.metric(r#"baton_router_replicas{scope="demo"} 1"#).await;
+    assert_eq!((world.reaches("primary").await, world.reaches("replica").await), (1, 2));
 }

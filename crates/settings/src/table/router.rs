@@ -21,6 +21,16 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("router.etcd_patience", Kind::Duration, "How long the last known truth is used without etcd.")
         .default("10s")
         .env(&["BATON_ROUTER_ETCD_PATIENCE"]),
+    Row::new("router.threads", Kind::Int(0, 1024), "Threads that serve clients; 0 is one for each processor.")
+        .default("0")
+        .env(&["BATON_ROUTER_THREADS"]),
+    Row::new(
+        "router.spin",
+        Kind::Int(0, 1000),
+        "Microseconds that a processor looks for the next message of a session that is alone on its thread, before the thread sleeps.",
+    )
+    .default("0")
+    .env(&["BATON_ROUTER_SPIN"]),
     Row::new("router.max_connections", Kind::Int(1, 1_000_000), "Clients at once, over all services.")
         .default("20000")
         .env(&["BATON_ROUTER_MAX_CONNECTIONS"]),
