@@ -11,6 +11,7 @@ use crate::wake::Cell;
 use etcd::{Etcd, Snapshot, View};
 use settings::{Settings, VirtualAddress};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ struct Word {
     keeper: Keeper,
     claims: Option<Arc<Claims>>,
     said: Cell<Said>,
+    /// etcd was read since the start.
+    known: AtomicBool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -63,6 +66,10 @@ impl Rights for Word {
             claims.here(ip, here);
         }
     }
+
+    fn known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
 }
 
 impl Addresses {
@@ -83,7 +90,12 @@ impl Addresses {
         }
         let some = !roles.is_empty();
         let claims = some.then(|| Arc::new(Claims::follow(etcd, view, settings.name.clone(), roles)));
-        let word = Arc::new(Word { keeper, claims, said: Cell::new(Said::default()) });
+        let word = Arc::new(Word {
+            keeper,
+            claims,
+            said: Cell::new(Said::default()),
+            known: AtomicBool::new(false),
+        });
         let holder = some.then(|| Holder::start(wanted, hooks, word.clone())).transpose();
         let holder = holder.map_err(|error| refuse(error.to_string()))?;
         let inner = Arc::new(Inner { holder, word });
@@ -101,6 +113,11 @@ impl Addresses {
 
     /// What etcd says of it, for an agent that was restarted and did not announce it itself.
     pub(crate) fn learn(&self, snapshot: &Snapshot, me: &NodeName) {
+        self.take_up(snapshot, me);
+        self.inner.word.known.store(true, Ordering::Relaxed);
+    }
+
+    fn take_up(&self, snapshot: &Snapshot, me: &NodeName) {
         let Some(writable) = snapshot.writable.as_ref().filter(|writable| writable.name == *me) else {
             return;
         };
@@ -123,7 +140,9 @@ impl Addresses {
             said.withdrawn = had.or(said.withdrawn);
             had
         });
-        let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some()) else { return };
+        // What an earlier agent left is given up as well.
+        let found = !self.inner.word.known.swap(true, Ordering::Relaxed);
+        let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some() || found) else { return };
         if !holder.gone(Some(Role::Primary), AT_MOST).await {
             tracing::error!(
                 "failed to remove a virtual address in time; it goes with its lifetime, before the lease ends"
@@ -170,7 +189,10 @@ async fn pass_on(inner: Weak<Inner>) {
 }
 
 fn on_interface(address: &VirtualAddress, role: Role) -> Result<Option<Wanted>, vip::Unusable> {
-    let put = |interface: &String| Wanted::new(address.ip, address.prefix_len, interface, role);
+    let put = |interface: &String| {
+        let wanted = Wanted::new(address.ip, address.prefix_len, interface, role)?;
+        Ok(Wanted { routed: address.routed, ..wanted })
+    };
     address.interface.as_ref().map(put).transpose()
 }
 

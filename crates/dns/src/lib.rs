@@ -12,6 +12,7 @@ mod config;
 mod facts;
 mod feed;
 mod hosts;
+mod metrics;
 mod server;
 mod update;
 mod zone;
