@@ -6,6 +6,7 @@
 //!   fit for another role ──claimed in etcd──► right to that address until the claim's lease ends
 //! ```
 
+use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::wake::Cell;
 use etcd::{Etcd, Snapshot, View};
@@ -39,6 +40,7 @@ struct Word {
     said: Cell<Said>,
     /// etcd was read since the start.
     known: AtomicBool,
+    journal: Arc<Cell<Journal>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -62,6 +64,9 @@ impl Rights for Word {
     }
 
     fn here(&self, ip: IpAddr, here: bool) {
+        let (code, what) = if here { ("Came", "is here") } else { ("Went", "is gone from here") };
+        self.journal
+            .with(|journal| journal.tell("address", code, format!("the virtual address {ip} {what}")));
         if let Some(claims) = &self.claims {
             claims.here(ip, here);
         }
@@ -79,6 +84,7 @@ impl Addresses {
         keeper: Keeper,
         etcd: Etcd,
         view: watch::Receiver<View>,
+        journal: Arc<Cell<Journal>>,
     ) -> Result<Addresses, crate::Error> {
         let refuse = |why: String| crate::Error::VirtualAddress(why);
         let (mut wanted, mut hooks, mut roles) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,6 +101,7 @@ impl Addresses {
             claims,
             said: Cell::new(Said::default()),
             known: AtomicBool::new(false),
+            journal,
         });
         let holder = some.then(|| Holder::start(wanted, hooks, word.clone())).transpose();
         let holder = holder.map_err(|error| refuse(error.to_string()))?;

@@ -8,6 +8,9 @@
 //! A name moves new connections only, and as late as a cache lets it: what ends the old ones is PostgreSQL, the router or the address.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(clippy::expect_used, reason = "what must hold is asserted")]
+pub mod bad_input;
 mod config;
 mod facts;
 mod feed;
