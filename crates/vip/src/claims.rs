@@ -215,10 +215,7 @@ impl Claiming {
                 () = self.inner.end.cancelled() => {}
             }
         }
-        let snapshot = view.borrow().snapshot.clone();
-        if let Some(snapshot) = snapshot {
-            self.write_down(&snapshot).await;
-        }
+        self.write_down_the_rest().await;
         if let Some(lease) = &self.lease {
             // What is left of it ends with its time to live.
             let _: Result<(), etcd::Error> = self.etcd.revoke(lease.id, clock::now().after(PATIENCE)).await;
@@ -278,6 +275,17 @@ impl Claiming {
         let (Turn::Hold { term }, Some(lease)) = (turn, &self.lease) else { return None };
         let proven = lease.proven.get(&ip.to_string()) == Some(term);
         proven.then_some(Right { term: *term, until: lease.until })
+    }
+
+    /// At the end there is no next look: what another member wrote in between is read at once.
+    async fn write_down_the_rest(&mut self) {
+        for _ in 0..3 {
+            if self.inner.state().news.is_empty() {
+                return;
+            }
+            let Ok(snapshot) = self.etcd.snapshot(clock::now().after(PATIENCE)).await else { return };
+            self.write_down(&snapshot).await;
+        }
     }
 
     /// Writes down what came and went. What another member wrote in between is seen first: the next look tries again.

@@ -94,11 +94,11 @@ impl Following {
     async fn run(self, mut view: watch::Receiver<View>) {
         loop {
             let snapshot = view.borrow_and_update().snapshot.clone();
-            match snapshot.as_deref().and_then(|snapshot| lead(snapshot, &self.me)) {
-                None => self.set(None),
-                Some((term, lease)) => self.prolong(term, lease).await,
+            match snapshot.as_deref().map(|snapshot| lead(snapshot, &self.me)) {
+                None => {}
+                Some(None) => self.set(None),
+                Some(Some((term, lease))) => self.prolong(term, lease).await,
             }
-            self.known.fetch_or(snapshot.is_some(), Ordering::Relaxed);
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(PERIOD) => {}
@@ -119,6 +119,7 @@ impl Following {
         let mut kept = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         let was: Option<Moment> = kept.map(|right| right.until);
         *kept = right;
+        self.known.store(true, Ordering::Relaxed);
         if was != right.map(|right| right.until) {
             self.changed.notify_one();
         }
