@@ -204,7 +204,7 @@ impl Site<'_> {
                 while !Host::here(ip) && clock::now().since(begun) < SPAN {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                drop(told.send(clock::now()));
+                let _ = told.send(clock::now());
             })?;
             let back = tokio::task::spawn_blocking(move || heard.recv()).await?;
             *took = back.context("wait for the address")?.since(begun);
