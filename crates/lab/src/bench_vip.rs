@@ -85,7 +85,7 @@ async fn whole_run(options: &Options) -> Result<()> {
     if options.switchovers + options.deaths > 0 {
         ours::measure(options, directory()?, &binaries, &mut figures).await?;
     }
-    others::measure(options, &mut figures.references).await?;
+    others::measure(options, &mut figures.references).await;
     if options.pairs > 0 {
         note("name servers");
         figures.rates = names::measure(options, &binaries).await?;

@@ -130,48 +130,49 @@ impl Field {
     }
 }
 
-/// Everything there is.
-pub(super) async fn measure(options: &Options, figures: &mut Vec<Reference>) -> Result<()> {
+/// Everything there is. What one of them cannot do keeps nothing else from being measured.
+pub(super) async fn measure(options: &Options, figures: &mut Vec<Reference>) {
+    let mut take = |name: &str, measured: Result<Vec<Reference>>| match measured {
+        Ok(measured) => figures.extend(measured),
+        Err(error) => note(&format!("{name} is left out: failed to {error:#}")),
+    };
     if options.silent > 0 {
-        figures.extend(silent(options.silent).await?);
+        take("an address that nobody announces", silent(options.silent).await);
     }
     if options.references == 0 {
-        return Ok(());
+        return;
     }
     match program("keepalived") {
-        Some(path) => figures.extend(keepalived(&path, options.references).await?),
+        Some(path) => take("keepalived", keepalived(&path, options.references).await),
         None => note("keepalived is left out: tools/setup addresses installs it"),
     }
     match program("vip-manager") {
-        Some(path) => figures.extend(vip_manager(&path, options.references).await?),
+        Some(path) => take("vip-manager", vip_manager(&path, options.references).await),
         None => note("vip-manager is left out: there is no package of it"),
     }
-    Ok(())
 }
 
 /// An address is taken off one host and put on the other, and nobody is told.
 async fn silent(count: usize) -> Result<Vec<Reference>> {
-    let field = Field::new()?;
     let mut all = Vec::new();
-    for (family, length) in [(0, 32), (1, 128)] {
-        let ip = *field.ips.get(family).context("find an address")?;
-        let what = format!("{ip}/{length}");
+    for (family, length, name) in [(0, 32, "IPv4"), (1, 128, "IPv6")] {
         let mut own = Reference {
-            what: format!("nobody tells the neighbours, {}", if ip.is_ipv4() { "IPv4" } else { "IPv6" }),
+            what: format!("nobody tells the neighbours, {name}"),
             back: Vec::new(),
             kept: 0,
             remark: format!("waited for {} s at most", SILENCE.as_secs()),
         };
         for number in 0..count {
-            note(&format!("an address that nobody announces: {} of {count}, {ip}", number + 1));
-            let (from, to) = (number % 2, (number + 1) % 2);
-            if number == 0 {
-                field.put(from, &what, ip)?;
-            }
-            field.at(family, from).await?;
-            field.host(from)?.ip(&["addr", "del", &what, "dev", "eth0"])?;
-            field.put(to, &what, ip)?;
-            own.back.push(field.back(family, to, SILENCE).await);
+            note(&format!("an address that nobody announces: {} of {count}, {name}", number + 1));
+            // Each time in a fresh network: who knows the wrong place may know it for minutes.
+            let field = Field::new()?;
+            let ip = *field.ips.get(family).context("find an address")?;
+            let what = format!("{ip}/{length}");
+            field.put(0, &what, ip)?;
+            field.at(family, 0).await?;
+            field.host(0)?.ip(&["addr", "del", &what, "dev", "eth0"])?;
+            field.put(1, &what, ip)?;
+            own.back.push(field.back(family, 1, SILENCE).await);
         }
         all.push(own);
     }
