@@ -191,6 +191,10 @@ fn start_keepalived(field: &Field, program: &Path, number: usize) -> Result<Star
         field.ips[0]
     );
     fs::write(file("conf"), text).context("write a configuration")?;
+    // A killed one leaves them.
+    for left in ["pid", "vrrp.pid"] {
+        let _ = fs::remove_file(file(left));
+    }
     let mut command = host.command(&program.display().to_string());
     command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(file("conf"));
     command.arg("--pid").arg(file("pid")).arg("--vrrp_pid").arg(file("vrrp.pid"));
@@ -215,7 +219,7 @@ async fn keepalived(program: &Path, count: usize) -> Result<Vec<Reference>> {
         for number in 0..count {
             note(&format!("{what}: {} of {count}", number + 1));
             field.at(0, 0).await?;
-            let running = first.take().context("find keepalived")?;
+            let mut running = first.take().context("find keepalived")?;
             let child = fs::read_to_string(field.dir.path().join("keepalived-0.vrrp.pid"));
             let child: i32 = child.context("read a pid file")?.trim().parse().context("read a pid file")?;
             running.signal(sign);
@@ -225,6 +229,8 @@ async fn keepalived(program: &Path, count: usize) -> Result<Vec<Reference>> {
             own.back.push(field.back(0, 1, Duration::from_secs(20)).await);
             // When the neighbours have been told, both may still have it.
             own.kept += usize::from(holders_overlap(&field).await?);
+            // One that is told to stop takes a second for it, and another one would find it running.
+            until(SPAN, "the end of keepalived", async || running.0.try_wait().ok().flatten()).await?;
             drop(running);
             field.remove(0, 24)?;
             first = Some(start_keepalived(&field, program, 0)?);
