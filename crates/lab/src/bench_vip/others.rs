@@ -41,6 +41,16 @@ impl Started {
         Ok(Started(command.spawn().context("start a program of another project")?))
     }
 
+    /// Waits until it has ended.
+    async fn ended(&mut self, span: Duration) -> Result<()> {
+        let end = clock::now().after(span);
+        while self.0.try_wait().context("wait for a program")?.is_none() {
+            ensure!(clock::now() < end, "wait for the end of a program: not within {} s", span.as_secs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     fn signal(&self, what: Signal) {
         signal(i32::try_from(self.0.id()).unwrap_or_default(), what);
     }
@@ -230,7 +240,7 @@ async fn keepalived(program: &Path, count: usize) -> Result<Vec<Reference>> {
             // When the neighbours have been told, both may still have it.
             own.kept += usize::from(holders_overlap(&field).await?);
             // One that is told to stop takes a second for it, and another one would find it running.
-            until(SPAN, "the end of keepalived", async || running.0.try_wait().ok().flatten()).await?;
+            running.ended(SPAN).await?;
             drop(running);
             field.remove(0, 24)?;
             first = Some(start_keepalived(&field, program, 0)?);
