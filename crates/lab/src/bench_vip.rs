@@ -34,7 +34,7 @@ pub struct Options {
     pub deaths: usize,
     /// Moves of each kind by keepalived and by vip-manager.
     pub references: usize,
-    /// Moves that nobody announces; each takes half a minute.
+    /// Moves that nobody announces; each takes a minute or so.
     pub silent: usize,
     /// Pairs of runs of both name servers.
     pub pairs: usize,

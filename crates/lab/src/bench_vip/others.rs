@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SPAN: Duration = Duration::from_secs(60);
-/// An IPv6 address that nobody announces is not waited for longer.
-const SILENCE: Duration = Duration::from_secs(45);
+/// An address that nobody announces is not waited for longer.
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// Moves of one kind.
 #[derive(Clone, Debug)]
