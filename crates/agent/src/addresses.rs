@@ -6,11 +6,13 @@
 //!   fit for another role ──claimed in etcd──► right to that address until the claim's lease ends
 //! ```
 
+use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::wake::Cell;
 use etcd::{Etcd, Snapshot, View};
 use settings::{Settings, VirtualAddress};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -36,6 +38,9 @@ struct Word {
     keeper: Keeper,
     claims: Option<Arc<Claims>>,
     said: Cell<Said>,
+    /// etcd was read since the start.
+    known: AtomicBool,
+    journal: Arc<Cell<Journal>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -59,9 +64,16 @@ impl Rights for Word {
     }
 
     fn here(&self, ip: IpAddr, here: bool) {
+        let (code, what) = if here { ("Came", "is here") } else { ("Went", "is gone from here") };
+        self.journal
+            .with(|journal| journal.tell("address", code, format!("the virtual address {ip} {what}")));
         if let Some(claims) = &self.claims {
             claims.here(ip, here);
         }
+    }
+
+    fn known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
     }
 }
 
@@ -72,6 +84,7 @@ impl Addresses {
         keeper: Keeper,
         etcd: Etcd,
         view: watch::Receiver<View>,
+        journal: Arc<Cell<Journal>>,
     ) -> Result<Addresses, crate::Error> {
         let refuse = |why: String| crate::Error::VirtualAddress(why);
         let (mut wanted, mut hooks, mut roles) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,7 +96,13 @@ impl Addresses {
         }
         let some = !roles.is_empty();
         let claims = some.then(|| Arc::new(Claims::follow(etcd, view, settings.name.clone(), roles)));
-        let word = Arc::new(Word { keeper, claims, said: Cell::new(Said::default()) });
+        let word = Arc::new(Word {
+            keeper,
+            claims,
+            said: Cell::new(Said::default()),
+            known: AtomicBool::new(false),
+            journal,
+        });
         let holder = some.then(|| Holder::start(wanted, hooks, word.clone())).transpose();
         let holder = holder.map_err(|error| refuse(error.to_string()))?;
         let inner = Arc::new(Inner { holder, word });
@@ -101,6 +120,11 @@ impl Addresses {
 
     /// What etcd says of it, for an agent that was restarted and did not announce it itself.
     pub(crate) fn learn(&self, snapshot: &Snapshot, me: &NodeName) {
+        self.take_up(snapshot, me);
+        self.inner.word.known.store(true, Ordering::Relaxed);
+    }
+
+    fn take_up(&self, snapshot: &Snapshot, me: &NodeName) {
         let Some(writable) = snapshot.writable.as_ref().filter(|writable| writable.name == *me) else {
             return;
         };
@@ -123,7 +147,9 @@ impl Addresses {
             said.withdrawn = had.or(said.withdrawn);
             had
         });
-        let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some()) else { return };
+        // What an earlier agent left is given up as well.
+        let found = !self.inner.word.known.swap(true, Ordering::Relaxed);
+        let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some() || found) else { return };
         if !holder.gone(Some(Role::Primary), AT_MOST).await {
             tracing::error!(
                 "failed to remove a virtual address in time; it goes with its lifetime, before the lease ends"
@@ -170,7 +196,10 @@ async fn pass_on(inner: Weak<Inner>) {
 }
 
 fn on_interface(address: &VirtualAddress, role: Role) -> Result<Option<Wanted>, vip::Unusable> {
-    let put = |interface: &String| Wanted::new(address.ip, address.prefix_len, interface, role);
+    let put = |interface: &String| {
+        let wanted = Wanted::new(address.ip, address.prefix_len, interface, role)?;
+        Ok(Wanted { routed: address.routed, ..wanted })
+    };
     address.interface.as_ref().map(put).transpose()
 }
 

@@ -148,7 +148,9 @@ impl Agent {
         let kept =
             keeper.lease().term.and_then(|term| failsafe_cache::read(local.data_dir(), term, &settings.name));
         let failsafe = Failsafe::new(wake.clone(), kept);
-        let addresses = Addresses::start(&settings, keeper.clone(), etcd.clone(), view.clone())?;
+        let journal = Arc::new(Cell::new(Journal::default()));
+        let addresses =
+            Addresses::start(&settings, keeper.clone(), etcd.clone(), view.clone(), journal.clone())?;
         let names = names(&settings, view.clone()).await?;
         let orders = Orders::new(wake.clone());
         let planned = Planned::new(wake.clone());
@@ -161,7 +163,6 @@ impl Agent {
             slots.clone(),
             failsafe.clone(),
         );
-        let journal = Arc::new(Cell::new(Journal::default()));
         let losses =
             Losses::new(etcd.clone(), settings.name.clone(), local.data_dir().to_owned(), journal.clone());
         let continuity =

@@ -234,6 +234,9 @@ pub(crate) struct VipArgs {
     /// A setting of vip-manager over its file and variables; vip-manager's own options mean the same
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// When told to stop, leave the addresses to their lifetimes, for a successor that comes at once
+    #[arg(long)]
+    pub keep_vip: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -520,6 +523,9 @@ pub(crate) struct HistoryArgs {
     /// Only what the archive holds of each promotion, as `baton.archive_check` told
     #[arg(long, conflicts_with = "losses")]
     pub archive: bool,
+    /// Only who had which virtual address, from when to when
+    #[arg(long, conflicts_with_all = ["losses", "archive"])]
+    pub addresses: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -2,7 +2,8 @@
 
 use crate::facts::Facts;
 use crate::hosts;
-use crate::server::{Counts, Sockets, serve_tcp, serve_udp};
+use crate::metrics;
+use crate::server::{Counts, Current, Sockets, serve_tcp, serve_udp};
 use crate::update::{self, Plan, Record, Sent, Target, plan};
 use crate::zone::{Origin, Zone, unresolved};
 use etcd::View;
@@ -47,6 +48,7 @@ pub enum Error {
 /// The names, being told. Dropping it ends that.
 pub struct Dns {
     counts: Arc<Counts>,
+    zone: Current,
     /// Where it listens.
     pub listens: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
@@ -66,20 +68,27 @@ impl Dns {
             tasks.push(tokio::spawn(serve_tcp(tcp, zone.clone(), counts.clone())));
         }
         if let Some(path) = config.hosts_file {
-            tasks.push(tokio::spawn(keep_file(path, zone.clone())));
+            tasks.push(tokio::spawn(keep_file(path, zone.clone(), counts.clone())));
         }
         for target in config.updates {
-            tasks.push(tokio::spawn(keep_told(target, zone.clone())));
+            tasks.push(tokio::spawn(keep_told(target, zone.clone(), counts.clone())));
         }
         let feed = Feed { origin: config.origin, max_lag: config.max_lag, sender, known: BTreeMap::new() };
         tasks.push(tokio::spawn(feed.run(view)));
-        Ok(Dns { counts, listens, tasks })
+        Ok(Dns { counts, zone, listens, tasks })
     }
 
-    /// How many questions were answered, by UDP and by TCP.
+    /// Whether there is anything to tell: etcd was read.
     #[must_use]
-    pub fn answered(&self) -> (u64, u64) {
-        (self.counts.udp.load(Ordering::Relaxed), self.counts.tcp.load(Ordering::Relaxed))
+    pub fn known(&self) -> bool {
+        self.zone.borrow().is_some()
+    }
+
+    /// For Prometheus; `labels` are those that every value has.
+    #[must_use]
+    pub fn metrics(&self, labels: &str) -> String {
+        let zone = self.zone.borrow().clone();
+        metrics::metrics(&self.counts, zone.as_deref(), labels)
     }
 }
 
@@ -171,7 +180,7 @@ impl Feed {
 }
 
 /// Keeps the hosts file.
-async fn keep_file(path: PathBuf, mut zone: watch::Receiver<Option<Arc<Zone>>>) {
+async fn keep_file(path: PathBuf, mut zone: Current, counts: Arc<Counts>) {
     let mut complained = false;
     loop {
         let now = zone.borrow_and_update().clone();
@@ -185,6 +194,7 @@ async fn keep_file(path: PathBuf, mut zone: watch::Receiver<Option<Arc<Zone>>>) 
                 Err(error) => Some(error.to_string()),
             };
             failed = error.is_some();
+            counts.file_failures.fetch_add(u64::from(failed), Ordering::Relaxed);
             if let Some(error) = error
                 && !complained
             {
@@ -203,18 +213,19 @@ async fn keep_file(path: PathBuf, mut zone: watch::Receiver<Option<Arc<Zone>>>) 
 }
 
 /// Keeps a name on another server. Without a primary it says what it said: the next term replaces it.
-async fn keep_told(target: Target, mut zone: watch::Receiver<Option<Arc<Zone>>>) {
+async fn keep_told(target: Target, mut zone: Current, counts: Arc<Counts>) {
     let mut complained = None;
     loop {
         let now = zone.borrow_and_update().clone();
         let wanted = now.as_ref().and_then(|zone| zone.primary()).map(|(ips, _, term)| Record { term, ips });
         let mut pause = CHECK;
         if let Some(wanted) = wanted {
-            match tell(&target, &wanted).await {
+            match tell(&target, &wanted, &counts).await {
                 Ok(Sent::Done) => complained = None,
                 Ok(Sent::Overtaken) => pause = Duration::from_millis(100),
                 Err(error) => {
                     pause = AGAIN;
+                    counts.update_failures.fetch_add(1, Ordering::Relaxed);
                     let text = error.to_string();
                     if complained.as_ref() != Some(&text) {
                         tracing::error!(server = target.server, "failed to {text}");
@@ -230,7 +241,7 @@ async fn keep_told(target: Target, mut zone: watch::Receiver<Option<Arc<Zone>>>)
     }
 }
 
-async fn tell(target: &Target, wanted: &Record) -> Result<Sent, update::UpdateError> {
+async fn tell(target: &Target, wanted: &Record, counts: &Counts) -> Result<Sent, update::UpdateError> {
     let before = update::current(target).await?;
     match plan(before.as_deref(), wanted) {
         Plan::Done => Ok(Sent::Done),
@@ -241,6 +252,7 @@ async fn tell(target: &Target, wanted: &Record) -> Result<Sent, update::UpdateEr
         Plan::Send => {
             let sent = update::send(target, wanted, before.as_deref()).await?;
             if sent == Sent::Done {
+                counts.updates.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(server = target.server, term = wanted.term, "updated the name of the primary");
             }
             Ok(sent)

@@ -8,10 +8,14 @@
 //! A name moves new connections only, and as late as a cache lets it: what ends the old ones is PostgreSQL, the router or the address.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(clippy::expect_used, reason = "what must hold is asserted")]
+pub mod bad_input;
 mod config;
 mod facts;
 mod feed;
 mod hosts;
+mod metrics;
 mod server;
 mod update;
 mod zone;

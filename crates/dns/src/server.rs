@@ -22,11 +22,14 @@ const IDLE: Duration = Duration::from_secs(10);
 /// After an error that concerns the socket, and not one question.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Questions that were answered.
+/// Questions that were answered, and what was told elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub udp: AtomicU64,
     pub tcp: AtomicU64,
+    pub updates: AtomicU64,
+    pub update_failures: AtomicU64,
+    pub file_failures: AtomicU64,
 }
 
 /// Both sockets of one address.

@@ -193,7 +193,7 @@ pub async fn current(target: &Target) -> Result<Option<String>, UpdateError> {
     text_of(&bytes, id)
 }
 
-fn text_of(bytes: &[u8], id: u16) -> Result<Option<String>, UpdateError> {
+pub(crate) fn text_of(bytes: &[u8], id: u16) -> Result<Option<String>, UpdateError> {
     let odd = |why: &str| UpdateError::Odd(why.to_owned());
     let message = Message::from_octets(bytes).map_err(|_| odd("the answer is too short"))?;
     if message.header().id() != id || !message.header().qr() {

@@ -45,10 +45,10 @@ struct Slot {
     suspect_until: AtomicU64,
 }
 
-/// A client for one endpoint, and the stream on which it renews a lease.
+/// A client for one endpoint, and the streams on which it renews leases.
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    pub(crate) keeper: Mutex<Option<Keeper>>,
+    pub(crate) keepers: Mutex<Vec<Keeper>>,
 }
 
 /// The newest that a majority of etcd has told us.
@@ -251,7 +251,7 @@ impl Endpoints {
             }
             outcome => outcome?,
         };
-        let connection = Arc::new(Connection { client, keeper: Mutex::new(None) });
+        let connection = Arc::new(Connection { client, keepers: Mutex::default() });
         Ok(lock(&slot.connection).insert(connection).clone())
     }
 

@@ -28,6 +28,8 @@ pub enum Key {
     Router(String),
     /// Which member has a virtual address.
     Address(String),
+    /// Which member had which virtual address, from when to when.
+    AddressRows,
     /// Who accepted writes last.
     Last,
     /// The newest timeline number taken.
@@ -149,6 +151,12 @@ impl Keys {
         format!("{}baton/vip/{ip}", self.prefix)
     }
 
+    /// Which member had which virtual address, from when to when. Written for people: nobody decides by it.
+    #[must_use]
+    pub fn baton_address_rows(&self) -> String {
+        self.at("baton/addresses")
+    }
+
     /// What was lost in failovers, as the former leaders found when they came back.
     #[must_use]
     pub fn baton_losses(&self) -> String {
@@ -197,6 +205,7 @@ impl Keys {
             "baton/last" => Key::Last,
             "baton/timeline" => Key::Timeline,
             "baton/losses" => Key::Losses,
+            "baton/addresses" => Key::AddressRows,
             "baton/archive" => Key::Archive,
             other => {
                 let below = |section: &str| {
@@ -254,6 +263,7 @@ mod tests {
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
             (keys.baton_losses(), Key::Losses),
+            (keys.baton_address_rows(), Key::AddressRows),
             (keys.baton_archive(), Key::Archive),
         ] {
             assert_eq!(keys.parse(&text), Some(key), "{text}");

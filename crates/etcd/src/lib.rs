@@ -34,10 +34,11 @@ pub use health::{
     Alarm, Certificate, Endpoint, Health, Holder, Listed, Status as MemberStatus, Warning, Whole,
 };
 pub use keys::{Key, Keys};
-pub use lease::{Granted, Renewed};
+pub use lease::{Claimed, Granted, Renewed};
 pub use records::{
-    AddressHolder, ArchiveRow, ConfigKey, Continuity, Failover, Handover, HistoryRow, Initialize, Leader,
-    Loss, LostIn, Member, NoSchedule, OrText, PendingChange, Router, Schedule, Status, Sync, Writable,
+    AddressHolder, AddressRow, ArchiveRow, ConfigKey, Continuity, Failover, Handover, HistoryRow, Initialize,
+    Leader, Loss, LostIn, Member, NoSchedule, OrText, PendingChange, Router, Schedule, Status, Sync,
+    Writable,
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};
 pub use watch::{Contact, View, Watcher, watch};

@@ -16,7 +16,7 @@ mod status;
 mod sync;
 mod writable;
 
-pub use address::AddressHolder;
+pub use address::{AddressHolder, AddressRow};
 pub use continuity::{ArchiveRow, Continuity};
 pub use failover::Failover;
 pub use handover::{Handover, Router};
@@ -30,6 +30,7 @@ pub use status::Status;
 pub use sync::Sync;
 pub use writable::Writable;
 
+pub(crate) use address::{address_rows_json, parse_address_rows};
 pub(crate) use continuity::{archive_json, parse_archive};
 pub(crate) use history::{history_json, parse_history};
 pub(crate) use leader::{failsafe_json, parse_failsafe};

@@ -9,8 +9,9 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    AddressHolder, ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader, Loss, Member,
-    Router, Status, Sync, Writable, parse_archive, parse_failsafe, parse_history, parse_losses,
+    AddressHolder, AddressRow, ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader,
+    Loss, Member, Router, Status, Sync, Writable, parse_address_rows, parse_archive, parse_failsafe,
+    parse_history, parse_losses,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ impl Limits {
     pub const ADDRESSES: usize = 100;
     /// More routers are not read.
     pub const ROUTERS: usize = 100;
+    /// Of more stays of addresses the newest are kept.
+    pub const ADDRESS_ROWS: usize = 200;
     /// Of more losses the newest are kept.
     pub const LOSSES: usize = 50;
     /// Of more promotions the newest are kept.
@@ -72,6 +75,10 @@ pub struct Snapshot {
     pub routers: BTreeMap<String, Router>,
     /// Who has which virtual address.
     pub addresses: BTreeMap<String, AddressHolder>,
+    /// Who had which virtual address, from when to when, oldest first.
+    pub address_rows: Vec<AddressRow>,
+    /// When `address_rows` was last changed; 0 when it is absent.
+    pub address_rows_mod: i64,
     /// The newest timeline number that a promotion was begun with.
     pub claimed: Option<Timeline>,
     /// What single members had and the cluster has not, oldest first.
@@ -143,6 +150,7 @@ impl Snapshot {
             Key::Timeline => self.claimed = None,
             Key::Archive => self.archive.clear(),
             Key::Losses => (self.losses, self.losses_mod) = (Vec::new(), 0),
+            Key::AddressRows => (self.address_rows, self.address_rows_mod) = (Vec::new(), 0),
         }
     }
 
@@ -219,6 +227,10 @@ impl Snapshot {
                 self.losses_mod = mod_revision;
                 self.losses = parse_losses(value)?;
             }
+            Key::AddressRows => {
+                self.address_rows_mod = mod_revision;
+                self.address_rows = parse_address_rows(value)?;
+            }
             Key::Timeline => {
                 let number = value.trim().parse().map_err(|_| "expected a timeline number".to_owned())?;
                 self.claimed = Some(Timeline(number));
@@ -275,6 +287,7 @@ impl Snapshot {
             Key::Timeline => self.claimed = previous.claimed,
             Key::Archive => self.archive.clone_from(&previous.archive),
             Key::Losses => self.losses.clone_from(&previous.losses),
+            Key::AddressRows => self.address_rows.clone_from(&previous.address_rows),
         }
     }
 }
@@ -309,6 +322,7 @@ fn remedy(key: &Key) -> &'static str {
         Key::Losses => {
             "delete the key, which only tells people of earlier losses; what was lost lies beside the data directories"
         }
+        Key::AddressRows => "delete the key, which only tells people who had which virtual address earlier",
         Key::Archive => "delete the key; it only tells people what the archive held after earlier promotions",
         Key::Handover => "delete the key; it only matters during a switchover",
         Key::Router(_) => "delete the key; routers write theirs when they start",

@@ -10,8 +10,8 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    AddressHolder, ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status, Sync, Writable,
-    archive_json, failsafe_json, history_json, losses_json,
+    AddressHolder, AddressRow, ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status,
+    Sync, Writable, address_rows_json, archive_json, failsafe_json, history_json, losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};
@@ -173,6 +173,23 @@ impl Etcd {
         let expected = Expected::Revision(holder.mod_revision);
         let delete = Put::delete("give a virtual address back", self.keys().baton_address(ip), expected);
         self.commit(&delete, by).await.map(drop)
+    }
+
+    /// Writes down who had which virtual address, over the list as `snapshot` has it; the oldest rows go when there are too many.
+    /// [`Error::Conflict`] when another member was faster: read, and add again.
+    pub async fn put_address_rows(
+        &self,
+        mut rows: Vec<AddressRow>,
+        snapshot: &Snapshot,
+        by: Moment,
+    ) -> Result<(), Error> {
+        rows.drain(..rows.len().saturating_sub(Limits::ADDRESS_ROWS));
+        let key = self.keys().baton_address_rows();
+        let put = Put {
+            expected: Expected::Revision(snapshot.address_rows_mod),
+            ..Put::own("write down who had which virtual address", key, address_rows_json(&rows))
+        };
+        self.commit(&put, by).await.map(drop)
     }
 
     /// Publishes the synchronous standbys, unless `/sync` is no longer at `expected_mod`. The new revision.

@@ -19,6 +19,7 @@ mod account;
 mod agent_kind;
 pub mod bench;
 pub mod bench_router;
+pub mod bench_vip;
 mod binaries;
 mod client;
 mod config;

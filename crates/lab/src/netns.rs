@@ -9,6 +9,10 @@
 //! Nothing of it is visible outside, and all of it goes when the network is dropped. What a killed process left is removed by
 //! the next one.
 
+mod frames;
+
+pub use frames::{Frame, Listener};
+
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};

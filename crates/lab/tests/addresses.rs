@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use lab::netns::{Host, Network};
+use lab::netns::{Frame, Host, Listener, Network};
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -77,6 +77,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
     }
+}
+
+/// How many frames there are of each kind, in the first second and later.
+fn counted(frames: &[Frame], kind: impl Fn(&[u8]) -> bool) -> (usize, usize) {
+    let Some(first) = frames.first().map(|frame| frame.at) else { return (0, 0) };
+    let early = |frame: &&Frame| frame.at.since(first) < Duration::from_millis(500);
+    let of_kind = || frames.iter().filter(|frame| kind(&frame.bytes));
+    (of_kind().filter(early).count(), of_kind().filter(|frame| !early(frame)).count())
 }
 
 /// Answers every connection with the host's number.
@@ -291,6 +299,201 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
             let log = fs::read_to_string(site.log(name)).unwrap();
             assert!(!log.contains("ERROR"), "{name}: {log}");
         }
+    });
+}
+
+/// The link address of a host's interface.
+fn mac(host: &Host) -> [u8; 6] {
+    let shown = host.command("cat").arg("/sys/class/net/eth0/address").output().unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).trim().to_owned();
+    let bytes: Vec<u8> = text.split(':').map(|part| u8::from_str_radix(part, 16).unwrap()).collect();
+    bytes.try_into().unwrap()
+}
+
+#[test]
+fn neighbours_hear_bursts_in_both_forms_and_the_switch_learns() {
+    in_the_network(async |site| {
+        let (h1, h2, client) = (&site.network.hosts[0], &site.network.hosts[1], &site.network.hosts[2]);
+        let v6: IpAddr = V6.parse().unwrap();
+        answer(h1, 1);
+        answer(h2, 2);
+        let heard = Listener::start(client).unwrap();
+        let n1 = site.hold(0, "n1", SCOPE, "eth0");
+        let lease = lead(&site.keys, "n1").await;
+        let renewed = renew(&site.keys, lease);
+        // 5 at once, 3 after a second, 3 after five: in each of both forms for IPv4. A busy machine may leave some of a burst out.
+        lab::wait::until(SPAN, "the last bursts", async || {
+            let over = |ip| {
+                let frames = heard.about(ip);
+                let (first, last) = (frames.first()?.at, frames.last()?.at);
+                Some(last.since(first) >= Duration::from_millis(5015))
+            };
+            (over(V4)? && over(v6)?).then_some(())
+        })
+        .await
+        .unwrap();
+        let (arp, advertisements, own) = (heard.about(V4), heard.about(v6), mac(h1));
+        let form = |operation: u8| {
+            move |frame: &[u8]| {
+                frame[..6] == [0xff; 6]
+                    && frame[6..12] == own
+                    && frame[20..22] == [0, operation]
+                    && frame[22..28] == own
+                    && frame[28..32] == [10, 77, 0, 100]
+                    && frame[38..42] == [10, 77, 0, 100]
+            }
+        };
+        let (requests, replies) = (counted(&arp, form(1)), counted(&arp, form(2)));
+        for (early, late) in [requests, replies] {
+            assert!((2..=5).contains(&early) && (2..=6).contains(&late), "{arp:?}");
+        }
+        assert!(requests.0 == replies.0 && requests.1.abs_diff(replies.1) <= 1, "{arp:?}");
+        let advertisement = |frame: &[u8]| {
+            // To all nodes of the link, hop limit 255, with the flag that overrides and the link address as an option.
+            frame[..6] == [0x33, 0x33, 0, 0, 0, 1]
+                && frame[21] == 255
+                && frame[38..54] == "ff02::1".parse::<std::net::Ipv6Addr>().unwrap().octets()
+                && frame[58] & 0x20 != 0
+                && frame[78..80] == [2, 1]
+                && frame[80..86] == own
+        };
+        let (early, late) = counted(&advertisements, advertisement);
+        assert!((2..=5).contains(&early) && (2..=6).contains(&late), "{advertisements:?}");
+
+        // Whatever the client knew: an entry in use, an old one, none.
+        for known in ["reachable", "stale", "none"] {
+            assert_eq!((ask(client, V4), ask(client, v6)), (Some(1), Some(1)), "{known}");
+        }
+        drop(heard);
+        signal(&n1, Signal::TERM);
+        site.logged("n1", "gave the address up").await;
+        renewed.abort();
+        for ip in [V4.to_string(), V6.to_owned()] {
+            client
+                .ip(&["neigh", "replace", &ip, "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"])
+                .unwrap();
+        }
+        let heard = Listener::start(client).unwrap();
+        let _n2 = site.hold(1, "n2", SCOPE, "eth0");
+        let lease = lead(&site.keys, "n2").await;
+        let _renewed = renew(&site.keys, lease);
+        lab::wait::until(SPAN, "both announcements", async || {
+            (!heard.about(V4).is_empty() && !heard.about(v6).is_empty()).then_some(())
+        })
+        .await
+        .unwrap();
+        assert_eq!((ask(client, V4), ask(client, v6)), (Some(2), Some(2)), "what it knew was wrong");
+        // The port behind which the switch has the new holder.
+        let table =
+            site.network.switch.command("bridge").args(["fdb", "show", "br", "br0"]).output().unwrap();
+        let table = String::from_utf8_lossy(&table.stdout).into_owned();
+        let own = mac(h2).map(|byte| format!("{byte:02x}")).join(":");
+        assert!(table.lines().any(|line| line.starts_with(&own) && line.contains("dev p12")), "{table}");
+    });
+}
+
+#[test]
+fn an_address_of_another_network_is_refused_unless_it_is_routed() {
+    in_the_network(async |site| {
+        let h1 = &site.network.hosts[0];
+        let addresses = "    - {address: 10.78.0.9, interface: eth0}\n    - {address: 10.77.0.98/16, interface: eth0}\n    \
+                         - {address: \"fd78::9\", interface: eth0}\n    - {address: 10.78.0.10, interface: eth0, routed: true}\n    \
+                         - {address: 10.78.0.11, interface: lo}\n";
+        let n1 = site.hold_these(0, "n1", SCOPE, addresses);
+        // Told before anybody needs it.
+        for says in [
+            "failed to hold 10.78.0.9/32 on eth0: it is in no network of the interface, which has 10.77.0.11/24; correct vip.addresses",
+            "failed to hold 10.77.0.98/16 on eth0: its length is not that of the network there, 10.77.0.11/24; leave it out, or write /24",
+            "failed to hold fd78::9/128 on eth0: it is in no network of the interface",
+        ] {
+            site.logged("n1", says).await;
+        }
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        let here = |host: &Host, ip: &str| {
+            let (host, ip) = (host.clone(), ip.parse().unwrap());
+            std::thread::spawn(move || host.enter().map(|()| Host::here(ip)).unwrap()).join().unwrap()
+        };
+        for routed in ["10.78.0.10", "10.78.0.11"] {
+            lab::wait::until(SPAN, routed, async || here(h1, routed).then_some(())).await.unwrap();
+        }
+        for refused in ["10.78.0.9", "10.77.0.98", "fd78::9"] {
+            assert!(!here(h1, refused), "{refused}");
+        }
+        // The interface gets an address of that network: now it belongs there.
+        h1.ip(&["addr", "add", "10.78.0.1/24", "dev", "eth0"]).unwrap();
+        lab::wait::until(SPAN, "the address", async || here(h1, "10.78.0.9").then_some(())).await.unwrap();
+        signal(&n1, Signal::TERM);
+        lab::wait::until(SPAN, "no address", async || (!here(h1, "10.78.0.9")).then_some(())).await.unwrap();
+    });
+}
+
+#[test]
+fn who_had_an_address_is_written_down_and_metrics_are_told() {
+    in_the_network(async |site| {
+        let (h1, h2) = (&site.network.hosts[0], &site.network.hosts[1]);
+        let entry = format!("    - {{address: {V4}, interface: eth0}}\n  api: 0.0.0.0:8010\n");
+        let n1 = site.hold_these(0, "n1", SCOPE, &entry);
+        let lease = lead(&site.keys, "n1").await;
+        let renewed = renew(&site.keys, lease);
+        site.logged("n1", "took the address").await;
+        let metrics = |host: &Host| {
+            let to = SocketAddr::from((host.v4, 8010));
+            let asking = site.network.switch.clone();
+            let asked = std::thread::spawn(move || {
+                asking.enter().unwrap();
+                let mut stream = TcpStream::connect(to).ok()?;
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
+                let mut page = String::new();
+                stream.read_to_string(&mut page).ok()?;
+                Some(page)
+            });
+            asked.join().unwrap()
+        };
+        let held = format!(
+            "baton_vip_held{{scope=\"{SCOPE}\",name=\"n1\",address=\"{V4}\",interface=\"eth0\",role=\"primary\"}} 1"
+        );
+        lab::wait::until(SPAN, "the metrics", async || metrics(h1)?.contains(&held).then_some(()))
+            .await
+            .unwrap();
+        // Given up in good order: both ends are known.
+        site.keys.delete("leader").await.unwrap();
+        site.logged("n1", "gave the address up").await;
+        renewed.abort();
+        let n2 = site.hold_these(1, "n2", SCOPE, &entry);
+        let lease = lead(&site.keys, "n2").await;
+        let _renewed = renew(&site.keys, lease);
+        site.logged("n2", "took the address").await;
+        let history = || {
+            let file = site.dir.join("n1.yml");
+            let mut command = h2.command(&site.dir.join("baton").display().to_string());
+            let made = command.args([
+                "--config-file",
+                &file.display().to_string(),
+                "history",
+                "--addresses",
+                "-f",
+                "json",
+            ]);
+            String::from_utf8_lossy(&made.output().unwrap().stdout).into_owned()
+        };
+        lab::wait::until(SPAN, "both stays", async || {
+            let told = history();
+            let rows: Vec<&str> = told.split("{").filter(|row| row.contains("\"Member\"")).collect();
+            let [first, second] = rows.as_slice() else { return None };
+            let closed = first.contains("\"n1\"") && first.contains("\"To\": \"20");
+            (closed && second.contains("\"n2\"") && second.contains("\"To\": \"now\"")).then_some(())
+        })
+        .await
+        .unwrap();
+        // An agent that is killed cannot say when it ended.
+        signal(&n2, Signal::KILL);
+        lab::wait::until(SPAN, "an end that nobody told", async || {
+            history().contains("\"To\": \"not told\"").then_some(())
+        })
+        .await
+        .unwrap();
+        signal(&n1, Signal::TERM);
     });
 }
 

@@ -1,6 +1,6 @@
 //! The cluster's names on real parts: real etcd, the real binary, questions by UDP and TCP.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
 
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use std::fs;
@@ -65,38 +65,61 @@ fn by_tcp(to: SocketAddrV4, name: &str) -> (u8, Option<Ipv4Addr>) {
     understood(&answer)
 }
 
+/// etcd with three members, of which the first leads.
+struct Site {
+    dir: tempfile::TempDir,
+    keys: Gateway,
+    etcd: u16,
+    _etcd: Running,
+}
+
+impl Site {
+    async fn start() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let (client, peer) = (testbed::free_port(), testbed::free_port());
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let mut command = Command::new(&lab::etcd_bins()[0]);
+        command.arg(format!("--data-dir={}", dir.path().join("etcd").display()));
+        command
+            .arg(format!("--listen-client-urls={0}", url(client)))
+            .arg(format!("--advertise-client-urls={}", url(client)));
+        command.arg(format!("--listen-peer-urls={}", url(peer)));
+        command
+            .arg(format!("--initial-advertise-peer-urls={}", url(peer)))
+            .arg(format!("--initial-cluster=default={}", url(peer)));
+        let etcd = Running::start(&mut command, &dir.path().join("etcd.log"));
+        let keys = Gateway::new(vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, client)], NAMESPACE, SCOPE);
+        lab::wait::until(SPAN, "etcd", async || keys.read().await.ok()).await.unwrap();
+        for (name, last, role) in [("pg-1", 1, "primary"), ("pg-2", 2, "replica"), ("pg-3", 3, "replica")] {
+            member(&keys, name, last, role).await;
+        }
+        lead(&keys, "pg-1").await;
+        Site { dir, keys, etcd: client, _etcd: etcd }
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.dir.path().join("dns.log")
+    }
+
+    /// `baton dns` with these settings.
+    fn tell(&self, number: u16, settings: &str) -> Running {
+        let file = self.dir.path().join(format!("dns-{number}.yml"));
+        let text = format!(
+            "scope: {SCOPE}\nnamespace: {NAMESPACE}\netcd3: {{host: \"127.0.0.1:{}\"}}\ndns: {{zone: c1.pg.test, {settings}}}\n",
+            self.etcd
+        );
+        fs::write(&file, text).unwrap();
+        let baton = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
+        Running::start(Command::new(baton).arg("dns").arg(&file), &self.log())
+    }
+}
+
 #[tokio::test]
 async fn names_follow_the_lead_and_never_name_two() {
-    let dir = tempfile::tempdir().unwrap();
-    let (client, peer, port) = (testbed::free_port(), testbed::free_port(), testbed::free_port());
-    let url = |port: u16| format!("http://127.0.0.1:{port}");
-    let mut command = Command::new(&lab::etcd_bins()[0]);
-    command.arg(format!("--data-dir={}", dir.path().join("etcd").display()));
-    command
-        .arg(format!("--listen-client-urls={0}", url(client)))
-        .arg(format!("--advertise-client-urls={}", url(client)));
-    command.arg(format!("--listen-peer-urls={}", url(peer)));
-    command
-        .arg(format!("--initial-advertise-peer-urls={}", url(peer)))
-        .arg(format!("--initial-cluster=default={}", url(peer)));
-    let _etcd = Running::start(&mut command, &dir.path().join("etcd.log"));
-    let keys = Gateway::new(vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, client)], NAMESPACE, SCOPE);
-    lab::wait::until(SPAN, "etcd", async || keys.read().await.ok()).await.unwrap();
-    for (name, last, role) in [("pg-1", 1, "primary"), ("pg-2", 2, "replica"), ("pg-3", 3, "replica")] {
-        member(&keys, name, last, role).await;
-    }
-    lead(&keys, "pg-1").await;
-
-    let (file, hosts) = (dir.path().join("dns.yml"), dir.path().join("hosts"));
-    let text = format!(
-        "scope: {SCOPE}\nnamespace: {NAMESPACE}\netcd3: {{host: \"127.0.0.1:{client}\"}}\n\
-         dns: {{zone: c1.pg.test, listen: \"{NAMES}:{port}\", hosts_file: {}}}\n",
-        hosts.display()
-    );
-    fs::write(&file, text).unwrap();
-    let baton = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
-    let log = dir.path().join("dns.log");
-    let _dns = Running::start(Command::new(baton).arg("dns").arg(&file), &log);
+    let site = Site::start().await;
+    let (port, hosts) = (testbed::free_port(), site.dir.path().join("hosts"));
+    let _dns = site.tell(port, &format!("listen: \"{NAMES}:{port}\", hosts_file: {}", hosts.display()));
+    let (keys, log) = (&site.keys, site.log());
     let to = SocketAddrV4::new(NAMES, port);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(to).unwrap();
@@ -117,9 +140,9 @@ async fn names_follow_the_lead_and_never_name_two() {
     })
     .await
     .unwrap();
-    member(&keys, "pg-1", 1, "replica").await;
-    member(&keys, "pg-2", 2, "primary").await;
-    lead(&keys, "pg-2").await;
+    member(keys, "pg-1", 1, "replica").await;
+    member(keys, "pg-2", 2, "primary").await;
+    lead(keys, "pg-2").await;
     let began = clock::now();
     loop {
         let answer = by_udp(&socket, primary).unwrap();
@@ -139,4 +162,98 @@ async fn names_follow_the_lead_and_never_name_two() {
     .unwrap();
     let log = fs::read_to_string(log).unwrap();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+/// What dnsmasq says of a name, asked at the port where it is.
+fn told_by(dnsmasq: SocketAddrV4, name: &str) -> Option<(u8, Option<Ipv4Addr>)> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(dnsmasq).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut question = question(name);
+    question[2] = 1;
+    socket.send(&question).ok()?;
+    let mut answer = [0; 1500];
+    let length = socket.recv(&mut answer).ok()?;
+    let only = (answer[7] == 1).then(|| answer[..length].last_chunk::<4>().copied().unwrap().into());
+    Some((answer[3] & 15, only))
+}
+
+/// dnsmasq, as the distribution has it.
+fn dnsmasq(port: u16, words: &[String], log: &std::path::Path) -> Running {
+    let program =
+        std::env::var("BATON_TEST_DNSMASQ").expect("tools/setup test installs dnsmasq for the tests");
+    let mut command = Command::new(program);
+    command.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file="]);
+    command.args(["--conf-file=/dev/null", "--user=root", "--log-facility=-", "--listen-address=127.0.0.3"]);
+    Running::start(command.arg(format!("--port={port}")).args(words), log)
+}
+
+#[tokio::test]
+async fn dnsmasq_follows_by_the_hosts_file_and_as_a_cache() {
+    let site = Site::start().await;
+    let (hosts, baton, port) = (site.dir.path().join("hosts"), testbed::free_port(), testbed::free_port());
+    fs::create_dir(&hosts).unwrap();
+    let _dns = site
+        .tell(baton, &format!("listen: \"{NAMES}:{baton}\", ttl: 1s, hosts_file: {}/pg", hosts.display()));
+    let from_file = [format!("--hostsdir={}", hosts.display())];
+    let cache = testbed::free_port();
+    let forwarded = [format!("--server=/c1.pg.test/{NAMES}#{baton}"), "--cache-size=100".to_owned()];
+    let _file = dnsmasq(port, &from_file, &site.dir.path().join("dnsmasq-file.log"));
+    let _cache = dnsmasq(cache, &forwarded, &site.dir.path().join("dnsmasq-cache.log"));
+    let at = |port: u16| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), port);
+    let both = [at(port), at(cache)];
+    let primary = "primary.c1.pg.test";
+    let says = async |what: &str, address: Ipv4Addr| {
+        for server in both {
+            lab::wait::until(SPAN, what, async || {
+                (told_by(server, primary) == Some((0, Some(address)))).then_some(())
+            })
+            .await
+            .unwrap();
+        }
+    };
+    says("the first primary", [10, 0, 0, 1].into()).await;
+    // Another one leads: the file is replaced, the cached answer lives a second.
+    site.keys.delete("leader").await.unwrap();
+    member(&site.keys, "pg-1", 1, "replica").await;
+    member(&site.keys, "pg-2", 2, "primary").await;
+    lead(&site.keys, "pg-2").await;
+    let began = clock::now();
+    says("the second primary", [10, 0, 0, 2].into()).await;
+    println!("both had the new one {:?} after the key was written", clock::now().since(began));
+    // And never the old one again.
+    for _ in 0..20 {
+        for server in both {
+            assert_eq!(told_by(server, primary), Some((0, Some([10, 0, 0, 2].into()))), "{server}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_told_beside_the_names() {
+    let site = Site::start().await;
+    let (baton, api) = (testbed::free_port(), testbed::free_port());
+    let _dns = site.tell(baton, &format!("listen: \"{NAMES}:{baton}\", api: \"127.0.0.1:{api}\""));
+    let page = |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", api)).ok()?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes())
+            .ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        Some(page)
+    };
+    let known = format!("baton_dns_known{{scope=\"{SCOPE}\"}} 1");
+    lab::wait::until(SPAN, "the metrics", async || page("/metrics")?.contains(&known).then_some(()))
+        .await
+        .unwrap();
+    assert_eq!(
+        by_tcp(SocketAddrV4::new(NAMES, baton), "primary.c1.pg.test"),
+        (0, Some([10, 0, 0, 1].into()))
+    );
+    assert!(
+        page("/metrics").unwrap().contains(&format!("baton_dns_tcp_answers_total{{scope=\"{SCOPE}\"}} 1"))
+    );
+    assert!(page("/health").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(page("/other").unwrap().starts_with("HTTP/1.1 404"));
 }

@@ -98,6 +98,7 @@ pub(crate) fn vip(raw: &Raw<'_>, findings: &mut Findings) -> Option<VipSettings>
         name: NodeName(name?),
         etcd: etcd?,
         vip: vip::build(raw, findings),
+        api: values.text("vip.api"),
         log: log(raw, findings),
     })
 }

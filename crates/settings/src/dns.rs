@@ -21,6 +21,8 @@ pub struct Dns {
     pub max_lag: Option<u64>,
     pub hosts_file: Option<PathBuf>,
     pub updates: Vec<DnsUpdate>,
+    /// Where `baton dns` tells metrics and health, as `host:port`.
+    pub api: Option<String>,
 }
 
 /// A name on another server.
@@ -77,6 +79,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Option<Dns> {
         max_lag,
         hosts_file: values.path("dns.hosts_file"),
         updates: updates(section, raw, findings),
+        api: values.text("dns.api"),
     })
 }
 

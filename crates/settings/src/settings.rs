@@ -61,6 +61,8 @@ pub struct VipSettings {
     pub name: NodeName,
     pub etcd: Etcd,
     pub vip: Vec<VirtualAddress>,
+    /// Where metrics and health are told, as `host:port`.
+    pub api: Option<String>,
     pub log: Log,
 }
 

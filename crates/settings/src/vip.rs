@@ -17,6 +17,8 @@ pub struct VirtualAddress {
     /// Where it is put; none when only a command moves it.
     pub interface: Option<String>,
     pub role: String,
+    /// It need not be in a network of the interface.
+    pub routed: bool,
     /// The program that moves it, and its first arguments; empty: none.
     pub command: Vec<String>,
     pub timeout: Duration,
@@ -78,7 +80,8 @@ fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> 
         return None;
     }
     let role = text("role").unwrap_or_else(|| "primary".to_owned());
-    let timeout = values.duration(&format!("{key}.timeout"));
+    let (routed, timeout) =
+        (values.flag(&format!("{key}.routed")), values.duration(&format!("{key}.timeout")));
     let command = command.map(|(words, _)| words).unwrap_or_default();
-    Some(VirtualAddress { ip, prefix_len, interface, role, command, timeout })
+    Some(VirtualAddress { ip, prefix_len, interface, role, routed, command, timeout })
 }

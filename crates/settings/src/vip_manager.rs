@@ -134,7 +134,8 @@ impl Reader<'_> {
             "namespace": namespace,
             "name": name,
             "etcd3": etcd,
-            "vip": { "addresses": [{ "address": address, "interface": interface }] },
+            // What it puts on an interface it puts there unasked.
+            "vip": { "addresses": [{ "address": address, "interface": interface, "routed": true }] },
             "log": { "level": level },
         })
     }

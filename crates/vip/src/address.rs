@@ -10,6 +10,8 @@ pub struct Wanted {
     pub prefix_len: u8,
     pub interface: String,
     pub role: Role,
+    /// Routes lead to it, so it need not be in a network of its interface.
+    pub routed: bool,
 }
 
 /// Which member holds an address.
@@ -58,7 +60,7 @@ impl Wanted {
         if interface.is_empty() || interface.len() > LONGEST_NAME || interface.contains(odd) {
             return Err(Unusable::Interface(interface.to_owned()));
         }
-        Ok(Wanted { ip, prefix_len, interface: interface.to_owned(), role })
+        Ok(Wanted { ip, prefix_len, interface: interface.to_owned(), role, routed: false })
     }
 }
 

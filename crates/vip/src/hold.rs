@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     /// When the kernel will remove it: as we have told it, and later by the time that the host was suspended since.
     pub until: Option<Moment>,
     pub interface: Interface,
+    /// It belongs on that interface. Once it is held that is not asked again: the network may be taken down for a moment.
+    pub fits: bool,
 }
 
 /// What is known of the interface.
@@ -71,6 +73,8 @@ pub enum Why {
     EndsSoon,
     NoInterface,
     InterfaceDown,
+    /// It is in no network of its interface.
+    Misplaced,
     Holds,
 }
 
@@ -90,6 +94,9 @@ pub(crate) fn decide(right: Option<Right>, seen: Seen, now: Moment) -> Step {
         // Whoever is behind the cable cannot reach us, whatever we hold; and we can announce nothing.
         Interface::Down => return without(seen, Why::InterfaceDown),
         Interface::Up => {}
+    }
+    if seen.until.is_none() && !seen.fits {
+        return without(seen, Why::Misplaced);
     }
     let seconds = whole_seconds(now.until(right.until).min(LONGEST));
     if seconds == 0 {
@@ -127,6 +134,7 @@ impl fmt::Display for Why {
             Why::EndsSoon => f.write_str("the right to it ends and was not renewed"),
             Why::NoInterface => f.write_str("its interface does not exist"),
             Why::InterfaceDown => f.write_str("its interface is down or has no carrier"),
+            Why::Misplaced => f.write_str("it does not belong on its interface"),
             Why::Holds => f.write_str("this member holds it"),
         }
     }
@@ -140,7 +148,7 @@ mod tests {
     use types::{Moment, Term};
 
     const NOW: Moment = Moment(100_000);
-    const AWAY: Seen = Seen { present: false, until: None, interface: Interface::Up };
+    const AWAY: Seen = Seen { present: false, until: None, interface: Interface::Up, fits: true };
 
     fn right(rest: u64) -> Option<Right> {
         Some(Right { term: Term(7), until: Moment(NOW.0 + rest) })
@@ -194,6 +202,16 @@ mod tests {
         assert_eq!(decide(right(9000), down, NOW), Step::Remove { why: Why::InterfaceDown });
     }
 
+    #[test]
+    fn where_it_does_not_belong_it_is_not_put_and_what_is_held_is_kept() {
+        let wrong = Seen { fits: false, ..AWAY };
+        assert_eq!(decide(right(9000), wrong, NOW), Step::Rest { until: None, why: Why::Misplaced });
+        let left_over = Seen { present: true, ..wrong };
+        assert_eq!(decide(right(9000), left_over, NOW), Step::Remove { why: Why::Misplaced });
+        let held = Seen { fits: false, ..held(3000) };
+        assert!(matches!(decide(right(9000), held, NOW), Step::Install { why: Why::Renewed, .. }));
+    }
+
     proptest! {
         /// The law: whatever is installed, or left as it is, has left the kernel, as late as it may be, before the right ends.
         #[test]
@@ -202,7 +220,7 @@ mod tests {
             told in prop_oneof![Just(None), (0_u64..40_000).prop_map(Some)],
             present in any::<bool>(),
         ) {
-            let seen = Seen { present, until: told.map(|told| Moment(NOW.0 + told)), interface: Interface::Up };
+            let seen = Seen { present, until: told.map(|told| Moment(NOW.0 + told)), interface: Interface::Up, fits: true };
             match decide(right(rest), seen, NOW) {
                 Step::Install { seconds, .. } => {
                     let gone = Duration::from_secs(u64::from(seconds)) + LATE;

@@ -16,8 +16,9 @@ use crate::hold::{Interface, Right, Seen, Step, Why, decide};
 use crate::hook::{Hook, HookState, Mover};
 use crate::links::{self, Link, Links};
 use crate::packets::Wire;
+use crate::subnet::{Misfit, misfit};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -29,8 +30,14 @@ pub trait Rights: Send + Sync + 'static {
     /// The right to hold this address, which is of this role, now.
     fn right(&self, role: Role, ip: IpAddr) -> Option<Right>;
 
-    /// The address came to an interface of this host, or is gone.
+    /// The address came to this host, or is gone.
     fn here(&self, ip: IpAddr, here: bool);
+
+    /// Whether the rights are known by now. Until then an address with a lifetime that is found here is left alone: an earlier run of this
+    /// program gave it one that ends with its right.
+    fn known(&self) -> bool {
+        true
+    }
 }
 
 /// One address, for status, metrics and the journal.
@@ -40,6 +47,8 @@ pub struct Held {
     /// Since when it is on this host, if it is.
     pub since: Option<Moment>,
     pub why: Why,
+    /// With the right to it this host could not hold it: its interface is missing, or it does not belong there.
+    pub unusable: bool,
     /// The last one that said on the wire that it has the address as well.
     pub conflict: Option<Conflict>,
     pub counts: Counts,
@@ -80,7 +89,7 @@ pub struct Holder {
     states: Vec<watch::Receiver<Held>>,
     hooks: Vec<watch::Receiver<HookState>>,
     end: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Holder {
@@ -92,12 +101,20 @@ impl Holder {
     ) -> Result<Holder, links::Error> {
         let (poke, end) = (Arc::new(Notify::new()), CancellationToken::new());
         let (mut states, mut tasks) = (Vec::new(), Vec::new());
+        let own: Arc<[IpAddr]> = wanted.iter().map(|wanted| wanted.ip).collect();
         for wanted in wanted {
-            let held =
-                Held { wanted, since: None, why: Why::NoRight, conflict: None, counts: Counts::default() };
+            let held = Held {
+                wanted,
+                since: None,
+                why: Why::NoRight,
+                unusable: false,
+                conflict: None,
+                counts: Counts::default(),
+            };
             let (state, seen) = watch::channel(held.clone());
             let keeper = Keeper {
                 held,
+                own: own.clone(),
                 rights: rights.clone(),
                 links: Links::open()?,
                 wire: None,
@@ -116,7 +133,7 @@ impl Holder {
             moved.push(seen);
             tasks.push(tokio::spawn(mover.work(poke.clone(), end.clone())));
         }
-        Ok(Holder { poke, states, hooks: moved, end, tasks })
+        Ok(Holder { poke, states, hooks: moved, end, tasks: Mutex::new(tasks) })
     }
 
     /// The rights have changed.
@@ -150,16 +167,20 @@ impl Holder {
     }
 
     /// Removes all addresses and ends. Those that cannot be removed go with their lifetime.
-    pub async fn end(self) {
+    pub async fn end(&self) {
         self.end.cancel();
-        for task in self.tasks {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             let _ = task.await;
         }
     }
+}
 
-    /// Ends and leaves the addresses to their lifetimes, for a successor that comes at once.
-    pub fn leave(self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+/// Without [`Holder::end`] the addresses are left to their lifetimes, for a successor that comes at once.
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -187,6 +208,8 @@ impl Told {
 
 struct Keeper {
     held: Held,
+    /// All virtual addresses of this member.
+    own: Arc<[IpAddr]>,
     rights: Arc<dyn Rights>,
     links: Links,
     /// Open while the address is held.
@@ -226,17 +249,30 @@ impl Keeper {
 
     async fn look(&mut self) -> Look {
         let link = self.links.link(&self.held.wanted.interface).await;
-        let present = match link {
-            Some(link) => self.links.has(link, &self.held.wanted).await,
-            None => false,
+        let there = match link {
+            Some(link) => self.links.addresses(link).await,
+            None => Vec::new(),
         };
+        let present = there.iter().any(|there| there.ip == self.held.wanted.ip);
+        let misfit = link.and_then(|link| misfit(&self.held.wanted, link.neighbours, &there, &self.own));
         let interface = match link {
             None => Interface::Missing,
             Some(Link { up: false, .. }) => Interface::Down,
             Some(Link { up: true, .. }) => Interface::Up,
         };
-        let seen = Seen { present, until: self.told.map(Told::until), interface };
+        let inherited = there.iter().any(|there| there.ip == self.held.wanted.ip && !there.forever);
+        if inherited && self.told.is_none() && !self.rights.known() {
+            self.inherit();
+            return Look::Enough;
+        }
+        let fits = misfit.is_none();
+        let seen = Seen { present, until: self.told.map(Told::until), interface, fits };
         let right = self.rights.right(self.held.wanted.role, self.held.wanted.ip);
+        self.held.unusable = self.told.is_none() && (link.is_none() || !fits);
+        // Told before it matters: whoever waits for a failover would find out when it has come.
+        if self.told.is_none() {
+            self.complain_of_place(link, misfit.as_ref(), right.is_some());
+        }
         let now = clock::now();
         match (decide(right, seen, now), link) {
             (Step::Install { seconds, why, .. }, Some(link)) => {
@@ -249,13 +285,6 @@ impl Keeper {
             }
             (Step::Remove { why }, Some(link)) => self.remove(link, why).await,
             (Step::Install { why, .. } | Step::Remove { why }, None) => self.away(why),
-            (Step::Rest { why: why @ Why::NoInterface, .. }, _) => {
-                let wanted = self.held.wanted.clone();
-                self.complain(&format!(
-                    "hold {wanted}: {why}; create it, or correct the name in vip.addresses"
-                ));
-                self.away(why);
-            }
             (Step::Rest { why, .. }, _) if present => self.say(why),
             (Step::Rest { why, .. }, _) => self.away(why),
         }
@@ -266,6 +295,20 @@ impl Keeper {
             self.open_wire(link);
         }
         Look::Enough
+    }
+
+    /// An earlier run of this program left it. It counts as held: whoever gives it up waits for it.
+    fn inherit(&mut self) {
+        if self.held.since.is_none() {
+            let address = self.held.wanted.to_string();
+            tracing::info!(
+                address,
+                "found the address here; it stays for its lifetime until the right to it is known"
+            );
+            self.held.since = Some(clock::now());
+            self.rights.here(self.held.wanted.ip, true);
+            self.say(Why::Holds);
+        }
     }
 
     async fn install(&mut self, link: Link, seconds: u32, why: Why, now: Moment) {
@@ -334,6 +377,22 @@ impl Keeper {
             }
             changed
         });
+    }
+
+    fn complain_of_place(&mut self, link: Option<Link>, misfit: Option<&Misfit>, wanted_now: bool) {
+        let wanted = self.held.wanted.clone();
+        match (link, misfit) {
+            (None, _) => self.complain(&format!(
+                "hold {wanted}: {}; create it, or correct the name in vip.addresses",
+                Why::NoInterface
+            )),
+            // While a host starts, its interfaces have no addresses for a moment.
+            (Some(_), Some(Misfit::Outside { networks })) if networks.is_empty() && !wanted_now => {}
+            (Some(_), Some(misfit)) => self.complain(&format!(
+                "hold {wanted}: {misfit}; correct vip.addresses, or add \"routed: true\" if routers know the way to it"
+            )),
+            (Some(_), None) => {}
+        }
     }
 
     fn complain(&mut self, error: &dyn std::fmt::Display) {

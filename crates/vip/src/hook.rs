@@ -137,13 +137,15 @@ pub(crate) struct Mover {
     state: watch::Sender<HookState>,
     past: Option<Past>,
     run: Option<Run>,
+    /// The address was told to be here.
+    here: bool,
 }
 
 impl Mover {
     pub(crate) fn new(hook: Hook, rights: Arc<dyn Rights>) -> (Mover, watch::Receiver<HookState>) {
         let begin = HookState { ip: hook.ip, role: hook.role, since: None, runs: 0, failures: 0 };
         let (state, seen) = watch::channel(begin);
-        (Mover { hook, rights, state, past: None, run: None }, seen)
+        (Mover { hook, rights, state, past: None, run: None, here: false }, seen)
     }
 
     /// Works until `end`, and then until the address is released or nobody waits any more.
@@ -239,6 +241,15 @@ impl Mover {
         let before = self.past.filter(|past| past.action == action && past.term == term);
         let failed = if why.is_some() { before.map_or(0, |past| past.failed).saturating_add(1) } else { 0 };
         self.past = Some(Past { action, term, at: now, failed });
+        // A release that is given up must not keep the address from others.
+        let here = match action {
+            Action::Acquire => self.here || failed == 0,
+            Action::Release => self.here && failed > 0 && failed < ENOUGH,
+        };
+        if here != self.here {
+            self.here = here;
+            self.rights.here(self.hook.ip, here);
+        }
         let address = self.hook.ip.to_string();
         match why {
             None => {

@@ -21,7 +21,9 @@ mod hold;
 mod holder;
 mod hook;
 mod links;
+mod metrics;
 mod packets;
+mod subnet;
 mod trigger;
 
 pub use address::{Role, Unusable, Wanted};
@@ -31,4 +33,5 @@ pub use hold::{Right, Why};
 pub use holder::{Conflict, Counts, Held, Holder, Rights, colons};
 pub use hook::{Hook, HookState};
 pub use links::Error;
+pub use metrics::metrics;
 pub use trigger::Trigger;

@@ -2,6 +2,7 @@
 
 use crate::address::Wanted;
 use crate::frames::Mac;
+use crate::subnet::There;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -31,6 +32,8 @@ pub(crate) struct Link {
     pub mac: Option<Mac>,
     /// Switched on, and something is at the other end.
     pub up: bool,
+    /// Others on the same link ask for addresses: it is no loopback and no tunnel.
+    pub neighbours: bool,
 }
 
 /// The netlink connection; its tasks end with it.
@@ -68,15 +71,14 @@ impl Links {
         Some(link(&message))
     }
 
-    /// Whether the address is on the interface.
-    pub(crate) async fn has(&self, link: Link, wanted: &Wanted) -> bool {
+    /// The addresses that are on the interface.
+    pub(crate) async fn addresses(&self, link: Link) -> Vec<There> {
         let mut all = self.handle.address().get().set_link_index_filter(link.index).execute();
+        let mut found = Vec::new();
         while let Ok(Some(message)) = all.try_next().await {
-            if local(&message) == Some(wanted.ip) {
-                return true;
-            }
+            found.extend(there(&message));
         }
-        false
+        found
     }
 
     /// Puts the address on the interface, or gives one that is there a new lifetime.
@@ -125,21 +127,36 @@ fn link(message: &LinkMessage) -> Link {
         index: message.header.index,
         mac: mac.filter(|mac| *mac != Mac::default()),
         up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        neighbours: !flags.intersects(LinkFlags::Loopback | LinkFlags::Noarp),
     }
 }
 
-/// The host's own address of a message: the other end of a tunnel is `Address` and not `Local`.
+/// The host's own address of a message.
 fn local(message: &AddressMessage) -> Option<IpAddr> {
+    there(message).map(|there| there.ip)
+}
+
+/// The address of a message with its network. At one end of a tunnel the own address is `Local`, and `Address` that of the other end.
+fn there(message: &AddressMessage) -> Option<There> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
     let local = find(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
     });
-    local.or_else(|| {
-        find(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        })
+    let address = find(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    let ip = local.or(address)?;
+    let lasts = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::CacheInfo(lifetime) => Some(lifetime.ifa_valid),
+        _ => None,
+    });
+    Some(There {
+        ip,
+        network: address.unwrap_or(ip),
+        prefix_len: message.header.prefix_len,
+        forever: lasts.is_none_or(|seconds| seconds == u32::MAX),
     })
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   watch: who leads, does it accept writes ──► ours? ──► how long does its lease still live? (asked again and again) ──► right
 //! ```
-//! Between two answers the right ends with the last answer. A lead that is given up ends it at once, as far as this process runs; if
+//! An answer counts from the moment the question was sent, and only with the proof that the key is still ours (`etcd/src/lease.rs`). Between two answers the right ends with the last answer. A lead that is given up ends it at once, as far as this process runs; if
 //! it hangs, the address stays until its lifetime ends. Inside the agent, which gives the address up before the lead, there is no such gap.
 
 use crate::address::Role;
@@ -12,6 +12,7 @@ use crate::hold::Right;
 use crate::holder::Rights;
 use etcd::{Etcd, Snapshot, View};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Trigger {
     claims: Claims,
     right: Arc<Mutex<Option<Right>>>,
+    known: Arc<AtomicBool>,
     changed: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -37,8 +39,10 @@ impl Trigger {
     pub fn follow(etcd: Etcd, view: watch::Receiver<View>, me: NodeName, claims: Claims) -> Trigger {
         let right = Arc::new(Mutex::new(None));
         let changed = Arc::new(Notify::new());
-        let following = Following { etcd, me, right: right.clone(), changed: changed.clone() };
-        Trigger { claims, right, changed, task: tokio::spawn(following.run(view)) }
+        let known = Arc::new(AtomicBool::new(false));
+        let following =
+            Following { etcd, me, right: right.clone(), known: known.clone(), changed: changed.clone() };
+        Trigger { claims, right, known, changed, task: tokio::spawn(following.run(view)) }
     }
 
     /// Waits until the right came or went since the last wait.
@@ -66,6 +70,10 @@ impl Rights for Trigger {
     fn here(&self, ip: IpAddr, here: bool) {
         self.claims.here(ip, here);
     }
+
+    fn known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Trigger {
@@ -78,6 +86,7 @@ struct Following {
     etcd: Etcd,
     me: NodeName,
     right: Arc<Mutex<Option<Right>>>,
+    known: Arc<AtomicBool>,
     changed: Arc<Notify>,
 }
 
@@ -85,9 +94,10 @@ impl Following {
     async fn run(self, mut view: watch::Receiver<View>) {
         loop {
             let snapshot = view.borrow_and_update().snapshot.clone();
-            match snapshot.as_deref().and_then(|snapshot| lead(snapshot, &self.me)) {
-                None => self.set(None),
-                Some((term, lease)) => self.prolong(term, lease).await,
+            match snapshot.as_deref().map(|snapshot| lead(snapshot, &self.me)) {
+                None => {}
+                Some(None) => self.set(None),
+                Some(Some((term, lease))) => self.prolong(term, lease).await,
             }
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
@@ -97,7 +107,7 @@ impl Following {
     }
 
     async fn prolong(&self, term: Term, lease: LeaseId) {
-        match self.etcd.lives_until(lease, clock::now().after(PATIENCE)).await {
+        match self.etcd.lead_lives_until(lease, (&self.me, term), clock::now().after(PATIENCE)).await {
             Ok(Some(until)) => self.set(Some(Right { term, until })),
             Ok(None) => self.set(None),
             // What was known stays known, and ends when it ends.
@@ -109,6 +119,7 @@ impl Following {
         let mut kept = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         let was: Option<Moment> = kept.map(|right| right.until);
         *kept = right;
+        self.known.store(true, Ordering::Relaxed);
         if was != right.map(|right| right.until) {
             self.changed.notify_one();
         }

@@ -82,73 +82,11 @@ fn crashes(page: &mut Page, shared: &Shared) {
     );
 }
 
-/// Each value of all virtual addresses together, as the format wants it.
+/// Virtual addresses and names.
 fn addresses(page: &mut Page, shared: &Shared) {
-    moved(page, shared);
-    if let Some((udp, tcp)) = shared.names.as_ref().map(|names| names.answered()) {
-        page.put("baton_dns_udp_answers_total", "counter", "Questions for names answered by UDP.", udp);
-        page.put("baton_dns_tcp_answers_total", "counter", "The same by TCP.", tcp);
-    }
-    let held = shared.addresses.held();
-    if held.is_empty() {
-        return;
-    }
-    type Value = fn(&vip::Held) -> u64;
-    const ROWS: [(&str, &str, &str, Value); 7] = [
-        ("baton_vip_held", "gauge", "Value is 1 if this member holds the virtual address.", |held| {
-            u64::from(held.since.is_some())
-        }),
-        ("baton_vip_taken_total", "counter", "How often this member took it.", |held| held.counts.taken),
-        ("baton_vip_given_up_total", "counter", "How often it gave it up.", |held| held.counts.given_up),
-        ("baton_vip_repaired_total", "counter", "How often somebody had removed it.", |held| {
-            held.counts.repaired
-        }),
-        ("baton_vip_conflicts_total", "counter", "How often another host said that it has it.", |held| {
-            held.counts.conflicts
-        }),
-        ("baton_vip_carrier_losses_total", "counter", "How often its interface went down with it.", |held| {
-            held.counts.carrier_losses
-        }),
-        ("baton_vip_announcements_total", "counter", "How often it was announced.", |held| {
-            held.counts.announced
-        }),
-    ];
-    for (name, kind, help, value) in ROWS {
-        let _ = writeln!(page.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for held in &held {
-            let vip::Wanted { ip, interface, role, .. } = &held.wanted;
-            let labels =
-                format!("{},address=\"{ip}\",interface=\"{interface}\",role=\"{role}\"", page.labels);
-            let _ = writeln!(page.text, "{name}{{{labels}}} {}", value(held));
-        }
-    }
-}
-
-/// The same of those that commands move.
-fn moved(page: &mut Page, shared: &Shared) {
-    let moved = shared.addresses.moved();
-    if moved.is_empty() {
-        return;
-    }
-    type Value = fn(&vip::HookState) -> u64;
-    const ROWS: [(&str, &str, &str, Value); 3] = [
-        (
-            "baton_vip_command_held",
-            "gauge",
-            "Value is 1 after the command has acquired the address.",
-            |moved| u64::from(moved.since.is_some()),
-        ),
-        ("baton_vip_command_runs_total", "counter", "How often the command was run.", |moved| moved.runs),
-        ("baton_vip_command_failures_total", "counter", "How often it failed or took too long.", |moved| {
-            moved.failures
-        }),
-    ];
-    for (name, kind, help, value) in ROWS {
-        let _ = writeln!(page.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for moved in &moved {
-            let labels = format!("{},address=\"{}\",role=\"{}\"", page.labels, moved.ip, moved.role);
-            let _ = writeln!(page.text, "{name}{{{labels}}} {}", value(moved));
-        }
+    page.text += &vip::metrics(&shared.addresses.held(), &shared.addresses.moved(), &page.labels);
+    if let Some(names) = &shared.names {
+        page.text += &names.metrics(&page.labels);
     }
 }
 

@@ -1,11 +1,13 @@
 //! `baton dns FILE`: tells the cluster's names, by the `dns` section, until told to stop. It needs no member on its host.
 
 use super::daemon;
+use super::side_api::{Page, labels, serve};
 use crate::cli::DnsArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
 use settings::ProcessEnv;
+use std::sync::Arc;
 
 /// Runs it.
 pub(crate) fn run(args: &DnsArgs) -> Outcome {
@@ -24,6 +26,11 @@ pub(crate) fn run(args: &DnsArgs) -> Outcome {
         for address in &dns.listens {
             tracing::info!(%address, "answers questions for the cluster's names");
         }
+        let labels = labels(&[("scope", &settings.scope)]);
+        let dns = Arc::new(dns);
+        let told = dns.clone();
+        let page = move || Page { known: told.known(), metrics: told.metrics(&labels) };
+        serve(settings.dns.api.as_deref(), page).await?;
         stop.cancelled().await;
         Ok(())
     })

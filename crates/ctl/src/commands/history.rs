@@ -1,4 +1,4 @@
-//! `baton history`: every change of timeline, who led afterwards, and what was lost.
+//! `baton history`: every change of timeline, who led afterwards, what was lost, and who had which virtual address.
 
 use super::list::print;
 use crate::cli::HistoryArgs;
@@ -9,6 +9,7 @@ use crate::render::Format;
 use crate::render::archive::archive;
 use crate::render::history::history;
 use crate::render::losses::losses;
+use crate::render::stays::stays;
 use crate::snapshot;
 
 /// Prints the history. What scripts read as patronictl's stays as it is: losses follow only where people read.
@@ -21,6 +22,10 @@ pub(crate) async fn run(context: &Context, args: &HistoryArgs) -> Outcome {
     }
     if args.archive {
         print(&archive(&snapshot.archive, args.format));
+        return Ok(());
+    }
+    if args.addresses {
+        print(&stays(&snapshot.address_rows, &snapshot.addresses, args.format));
         return Ok(());
     }
     print(&history(&snapshot::history(&snapshot), args.format));

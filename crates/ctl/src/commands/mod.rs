@@ -27,6 +27,7 @@ pub(crate) mod route;
 pub(crate) mod router;
 mod schedule;
 pub(crate) mod show_config;
+mod side_api;
 pub(crate) mod standby_cluster;
 pub(crate) mod switchover;
 pub(crate) mod timelines;

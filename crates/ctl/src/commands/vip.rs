@@ -2,6 +2,7 @@
 //! `baton vip --config FILE` does it by vip-manager's own file and variables.
 
 use super::daemon;
+use super::side_api::{Page, labels, serve};
 use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
@@ -29,20 +30,40 @@ pub(crate) fn run(args: &VipArgs) -> Outcome {
     let log = daemon::start(&settings.log, "vip.log", &warnings)?;
     let etcd =
         etcd::Etcd::new(etcd_config(&settings.etcd), etcd::Keys::new(&settings.namespace, &settings.scope))?;
-    daemon::block_on(&log, |stop| hold(wanted, etcd, settings.name, stop))
+    let keep = args.keep_vip;
+    daemon::block_on(&log, |stop| hold(wanted, etcd, settings, keep, stop))
 }
 
-async fn hold(wanted: Addresses, etcd: etcd::Etcd, me: types::NodeName, stop: CancellationToken) -> Outcome {
+async fn hold(
+    wanted: Addresses,
+    etcd: etcd::Etcd,
+    settings: VipSettings,
+    keep: bool,
+    stop: CancellationToken,
+) -> Outcome {
+    let me = settings.name;
+    let labels = labels(&[("scope", &settings.scope), ("name", me.as_str())]);
     let (view, _watcher) = etcd::watch(etcd.clone());
     let claims = Claims::follow(etcd.clone(), view.clone(), me.clone(), wanted.roles);
-    let trigger = Arc::new(Trigger::follow(etcd, view, me, claims));
+    let trigger = Arc::new(Trigger::follow(etcd, view.clone(), me, claims));
     let holder = Holder::start(wanted.put, wanted.moved, trigger.clone())
         .map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
+    let holder = Arc::new(holder);
+    let told = holder.clone();
+    let page = move || Page {
+        known: view.borrow().snapshot.is_some(),
+        metrics: vip::metrics(&told.held(), &told.moved(), &labels),
+    };
+    serve(settings.api.as_deref(), page).await?;
     while !stop.is_cancelled() {
         tokio::select! {
             () = trigger.changed() => holder.poke(),
             () = stop.cancelled() => {}
         }
+    }
+    if keep {
+        tracing::info!("leaves the addresses to their lifetimes, for a successor that comes at once");
+        return Ok(());
     }
     if tokio::time::timeout(RELEASE, holder.end()).await.is_err() {
         tracing::error!("failed to have all addresses released within {RELEASE:?}; see the commands above");
@@ -67,7 +88,8 @@ impl Addresses {
             all.roles.push((given.ip, role));
             if let Some(interface) = &given.interface {
                 let wanted = Wanted::new(given.ip, given.prefix_len, interface, role);
-                all.put.push(wanted.map_err(|why| refuse(why.to_string()))?);
+                let wanted = wanted.map_err(|why| refuse(why.to_string()))?;
+                all.put.push(Wanted { routed: given.routed, ..wanted });
             }
             if !given.command.is_empty() {
                 let (command, timeout) = (given.command.clone(), given.timeout);

@@ -27,9 +27,11 @@ enum Shown {
     WhenUsed,
     /// With `-e` only: Baton's own.
     Extended,
+    /// The same, in documents alone: the table says it below.
+    ExtendedDocument,
 }
 
-const FIELDS: [Field; 15] = [
+const FIELDS: [Field; 16] = [
     left("Member", Shown::Always, |_, member| json!(member.name)),
     left("Host", Shown::Always, |cluster, member| json!(host(cluster, member))),
     left("Role", Shown::Always, |_, member| json!(member.standing.text())),
@@ -51,6 +53,7 @@ const FIELDS: [Field; 15] = [
     left("Tags", Shown::WhenUsed, |_, member| json!(member.tags)),
     Field { side: Side::Right, ..left("Term", Shown::Extended, term) },
     left("Writable since", Shown::Extended, writable_since),
+    left("Addresses", Shown::ExtendedDocument, addresses_of),
 ];
 
 const fn left(name: &'static str, shown: Shown, value: fn(&Cluster, &Member) -> Value) -> Field {
@@ -72,7 +75,7 @@ pub(crate) struct Wish {
 
 /// Draws one cluster.
 pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
-    let fields = fields(cluster, wish.extended, wish.manner);
+    let fields = fields(cluster, wish);
     let rows: Vec<Vec<Value>> = cluster
         .members
         .iter()
@@ -103,7 +106,7 @@ pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
 
 /// The table with the member names that `topology` indents; tags stay on one line there.
 pub(super) fn indented(cluster: &Cluster, rows: &[(usize, &Member)]) -> String {
-    let fields = fields(cluster, false, Manner::Patronictl);
+    let fields = fields(cluster, Wish { manner: Manner::Patronictl, ..Wish::default() });
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|(depth, member)| {
@@ -118,13 +121,15 @@ pub(super) fn indented(cluster: &Cluster, rows: &[(usize, &Member)]) -> String {
     draw(Some(&title(cluster)), &columns(&fields), &cells) + &below(cluster)
 }
 
-fn fields(cluster: &Cluster, extended: bool, manner: Manner) -> Vec<&'static Field> {
+fn fields(cluster: &Cluster, wish: Wish) -> Vec<&'static Field> {
+    let ours = wish.extended && wish.manner == Manner::Baton;
     let used = |field: &&Field| match field.shown {
         Shown::Always => true,
         Shown::WhenUsed => {
-            extended || cluster.members.iter().any(|member| !is_empty(&(field.value)(cluster, member)))
+            wish.extended || cluster.members.iter().any(|member| !is_empty(&(field.value)(cluster, member)))
         }
-        Shown::Extended => extended && manner == Manner::Baton,
+        Shown::Extended => ours,
+        Shown::ExtendedDocument => ours && wish.format != Format::Pretty,
     };
     FIELDS.iter().filter(used).collect()
 }
@@ -181,6 +186,12 @@ fn below(cluster: &Cluster) -> String {
 fn addresses(cluster: &Cluster) -> String {
     let line = |(ip, role, name): &(String, String, String)| format!(" Address: {ip} ({role}) on {name}\n");
     cluster.addresses.iter().map(line).collect()
+}
+
+/// The virtual addresses that the member has, each with its role.
+fn addresses_of(cluster: &Cluster, member: &Member) -> Value {
+    let own = cluster.addresses.iter().filter(|(_, _, name)| *name == member.name);
+    Value::Array(own.map(|(ip, role, _)| json!({ "address": ip, "role": role })).collect())
 }
 
 /// The port is left out where every member has PostgreSQL's own and a host of its own.
@@ -261,6 +272,13 @@ mod tests {
         cluster.addresses.push(("10.0.0.9".into(), "primary".into(), "pg-1".into()));
         let extended = list(&cluster, wish(Format::Pretty, true));
         assert!(extended.ends_with(" Address: 10.0.0.9 (primary) on pg-1\n"), "{extended}");
+        let json = list(&cluster, wish(Format::Json, true));
+        assert!(json.contains(r#""Addresses": [{"address": "10.0.0.9", "role": "primary"}]"#), "{json}");
+        assert_eq!(json.matches("Addresses").count(), 1, "{json}");
+        let yaml = list(&cluster, wish(Format::Yaml, true));
+        assert!(yaml.contains("address: 10.0.0.9"), "{yaml}");
+        let theirs = Wish { manner: crate::invoked::Manner::Patronictl, ..wish(Format::Json, true) };
+        assert!(!list(&cluster, theirs).contains("Addresses"), "what scripts read as patronictl's stays");
         cluster.addresses.clear();
         insta::assert_snapshot!("list_extended", list(&cluster, wish(Format::Pretty, true)));
     }

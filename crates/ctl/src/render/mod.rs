@@ -11,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod losses;
 pub(crate) mod route;
 pub(crate) mod rows;
+pub(crate) mod stays;
 pub(crate) mod timelines;
 pub(crate) mod topology;
 pub(crate) mod what_if;

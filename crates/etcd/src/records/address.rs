@@ -2,6 +2,8 @@
 //!
 //! For an address of the primary it only tells people: whose it is follows from the lead. For those of other roles the key is the claim: the
 //! member that created it holds the address, as long as the lease lives on which it hangs.
+//!
+//! `baton/addresses`: who had which address, from when to when, for somebody who asks later.
 
 use super::json;
 use serde_json::{Map, Value};
@@ -46,9 +48,54 @@ impl AddressHolder {
     }
 }
 
+/// One stay of an address on a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddressRow {
+    pub address: String,
+    pub role: String,
+    pub member: NodeName,
+    pub from: String,
+    /// None while it is there, and for good when the member could not say when it ended.
+    pub to: Option<String>,
+}
+
+impl AddressRow {
+    /// As in the list.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let cells = [
+            ("address", Value::from(self.address.as_str())),
+            ("role", Value::from(self.role.as_str())),
+            ("member", Value::from(self.member.as_str())),
+            ("from", Value::from(self.from.as_str())),
+            ("to", self.to.as_deref().map_or(Value::Null, Value::from)),
+        ];
+        Value::Object(cells.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    fn of(map: &Map<String, Value>) -> Option<AddressRow> {
+        let text = |name: &str| map.get(name).and_then(json::text);
+        Some(AddressRow {
+            address: text("address")?,
+            role: text("role")?,
+            member: NodeName(text("member")?),
+            from: text("from")?,
+            to: text("to"),
+        })
+    }
+}
+
+pub(crate) fn address_rows_json(rows: &[AddressRow]) -> String {
+    Value::Array(rows.iter().map(AddressRow::to_value).collect()).to_string()
+}
+
+pub(crate) fn parse_address_rows(value: &str) -> Result<Vec<AddressRow>, String> {
+    json::rows(value, ("stay", "stays"), AddressRow::of)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::AddressHolder;
+    use super::{AddressHolder, address_rows_json, parse_address_rows};
 
     #[test]
     fn it_goes_both_ways() {
@@ -57,5 +104,18 @@ mod tests {
         for spoiled in ["", "{}", r#"{"name":"pg-1"}"#, r#"{"role":"any"}"#] {
             assert!(AddressHolder::parse(spoiled).is_err(), "{spoiled}");
         }
+    }
+
+    #[test]
+    fn stays_go_both_ways() {
+        let text = concat!(
+            r#"[{"address":"10.0.0.9","role":"primary","member":"pg-1","from":"2026-11-27T10:00:00.000Z","to":"2026-11-27T11:00:00.000Z"},"#,
+            r#"{"address":"10.0.0.9","role":"primary","member":"pg-2","from":"2026-11-27T11:00:01.000Z","to":null}]"#
+        );
+        let rows = parse_address_rows(text).unwrap();
+        assert_eq!((rows.len(), rows[1].to.clone()), (2, None));
+        let again: serde_json::Value = serde_json::from_str(&address_rows_json(&rows)).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert!(parse_address_rows(r#"[{"address":"10.0.0.9"}]"#).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The lease: kept, gone, and the lead lost while it lives.
 
 use crate::cluster::{Cluster, eventually, servers, within};
-use etcd::{Error, Renewed};
+use etcd::{AddressHolder, Claimed, Error, Renewed};
 use etcd_client::PutOptions;
 use types::{LeaseId, NodeName, Term};
 
@@ -81,6 +81,59 @@ async fn a_renewal_of_the_lead_counts_only_while_the_key_is_ours() {
 }
 
 #[tokio::test]
+async fn a_renewal_of_claims_shows_those_that_hang_on_the_lease() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 3).await;
+        let etcd = cluster.etcd();
+        let (ours, theirs) = (
+            etcd.grant(30, within(20)).await.unwrap().lease,
+            etcd.grant(30, within(20)).await.unwrap().lease,
+        );
+        let own = AddressHolder::new(me(), "any");
+        etcd.claim_address("10.0.0.8", &own, ours, within(20)).await.unwrap();
+        etcd.claim_address("fd00::9", &own, theirs, within(20)).await.unwrap();
+        let claims = async |at: usize| match cluster.etcd_from(at).renew_claims(ours, within(20)).await {
+            Ok(Claimed::Kept { ttl_seconds: 30, addresses, .. }) => addresses,
+            other => panic!("{other:?}"),
+        };
+        let snapshot = etcd.snapshot(within(20)).await.unwrap();
+        let term = snapshot.addresses["10.0.0.8"].term;
+        for at in 0..3 {
+            assert_eq!(claims(at).await, [("10.0.0.8".to_owned(), term)].into());
+        }
+        // Taken away and claimed anew: another term, which shows that somebody else may have had it in between.
+        cluster.raw(0).await.delete(etcd.keys().baton_address("10.0.0.8"), None).await.unwrap();
+        assert_eq!(claims(1).await, [].into());
+        etcd.claim_address("10.0.0.8", &own, ours, within(20)).await.unwrap();
+        assert!(claims(2).await["10.0.0.8"] > term);
+        etcd.revoke(ours, within(20)).await.unwrap();
+        assert_eq!(etcd.renew_claims(ours, within(20)).await, Ok(Claimed::Gone));
+    }
+}
+
+#[tokio::test]
+async fn somebody_asks_how_long_the_leader_s_lease_lives() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 3).await;
+        let etcd = cluster.etcd();
+        let lease = etcd.grant(30, within(20)).await.unwrap().lease;
+        let term = etcd.acquire_leader(&me(), lease, within(20)).await.unwrap().unwrap();
+        for at in 0..3 {
+            let asked = clock::now();
+            let until = cluster.etcd_from(at).lead_lives_until(lease, (&me(), term), within(20)).await;
+            let rest = until.unwrap().unwrap().since(asked).as_secs();
+            assert!((20..=31).contains(&rest), "{rest}");
+        }
+        let others = [(NodeName::from("pg-b"), term), (me(), Term(term.0 + 1))];
+        for (name, term) in others {
+            assert_eq!(etcd.lead_lives_until(lease, (&name, term), within(20)).await, Ok(None));
+        }
+        etcd.revoke(lease, within(20)).await.unwrap();
+        assert_eq!(etcd.lead_lives_until(lease, (&me(), term), within(20)).await, Ok(None));
+    }
+}
+
+#[tokio::test]
 async fn without_a_majority_nothing_is_renewed() {
     for server in servers() {
         let mut cluster = Cluster::start(&server, 3).await;
@@ -96,6 +149,10 @@ async fn without_a_majority_nothing_is_renewed() {
         }
         let renewed = etcd.renew(lease, Some((&me(), term)), within(3)).await;
         assert!(matches!(renewed, Err(Error::Unreachable { .. })), "{renewed:?}");
+        let claims = etcd.renew_claims(lease, within(2)).await;
+        assert!(matches!(claims, Err(Error::Unreachable { .. })), "{claims:?}");
+        let asked = etcd.lead_lives_until(lease, (&me(), term), within(2)).await;
+        assert!(matches!(asked, Err(Error::Unreachable { .. })), "{asked:?}");
         for at in (0..3).filter(|at| *at != leader) {
             cluster.members[at].start();
         }

@@ -14,6 +14,7 @@
     reason = "the place of the logs, which the test runner shows when a story fails"
 )]
 
+mod addresses;
 mod agent;
 mod archive;
 mod backups;

@@ -6,6 +6,11 @@ use crate::kind::Kind;
 pub(super) const ROWS: &[Row] = &[
     Row::new("dns.zone", Kind::Text, "The zone of the cluster's names, such as pg-main.db.example.org."),
     Row::new("dns.listen", Kind::Listen, "Where questions are answered, by UDP and TCP. None: nowhere."),
+    Row::new(
+        "dns.api",
+        Kind::Address,
+        "Where `baton dns` serves metrics and health; the agent does in its own API.",
+    ),
     Row::new("dns.ttl", Kind::Duration, "How long others may keep an answer.").default("1s"),
     Row::new(
         "dns.name_servers",

@@ -9,6 +9,7 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Json,
         "The virtual addresses that this member may hold: a list. None: none.",
     ),
+    Row::new("vip.api", Kind::Address, "Where `baton vip` serves metrics and health; the agent does in its own API."),
     Row::new(
         "vip.addresses.*.address",
         Kind::Text,
@@ -21,6 +22,12 @@ pub(super) const ROWS: &[Row] = &[
         "Whose it is: of the primary while it accepts writes, or of one of the replicas, synchronous standbys or members.",
     )
     .default("primary"),
+    Row::new(
+        "vip.addresses.*.routed",
+        Kind::Bool,
+        "Whether it may be in no network of its interface, because routers know the way to it.",
+    )
+    .default("false"),
     Row::new(
         "vip.addresses.*.command",
         Kind::Text,
