@@ -17,7 +17,7 @@ SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router fuzz faults lab golden interruptions playbooks
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp fuzz faults lab golden interruptions playbooks
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +79,12 @@ bench-router: ## the router beside HAProxy: throughput, CPU, memory, changes of 
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-router
 	@$(ENV); exec target/release/baton-bench-router $(BENCH_ARGS)
 
-fuzz: ## TARGET (startup, tls_hello, proxy_header, messages) of the router for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
+bench-bgp: ## how soon BIRD and FRR learn and forget an address; needs root; BENCH_ARGS="--runs 5 --frozen 2" for a short one
+	@tools/setup test
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-bgp
+	@$(ENV); exec target/release/baton-bench-bgp $(BENCH_ARGS)
+
+fuzz: ## TARGET (startup, tls_hello, proxy_header, messages: of the router; bgp: of the speaker) for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
 	@cd fuzz && mkdir -p corpus/$(TARGET) && cargo +nightly fuzz run $(TARGET) corpus/$(TARGET) seeds/$(TARGET) -- -max_total_time=$(FUZZ_SECONDS)
 
 faults: ## N real faults and pairs of them in synchronous MODE under a writing client, drawn from SEED

@@ -47,6 +47,17 @@ impl Account {
         }
     }
 
+    /// A command under this account that may also set addresses and send frames, as a unit of systemd with ambient capabilities may.
+    #[must_use]
+    pub fn with_network_rights(&self, program: &Path) -> Command {
+        const RIGHTS: &str = "+net_admin,+net_raw";
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={}", self.name), format!("--regid={}", self.name)]);
+        command.args(["--clear-groups", "--bounding-set=-all,+net_admin,+net_raw"]);
+        command.args(["--inh-caps", RIGHTS, "--ambient-caps", RIGHTS]).arg(program);
+        command
+    }
+
     /// Gives `path` to this account.
     pub fn own(&self, path: &Path) -> Result<()> {
         if let Some((uid, gid)) = self.other {

@@ -41,6 +41,7 @@ impl Programs {
         patroni: bool,
         config: &Path,
         host: Option<&Host>,
+        network_rights: bool,
     ) -> Result<Programs> {
         let program = |path: PathBuf, arguments: &[&str]| Program {
             name: format!("agent {name}"),
@@ -53,11 +54,13 @@ impl Programs {
             directory: dir.to_owned(),
             log: dir.join("agent.log"),
             host: host.cloned(),
+            network_rights: false,
         };
         let patroni = match patroni {
             true => Some(program(patroni_bin()?.join("patroni"), &[])),
             false => None,
         };
-        Ok(Programs { baton: program(place_binary(dir, baton)?, &["agent"]), patroni })
+        let baton = program(place_binary(dir, baton)?, &["agent"]);
+        Ok(Programs { baton: Program { network_rights, ..baton }, patroni })
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Program {
     pub log: PathBuf,
     /// The host it runs on, where hosts have networks of their own.
     pub host: Option<Host>,
+    /// It may set addresses and send frames, and nothing else that its account may not.
+    pub network_rights: bool,
 }
 
 /// A started one. Dropped, it is killed.
@@ -41,7 +43,10 @@ impl Daemon {
         let log = OpenOptions::new().create(true).append(true).open(&program.log);
         let log = log.with_context(|| format!("open the log {}", program.log.display()))?;
         account.own(&program.log)?;
-        let mut command = Command::new(&program.path);
+        let mut command = match program.network_rights {
+            true => account.with_network_rights(&program.path),
+            false => Command::new(&program.path),
+        };
         command
             .args(&program.arguments)
             .env_clear()
@@ -53,7 +58,9 @@ impl Daemon {
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)
             .process_group(0);
-        account.apply(&mut command);
+        if !program.network_rights {
+            account.apply(&mut command);
+        }
         let spawned = match &program.host {
             None => command.spawn(),
             Some(host) => host.within(|| command.spawn())?,

@@ -70,6 +70,7 @@ impl EtcdMember {
             directory: dir.clone(),
             log,
             host: at.host.clone(),
+            network_rights: false,
         };
         Ok(EtcdMember {
             name,

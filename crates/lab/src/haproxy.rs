@@ -37,6 +37,7 @@ impl HaProxy {
             log: dir.join("haproxy.log"),
             directory: dir,
             host: block.host(block.haproxy()),
+            network_rights: false,
         };
         Ok(HaProxy { daemon: Daemon::start(&program, account)?, program })
     }

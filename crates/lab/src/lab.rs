@@ -63,6 +63,8 @@ pub struct Spec {
     pub agents: Vec<AgentKind>,
     /// Every host has a network of its own and a cable that can be pulled, see [`Lab::unplug`]. Needs root.
     pub cables: bool,
+    /// The agents may set addresses and send frames. Needs root.
+    pub network_rights: bool,
     /// The megabytes of a disk of its own for the WAL of every node. Needs root.
     pub wal_disk: Option<u32>,
 }
@@ -85,6 +87,7 @@ impl Spec {
             log_level: "INFO".to_owned(),
             agents: Vec::new(),
             cables: false,
+            network_rights: false,
             wal_disk: None,
         }
     }
@@ -451,7 +454,8 @@ impl Lab {
         bail!("use up the WAL of {name}: it still finds room")
     }
 
-    fn network(&self) -> Result<&Network> {
+    /// The network of a lab with cables.
+    pub fn network(&self) -> Result<&Network> {
         self.block.network().ok_or_else(|| anyhow!("this lab has no cables"))
     }
 
@@ -529,6 +533,7 @@ impl Lab {
                 kind: spec.agents.get(index).copied().unwrap_or_default(),
                 patroni: spec.agents.contains(&AgentKind::Patroni),
                 host: self.block.host(self.block.node(index)),
+                network_rights: spec.network_rights,
                 wal_disk: spec.wal_disk,
             };
             self.nodes.push(Node::create(&self.base, baton, &plan, &self.account)?);
@@ -550,6 +555,7 @@ impl Lab {
             log: dir.join("router.log"),
             directory: dir,
             host: self.block.host(self.block.router()),
+            network_rights: false,
         });
         Ok(())
     }

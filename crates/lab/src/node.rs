@@ -53,6 +53,8 @@ pub struct NodePlan {
     pub patroni: bool,
     /// Its host, where hosts have networks of their own.
     pub host: Option<Host>,
+    /// Whether its agent may set addresses and send frames.
+    pub network_rights: bool,
     /// The megabytes of a disk of its own for its WAL.
     pub wal_disk: Option<u32>,
 }
@@ -74,7 +76,15 @@ impl Node {
         }
         let config = dir.join("agent.yml");
         write_private(&config, &plan.config, account)?;
-        let programs = Programs::of(&plan.name, &dir, baton, plan.patroni, &config, plan.host.as_ref())?;
+        let programs = Programs::of(
+            &plan.name,
+            &dir,
+            baton,
+            plan.patroni,
+            &config,
+            plan.host.as_ref(),
+            plan.network_rights,
+        )?;
         let wal_disk =
             plan.wal_disk.map(|megabytes| WalDisk::create(&dir, megabytes, account)).transpose()?;
         Ok(Node {

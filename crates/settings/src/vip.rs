@@ -20,6 +20,8 @@ pub struct VirtualAddress {
     /// The program that moves it, and its first arguments; empty: none.
     pub command: Vec<String>,
     pub timeout: Duration,
+    /// Whether it is announced by BGP, if there is a speaker.
+    pub bgp: bool,
 }
 
 /// The section as meant; without one, no addresses.
@@ -80,5 +82,6 @@ fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> 
     let role = text("role").unwrap_or_else(|| "primary".to_owned());
     let timeout = values.duration(&format!("{key}.timeout"));
     let command = command.map(|(words, _)| words).unwrap_or_default();
-    Some(VirtualAddress { ip, prefix_len, interface, role, command, timeout })
+    let bgp = values.flag(&format!("{key}.bgp"));
+    Some(VirtualAddress { ip, prefix_len, interface, role, command, timeout, bgp })
 }

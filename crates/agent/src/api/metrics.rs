@@ -85,6 +85,8 @@ fn crashes(page: &mut Page, shared: &Shared) {
 /// Each value of all virtual addresses together, as the format wants it.
 fn addresses(page: &mut Page, shared: &Shared) {
     moved(page, shared);
+    let neighbors = bgp::metrics(&shared.addresses.neighbors(), &page.labels, clock::now());
+    page.text.push_str(&neighbors);
     if let Some((udp, tcp)) = shared.names.as_ref().map(|names| names.answered()) {
         page.put("baton_dns_udp_answers_total", "counter", "Questions for names answered by UDP.", udp);
         page.put("baton_dns_tcp_answers_total", "counter", "The same by TCP.", tcp);

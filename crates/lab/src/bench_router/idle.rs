@@ -120,7 +120,15 @@ async fn of_baton(spec: &Spec, lab: &Lab, dir: &Path, backend: SocketAddrV4, ses
 
 fn program(name: &str, path: PathBuf, arguments: Vec<String>, dir: &Path) -> Program {
     let (log, directory) = (dir.join(format!("{name}.log")), dir.to_owned());
-    Program { name: format!("idle {name}"), path, arguments, directory, log, host: None }
+    Program {
+        name: format!("idle {name}"),
+        path,
+        arguments,
+        directory,
+        log,
+        host: None,
+        network_rights: false,
+    }
 }
 
 /// The bytes that each session costs a proxy.

@@ -17,6 +17,7 @@
 mod agent;
 mod archive;
 mod bad_input;
+mod bgp;
 mod cables;
 mod come_up;
 mod crash;
