@@ -18,7 +18,7 @@ FAULTS_ARGS ?=
 DO ?= capture
 FAILOVERS ?= 10
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-vip fuzz faults lab golden interruptions playbooks restores tarball
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp bench-vip fuzz faults lab golden interruptions playbooks restores tarball
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,12 +85,17 @@ bench-router: ## the router beside HAProxy: throughput, CPU, memory, changes of 
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-router
 	@$(ENV); exec target/release/baton-bench-router $(BENCH_ARGS)
 
+bench-bgp: ## how soon BIRD and FRR learn and forget an address; needs root; BENCH_ARGS="--runs 5 --frozen 2" for a short one
+	@tools/setup test
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-bgp
+	@$(ENV); exec target/release/baton-bench-bgp $(BENCH_ARGS)
+
 bench-vip: ## addresses and names beside keepalived, vip-manager and dnsmasq; needs root; BENCH_ARGS="--switchovers 3 --deaths 2 --references 1 --silent 0 --pairs 1" for a short one
 	@tools/setup addresses
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton -p baton-lab --bin baton-bench-vip
 	@$(ENV); exec target/release/baton-bench-vip $(BENCH_ARGS)
 
-fuzz: ## TARGET (startup, tls_hello, proxy_header, messages of the router; dns_question, dns_reply) for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
+fuzz: ## TARGET (startup, tls_hello, proxy_header, messages of the router; dns_question, dns_reply; bgp) for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
 	@cd fuzz && mkdir -p corpus/$(TARGET) && cargo +nightly fuzz run $(TARGET) corpus/$(TARGET) seeds/$(TARGET) -- -max_total_time=$(FUZZ_SECONDS)
 
 faults: ## N real faults and pairs of them in synchronous MODE under a writing client, drawn from SEED

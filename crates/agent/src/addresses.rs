@@ -5,11 +5,14 @@
 //!   about to stop, or to give the lead away ──► right gone, and only when the addresses are gone the action itself
 //!   fit for another role ──claimed in etcd──► right to that address until the claim's lease ends
 //! ```
+//! Held on an interface, moved by a command, announced by BGP: all of it rests on that one right.
 
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::wake::Cell;
-use etcd::{Etcd, Snapshot, View};
+use bgp::Speaker;
+use etcd::{BgpNeighbor, Etcd, Snapshot, View};
+use ha::Rules;
 use settings::{Settings, VirtualAddress};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +24,10 @@ use vip::{Claims, Held, Holder, Hook, HookState, Right, Rights, Role, Wanted};
 
 /// The kernel takes an address off in a millisecond; nothing that saves data may wait longer for it.
 const AT_MOST: Duration = Duration::from_millis(200);
+/// How long one word to etcd may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What etcd says of BGP neighbours is looked at this often, also without news.
+const TELL: Duration = Duration::from_secs(2);
 
 /// The addresses, and the word on which they are held. A cheap clone.
 #[derive(Clone)]
@@ -30,7 +37,16 @@ pub(crate) struct Addresses {
 
 struct Inner {
     holder: Option<Holder>,
+    speaker: Option<Announcer>,
     word: Arc<Word>,
+}
+
+/// The BGP speaker, and whether its hold time fits the lease.
+struct Announcer {
+    speaker: Speaker,
+    hold: Duration,
+    /// The `ttl` that was last found too short for it.
+    warned: Cell<Option<Duration>>,
 }
 
 /// What the right to them rests on.
@@ -105,7 +121,18 @@ impl Addresses {
         });
         let holder = some.then(|| Holder::start(wanted, hooks, word.clone())).transpose();
         let holder = holder.map_err(|error| refuse(error.to_string()))?;
-        let inner = Arc::new(Inner { holder, word });
+        let speaker = match (&settings.bgp, &holder) {
+            (Some(bgp), Some(holder)) => {
+                Some(Announcer::start(bgp, &settings.vip, holder, &word).map_err(refuse)?)
+            }
+            (Some(_), None) => {
+                return Err(refuse(
+                    "announce an address by BGP: there is none; add vip.addresses".to_owned(),
+                ));
+            }
+            (None, _) => None,
+        };
+        let inner = Arc::new(Inner { holder, speaker, word });
         if some {
             tokio::spawn(pass_on(Arc::downgrade(&inner)));
         }
@@ -150,7 +177,19 @@ impl Addresses {
         // What an earlier agent left is given up as well.
         let found = !self.inner.word.known.swap(true, Ordering::Relaxed);
         let Some(holder) = self.inner.holder.as_ref().filter(|_| had.is_some() || found) else { return };
-        if !holder.gone(Some(Role::Primary), AT_MOST).await {
+        let withdrawn = async {
+            match &self.inner.speaker {
+                Some(announcer) => announcer.speaker.gone(AT_MOST).await,
+                None => true,
+            }
+        };
+        let (withdrawn, gone) = tokio::join!(withdrawn, holder.gone(Some(Role::Primary), AT_MOST));
+        if !withdrawn {
+            tracing::error!(
+                "failed to withdraw a route in time; the neighbour drops it after the hold time, before the lease ends"
+            );
+        }
+        if !gone {
             tracing::error!(
                 "failed to remove a virtual address in time; it goes with its lifetime, before the lease ends"
             );
@@ -162,6 +201,9 @@ impl Addresses {
         self.give_up().await;
         let (Some(holder), Some(claims)) = (&self.inner.holder, &self.inner.word.claims) else { return };
         claims.withdraw();
+        if let Some(announcer) = &self.inner.speaker {
+            announcer.speaker.end(AT_MOST).await;
+        }
         if holder.gone(None, AT_MOST).await {
             claims.end().await;
         }
@@ -172,15 +214,91 @@ impl Addresses {
         self.inner.holder.as_ref().map(Holder::moved).unwrap_or_default()
     }
 
+    /// The lead is about to be handed over, or is not: BGP neighbours may look for another way before.
+    pub(crate) fn parting(&self, parting: bool) {
+        if let Some(announcer) = &self.inner.speaker {
+            announcer.speaker.parting(parting);
+        }
+    }
+
+    /// Warns, once for each `ttl`, when no lease of it proves that neighbours forget in time: the routes then come and go.
+    pub(crate) fn check_hold(&self, rules: &Rules) {
+        let Some(Announcer { hold, warned, .. }) = &self.inner.speaker else { return };
+        let ttl = rules.ttl;
+        let least = ttl.saturating_sub(Rules::margin(ttl)).saturating_sub(rules.renew_every());
+        let longest = bgp::longest_hold(least);
+        let fits = hold.as_secs() <= u64::from(longest);
+        if warned.with(|warned| std::mem::replace(warned, (!fits).then_some(ttl))) == Some(ttl) || fits {
+            return;
+        }
+        tracing::warn!(
+            "vip.bgp.hold_time is {hold:?}, and a lease of ttl {ttl:?} proves {longest} s at most: addresses are announced by BGP only now and \
+             then, or never; raise ttl (3 s, the least that BGP knows, want 10), or lower hold_time"
+        );
+    }
+
+    /// Tells in etcd how it stands with BGP neighbours, for as long as this runs.
+    pub(crate) async fn tell_neighbors(self, etcd: Etcd, me: NodeName) {
+        let Some(announcer) = &self.inner.speaker else { return };
+        let mut states = announcer.speaker.watch();
+        let mut told = None;
+        loop {
+            // Counts are for metrics.
+            let plain = |state: &bgp::State| bgp::State { counts: bgp::Counts::default(), ..state.clone() };
+            let now: Vec<bgp::State> =
+                states.iter_mut().map(|state| plain(&state.borrow_and_update())).collect();
+            if let Some(lease) = self.inner.word.keeper.lease().id
+                && told.as_ref() != Some(&(lease, now.clone()))
+            {
+                let rows: Vec<BgpNeighbor> = now.iter().map(row).collect();
+                match etcd.put_bgp(&me, &rows, lease, clock::now().after(PATIENCE)).await {
+                    Ok(()) => told = Some((lease, now)),
+                    Err(error) => tracing::debug!(%error, "failed to tell how it stands with BGP neighbours"),
+                }
+            }
+            // A lease may be another one by then, and an attempt may have failed.
+            let _ = tokio::time::timeout(TELL, any_changed(&mut states)).await;
+        }
+    }
+
+    /// The BGP neighbours as they are.
+    pub(crate) fn neighbors(&self) -> Vec<bgp::State> {
+        self.inner.speaker.as_ref().map(|announcer| announcer.speaker.states()).unwrap_or_default()
+    }
+
     /// The addresses as they are.
     pub(crate) fn held(&self) -> Vec<Held> {
         self.inner.holder.as_ref().map(Holder::held).unwrap_or_default()
     }
 
     fn poke(&self) {
-        if let Some(holder) = &self.inner.holder {
+        self.inner.poke();
+    }
+}
+
+impl Inner {
+    fn poke(&self) {
+        if let Some(holder) = &self.holder {
             holder.poke();
         }
+        if let Some(announcer) = &self.speaker {
+            announcer.speaker.poke();
+        }
+    }
+}
+
+impl Announcer {
+    fn start(
+        settings: &settings::Bgp,
+        addresses: &[VirtualAddress],
+        holder: &Holder,
+        word: &Arc<Word>,
+    ) -> Result<Announcer, String> {
+        let config = bgp::Config::of(settings, addresses)?;
+        let hold = config.hold();
+        let speaker =
+            Speaker::start(config, word.clone(), holder.watch()).map_err(|error| error.to_string())?;
+        Ok(Announcer { speaker, hold, warned: Cell::new(None) })
     }
 }
 
@@ -189,9 +307,27 @@ async fn pass_on(inner: Weak<Inner>) {
     while let Some(claims) = inner.upgrade().and_then(|inner| inner.word.claims.clone()) {
         claims.changed().await;
         let Some(inner) = inner.upgrade() else { return };
-        if let Some(holder) = &inner.holder {
-            holder.poke();
-        }
+        inner.poke();
+    }
+}
+
+async fn any_changed(states: &mut [watch::Receiver<bgp::State>]) {
+    let changes = states.iter_mut().map(|state| Box::pin(state.changed()));
+    drop(futures_util::future::select_all(changes).await);
+}
+
+/// A neighbour for people.
+fn row(state: &bgp::State) -> BgpNeighbor {
+    let ago = clock::now().since(state.since);
+    let since = clock::wall().checked_sub(ago).and_then(|since| jiff::Timestamp::try_from(since).ok());
+    let since = since.and_then(|since| since.round(jiff::Unit::Second).ok()).unwrap_or_default();
+    BgpNeighbor {
+        address: state.address.to_string(),
+        asn: state.asn,
+        state: state.phase.to_string(),
+        since: since.to_string(),
+        announced: state.announced.iter().map(ToString::to_string).collect(),
+        trouble: state.trouble.clone(),
     }
 }
 

@@ -236,6 +236,7 @@ impl Agent {
         tasks.push(tokio::spawn(continuity.clone().run()));
         tasks.push(tokio::spawn(readiness.run()));
         tasks.push(tokio::spawn(lost_wal.run()));
+        tasks.push(tokio::spawn(addresses.clone().tell_neighbors(etcd.clone(), settings.name.clone())));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
         let callbacks = callbacks::Runner::new(&settings.scope);
@@ -323,6 +324,7 @@ impl Agent {
         let seen = self.observe(&view);
         let now = clock::now();
         self.hands.keeper.turned(&seen.rules);
+        self.hands.addresses.check_hold(&seen.rules);
         self.shared.turned.with(|turned| *turned = now);
         self.signs.turned(&seen.rules, is_settled(&seen));
         let decision = ha::decide(&seen, &self.memory, now);
@@ -330,6 +332,7 @@ impl Agent {
         self.journal.with(|journal| journal.note(&seen, &decision, now, once));
         self.note_health(&seen, &decision.reason, now);
         self.memory = decision.memory.clone();
+        self.hands.addresses.parting(self.memory.step_aside.is_some());
         self.hands.local.pace().note_crashes(&self.memory.crashes);
         let turn = Turn {
             snapshot: view.snapshot.clone(),

@@ -59,7 +59,7 @@ pub(crate) fn merged(old: &Settings, new: Settings) -> (Settings, Vec<&'static s
     fixed("postgresql.data_dir", old.postgresql.data_dir != new.postgresql.data_dir);
     fixed("postgresql.bin_dir", old.postgresql.bin_dir != new.postgresql.bin_dir);
     fixed("postgresql.bin_name", old.postgresql.bin_name != new.postgresql.bin_name);
-    fixed("vip", old.vip != new.vip);
+    fixed("vip", old.vip != new.vip || old.bgp != new.bgp);
     fixed("dns", old.dns != new.dns);
     let mut merged = new;
     merged.scope.clone_from(&old.scope);
@@ -74,6 +74,7 @@ pub(crate) fn merged(old: &Settings, new: Settings) -> (Settings, Vec<&'static s
     merged.postgresql.bin_dir.clone_from(&old.postgresql.bin_dir);
     merged.postgresql.bin_name.clone_from(&old.postgresql.bin_name);
     merged.vip.clone_from(&old.vip);
+    merged.bgp.clone_from(&old.bgp);
     merged.dns.clone_from(&old.dns);
     (merged, later)
 }

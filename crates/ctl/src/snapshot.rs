@@ -43,6 +43,7 @@ pub(crate) fn cluster(name: &str, snapshot: &Snapshot) -> Cluster {
             .iter()
             .map(|(ip, holder)| (ip.clone(), holder.role.clone(), holder.name.0.clone()))
             .collect(),
+        bgp: snapshot.bgp.iter().map(|(name, of)| (name.0.clone(), of.clone())).collect(),
         spoiled: snapshot.spoiled.iter().map(|spoiled| format!("{}: {}", spoiled.key, spoiled.why)).collect(),
         remarks: snapshot
             .members

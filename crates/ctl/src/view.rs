@@ -7,6 +7,7 @@
 //! It never claims more than it knows: a member that does not answer is `unreachable`, whatever it wrote last, and a
 //! member that the others count on but that has no key is listed as `gone`.
 
+use etcd::BgpNeighbor;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::Lsn;
@@ -32,6 +33,8 @@ pub(crate) struct Cluster {
     pub scheduled_switchover: Option<Scheduled>,
     /// Which member has which virtual address: address, role, member.
     pub addresses: Vec<(String, String, String)>,
+    /// How members stand with their BGP neighbours, by member.
+    pub bgp: Vec<(String, Vec<BgpNeighbor>)>,
     /// Keys that could not be understood, each with what to do.
     pub spoiled: Vec<String>,
     /// What must be said below the table.

@@ -28,6 +28,8 @@ pub enum Key {
     Router(String),
     /// Which member has a virtual address.
     Address(String),
+    /// How a member stands with its BGP neighbours.
+    Bgp(NodeName),
     /// Which member had which virtual address, from when to when.
     AddressRows,
     /// Who accepted writes last.
@@ -151,6 +153,12 @@ impl Keys {
         format!("{}baton/vip/{ip}", self.prefix)
     }
 
+    /// How this member stands with its BGP neighbours.
+    #[must_use]
+    pub fn baton_bgp(&self, name: &NodeName) -> String {
+        format!("{}baton/bgp/{name}", self.prefix)
+    }
+
     /// Which member had which virtual address, from when to when. Written for people: nobody decides by it.
     #[must_use]
     pub fn baton_address_rows(&self) -> String {
@@ -211,6 +219,9 @@ impl Keys {
                 let below = |section: &str| {
                     other.strip_prefix(section).filter(|name| !name.is_empty() && !name.contains('/'))
                 };
+                if let Some(name) = below("baton/bgp/") {
+                    return Some(Key::Bgp(NodeName::from(name)));
+                }
                 match (below("members/"), below("baton/routers/"), below("baton/vip/")) {
                     (Some(name), _, _) => Key::Member(NodeName::from(name)),
                     (None, Some(id), _) => Key::Router(id.to_owned()),
@@ -260,6 +271,7 @@ mod tests {
             (keys.baton_handover(), Key::Handover),
             (keys.baton_router("r1"), Key::Router("r1".to_owned())),
             (keys.baton_address("fd00::5"), Key::Address("fd00::5".to_owned())),
+            (keys.baton_bgp(&name), Key::Bgp(name.clone())),
             (keys.baton_last(), Key::Last),
             (keys.baton_timeline(), Key::Timeline),
             (keys.baton_losses(), Key::Losses),

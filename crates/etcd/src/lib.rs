@@ -36,9 +36,9 @@ pub use health::{
 pub use keys::{Key, Keys};
 pub use lease::{Claimed, Granted, Renewed};
 pub use records::{
-    AddressHolder, AddressRow, ArchiveRow, ConfigKey, Continuity, Failover, Handover, HistoryRow, Initialize,
-    Leader, Loss, LostIn, Member, NoSchedule, OrText, PendingChange, Router, Schedule, Status, Sync,
-    Writable,
+    AddressHolder, AddressRow, ArchiveRow, BgpNeighbor, ConfigKey, Continuity, Failover, Handover,
+    HistoryRow, Initialize, Leader, Loss, LostIn, Member, NoSchedule, OrText, PendingChange, Router,
+    Schedule, Status, Sync, Writable,
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};
 pub use watch::{Contact, View, Watcher, watch};

@@ -2,6 +2,7 @@
 //! fields, and with numbers that are written as strings.
 
 mod address;
+mod bgp;
 mod continuity;
 mod failover;
 mod handover;
@@ -17,6 +18,7 @@ mod sync;
 mod writable;
 
 pub use address::{AddressHolder, AddressRow};
+pub use bgp::BgpNeighbor;
 pub use continuity::{ArchiveRow, Continuity};
 pub use failover::Failover;
 pub use handover::{Handover, Router};
@@ -31,6 +33,7 @@ pub use sync::Sync;
 pub use writable::Writable;
 
 pub(crate) use address::{address_rows_json, parse_address_rows};
+pub(crate) use bgp::{bgp_json, parse_bgp};
 pub(crate) use continuity::{archive_json, parse_archive};
 pub(crate) use history::{history_json, parse_history};
 pub(crate) use leader::{failsafe_json, parse_failsafe};

@@ -9,9 +9,9 @@
 
 use crate::keys::{Key, Keys};
 use crate::records::{
-    AddressHolder, AddressRow, ArchiveRow, ConfigKey, Failover, Handover, HistoryRow, Initialize, Leader,
-    Loss, Member, Router, Status, Sync, Writable, parse_address_rows, parse_archive, parse_failsafe,
-    parse_history, parse_losses,
+    AddressHolder, AddressRow, ArchiveRow, BgpNeighbor, ConfigKey, Failover, Handover, HistoryRow,
+    Initialize, Leader, Loss, Member, Router, Status, Sync, Writable, parse_address_rows, parse_archive,
+    parse_bgp, parse_failsafe, parse_history, parse_losses,
 };
 use etcd_client::KeyValue;
 use std::collections::BTreeMap;
@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub routers: BTreeMap<String, Router>,
     /// Who has which virtual address.
     pub addresses: BTreeMap<String, AddressHolder>,
+    /// How members stand with their BGP neighbours.
+    pub bgp: BTreeMap<NodeName, Vec<BgpNeighbor>>,
     /// Who had which virtual address, from when to when, oldest first.
     pub address_rows: Vec<AddressRow>,
     /// When `address_rows` was last changed; 0 when it is absent.
@@ -147,6 +149,7 @@ impl Snapshot {
             Key::Handover => self.handover = None,
             Key::Router(id) => drop(self.routers.remove(&id)),
             Key::Address(ip) => drop(self.addresses.remove(&ip)),
+            Key::Bgp(name) => drop(self.bgp.remove(&name)),
             Key::Timeline => self.claimed = None,
             Key::Archive => self.archive.clear(),
             Key::Losses => (self.losses, self.losses_mod) = (Vec::new(), 0),
@@ -222,6 +225,12 @@ impl Snapshot {
                     self.addresses.insert(ip.clone(), AddressHolder { term, lease, mod_revision, ..holder });
                 }
             }
+            Key::Bgp(name) => {
+                let neighbors = parse_bgp(value)?;
+                if self.bgp.len() < Limits::MEMBERS || self.bgp.contains_key(name) {
+                    self.bgp.insert(name.clone(), neighbors);
+                }
+            }
             Key::Losses => {
                 // A list that cannot be understood is written over by the next loss.
                 self.losses_mod = mod_revision;
@@ -283,7 +292,7 @@ impl Snapshot {
             Key::Last => self.last.clone_from(&previous.last),
             Key::Handover => self.handover.clone_from(&previous.handover),
             // One that cannot be understood is not waited for, and has no address.
-            Key::Router(_) | Key::Address(_) => {}
+            Key::Router(_) | Key::Address(_) | Key::Bgp(_) => {}
             Key::Timeline => self.claimed = previous.claimed,
             Key::Archive => self.archive.clone_from(&previous.archive),
             Key::Losses => self.losses.clone_from(&previous.losses),
@@ -326,6 +335,7 @@ fn remedy(key: &Key) -> &'static str {
         Key::Archive => "delete the key; it only tells people what the archive held after earlier promotions",
         Key::Handover => "delete the key; it only matters during a switchover",
         Key::Router(_) => "delete the key; routers write theirs when they start",
+        Key::Bgp(_) => "delete the key; its member writes it again",
         Key::Address(_) => "delete the key; whoever has the address writes it again",
         Key::Failover => "delete the key, and order the switchover again",
         Key::Sync => "delete the key only when the leader runs; it writes it again",

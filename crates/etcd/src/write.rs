@@ -10,8 +10,9 @@ mod remove;
 use crate::Etcd;
 use crate::error::Error;
 use crate::records::{
-    AddressHolder, AddressRow, ArchiveRow, Failover, Handover, HistoryRow, Loss, Member, Router, Status,
-    Sync, Writable, address_rows_json, archive_json, failsafe_json, history_json, losses_json,
+    AddressHolder, AddressRow, ArchiveRow, BgpNeighbor, Failover, Handover, HistoryRow, Loss, Member, Router,
+    Status, Sync, Writable, address_rows_json, archive_json, bgp_json, failsafe_json, history_json,
+    losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
 use put::{Expected, Put};
@@ -166,6 +167,18 @@ impl Etcd {
     fn address(&self, what: &'static str, ip: &str, holder: &AddressHolder, lease: LeaseId) -> Put {
         let put = Put::own(what, self.keys().baton_address(ip), holder.to_json());
         Put { lease: Some(lease), ..put }
+    }
+
+    /// Tells how this member stands with its BGP neighbours, for as long as its lease lives.
+    pub async fn put_bgp(
+        &self,
+        me: &NodeName,
+        neighbors: &[BgpNeighbor],
+        lease: LeaseId,
+        by: Moment,
+    ) -> Result<(), Error> {
+        let put = Put::own("tell of BGP neighbours", self.keys().baton_bgp(me), bgp_json(neighbors));
+        self.commit(&Put { lease: Some(lease), ..put }, by).await.map(drop)
     }
 
     /// Gives a virtual address back, unless somebody else has it by now.

@@ -1,8 +1,8 @@
 //! Real clusters on one machine: the demo, the bench, the campaign of faults and the stories run on it.
 //!
 //! ```text
-//!   demo   bench, bench_router   faults   stories (tests/)
-//!     │          │             │        │
+//!   demo   bench, bench_router,  faults   stories (tests/)
+//!     │      bench_bgp         │        │
 //!     └── lab ───┴─────────────┴────────┘     directories, addresses, configuration files, start and stop, faults
 //!          ├ node, etcd_member     the hosts; daemon and processes start, find and end what runs there
 //!          ├ agent_kind, haproxy   real Patroni in the place of an agent, and what stands before it
@@ -18,6 +18,7 @@
 mod account;
 mod agent_kind;
 pub mod bench;
+pub mod bench_bgp;
 pub mod bench_router;
 pub mod bench_vip;
 mod binaries;

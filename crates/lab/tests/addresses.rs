@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "addresses/bgp.rs"]
+mod bgp;
+
 use lab::netns::{Frame, Host, Listener, Network};
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use rustix::process::{Pid, Signal, kill_process};
@@ -190,8 +193,12 @@ impl Site {
     }
 
     async fn logged(&self, name: &str, text: &str) {
+        self.logged_times(name, text, 1).await;
+    }
+
+    async fn logged_times(&self, name: &str, text: &str, times: usize) {
         lab::wait::until(SPAN, &format!("{text:?} in the log of {name}"), async || {
-            fs::read_to_string(self.log(name)).unwrap().contains(text).then_some(())
+            (fs::read_to_string(self.log(name)).unwrap().matches(text).count() >= times).then_some(())
         })
         .await
         .unwrap();

@@ -1,6 +1,7 @@
 //! Checked values → the structs that the other crates use.
 
 use crate::address;
+use crate::bgp;
 use crate::dns;
 use crate::etcd::{self, Etcd};
 use crate::log_format::LogFormat;
@@ -36,6 +37,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
     let tags = tags(raw.root, findings);
     let router = raw.root.get("router").map(|_| router::build(raw, findings));
     let vip = vip::build(raw, findings);
+    let bgp = bgp::build(raw, findings);
     let dns = dns::build(raw, findings);
     let name = values.text("name")?;
     if name.is_empty() || name.contains('/') {
@@ -59,6 +61,7 @@ pub(crate) fn agent(raw: &Raw<'_>, findings: &mut Findings) -> Option<Settings> 
         watchdog: watchdog(values),
         router,
         vip,
+        bgp,
         dns,
     })
 }
@@ -98,6 +101,7 @@ pub(crate) fn vip(raw: &Raw<'_>, findings: &mut Findings) -> Option<VipSettings>
         name: NodeName(name?),
         etcd: etcd?,
         vip: vip::build(raw, findings),
+        bgp: bgp::build(raw, findings),
         api: values.text("vip.api"),
         log: log(raw, findings),
     })

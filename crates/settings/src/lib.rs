@@ -10,6 +10,7 @@
 //! of a secret is ever in a message, a `Debug` or an origin.
 
 pub mod address;
+mod bgp;
 mod build;
 mod callbacks;
 mod check;
@@ -40,6 +41,7 @@ mod vip;
 mod vip_manager;
 mod yaml;
 
+pub use bgp::{Bgp, BgpNeighbor};
 pub use callbacks::Callbacks;
 pub use dns::{Dns, DnsKey, DnsUpdate};
 pub use dynamic::{Crash, Dynamic, SynchronousMode, dynamic, dynamic_origins, keep_good, validate_dynamic};

@@ -1,5 +1,6 @@
 //! The settings as meant: what the YAML and the environment say, checked, with every default filled in.
 
+use crate::bgp::Bgp;
 use crate::dns::Dns;
 use crate::etcd::Etcd;
 use crate::log_format::LogFormat;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub router: Option<Router>,
     /// The virtual addresses that this member may hold.
     pub vip: Vec<VirtualAddress>,
+    /// Present when the file has a `vip.bgp:` section: the addresses are then announced by BGP.
+    pub bgp: Option<Bgp>,
     /// Present when the file has a `dns:` section: the agent then tells the cluster's names.
     pub dns: Option<Dns>,
 }
@@ -61,6 +64,7 @@ pub struct VipSettings {
     pub name: NodeName,
     pub etcd: Etcd,
     pub vip: Vec<VirtualAddress>,
+    pub bgp: Option<Bgp>,
     /// Where metrics and health are told, as `host:port`.
     pub api: Option<String>,
     pub log: Log,

@@ -22,6 +22,8 @@ pub struct VirtualAddress {
     /// The program that moves it, and its first arguments; empty: none.
     pub command: Vec<String>,
     pub timeout: Duration,
+    /// Whether it is announced by BGP, if there is a speaker.
+    pub bgp: bool,
 }
 
 /// The section as meant; without one, no addresses.
@@ -35,6 +37,8 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Vec<VirtualAddres
             format!("at most {MAX_ADDRESSES} addresses can be held by a member"),
         );
     }
+    // Routers are told the way to what is announced to them.
+    let speaks = raw.root.get("vip").and_then(|section| section.get("bgp")).is_some_and(|bgp| !bgp.is_null());
     let mut addresses: Vec<VirtualAddress> = Vec::new();
     for (at, item) in items.iter().enumerate().take(MAX_ADDRESSES) {
         let key = format!("vip.addresses.{at}");
@@ -42,7 +46,8 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Vec<VirtualAddres
         if addresses.iter().any(|other| other.ip == address.ip) {
             findings.error(&item.place, &key, format!("{} is there twice: keep one of them", address.ip));
         }
-        addresses.push(address);
+        let routed = address.routed || speaks && address.bgp;
+        addresses.push(VirtualAddress { routed, ..address });
     }
     addresses
 }
@@ -83,5 +88,6 @@ fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> 
     let (routed, timeout) =
         (values.flag(&format!("{key}.routed")), values.duration(&format!("{key}.timeout")));
     let command = command.map(|(words, _)| words).unwrap_or_default();
-    Some(VirtualAddress { ip, prefix_len, interface, role, routed, command, timeout })
+    let bgp = values.flag(&format!("{key}.bgp"));
+    Some(VirtualAddress { ip, prefix_len, interface, role, routed, command, timeout, bgp })
 }

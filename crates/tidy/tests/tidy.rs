@@ -12,15 +12,16 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("http", &["types", "settings", "tls"]),
     ("postgres", &["types", "clock", "tls"]),
-    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "vip", "dns"]),
+    ("agent", &["types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "vip", "dns", "bgp"]),
     ("router", &["types", "clock", "settings", "http", "tls", "etcd"]),
     ("vip", &["types", "clock", "settings", "etcd"]),
     ("dns", &["types", "clock", "settings", "etcd"]),
+    ("bgp", &["types", "clock", "settings", "vip"]),
     (
         "ctl",
         &[
             "types", "clock", "ha", "settings", "tls", "http", "etcd", "postgres", "agent", "router", "vip",
-            "dns", "lab",
+            "dns", "bgp", "lab",
         ],
     ),
     ("lab", &["types", "clock", "settings", "http", "tls"]),

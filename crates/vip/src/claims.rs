@@ -25,6 +25,9 @@ const TTL_SECONDS: u32 = 10;
 const RENEW: Duration = Duration::from_secs(2);
 /// A right ends this long before its lease.
 const MARGIN: Duration = Duration::from_secs(1);
+/// What is left of a right when its renewal is on time, at the least.
+pub const LEAST_CLAIM: Duration =
+    Duration::from_secs(TTL_SECONDS as u64).saturating_sub(MARGIN).saturating_sub(RENEW);
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// While etcd is away, so many comings and goings are kept to be written down later; then the oldest are forgotten.

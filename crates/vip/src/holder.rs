@@ -147,6 +147,12 @@ impl Holder {
         self.states.iter().map(|state| state.borrow().clone()).collect()
     }
 
+    /// The addresses, for whoever waits for changes.
+    #[must_use]
+    pub fn watch(&self) -> Vec<watch::Receiver<Held>> {
+        self.states.clone()
+    }
+
     /// The addresses that commands move, as they are.
     #[must_use]
     pub fn moved(&self) -> Vec<HookState> {

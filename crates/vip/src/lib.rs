@@ -27,7 +27,7 @@ mod subnet;
 mod trigger;
 
 pub use address::{Role, Unusable, Wanted};
-pub use claims::Claims;
+pub use claims::{Claims, LEAST_CLAIM};
 pub use frames::Mac;
 pub use hold::{Right, Why};
 pub use holder::{Conflict, Counts, Held, Holder, Rights, colons};

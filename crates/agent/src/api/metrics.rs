@@ -85,6 +85,7 @@ fn crashes(page: &mut Page, shared: &Shared) {
 /// Virtual addresses and names.
 fn addresses(page: &mut Page, shared: &Shared) {
     page.text += &vip::metrics(&shared.addresses.held(), &shared.addresses.moved(), &page.labels);
+    page.text += &bgp::metrics(&shared.addresses.neighbors(), &page.labels, clock::now());
     if let Some(names) = &shared.names {
         page.text += &names.metrics(&page.labels);
     }

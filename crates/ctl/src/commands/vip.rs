@@ -7,6 +7,7 @@ use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use bgp::Speaker;
 use settings::{ProcessEnv, VipSettings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use vip::{Claims, Holder, Hook, Role, Trigger, Wanted};
 
 /// How long the end waits for the commands that release addresses.
 const RELEASE: Duration = Duration::from_secs(60);
+/// How long it waits until BGP neighbours have been told.
+const WITHDRAW: Duration = Duration::from_secs(1);
 
 /// Runs it.
 pub(crate) fn run(args: &VipArgs) -> Outcome {
@@ -50,16 +53,32 @@ async fn hold(
         .map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     let holder = Arc::new(holder);
     let told = holder.clone();
+    let speaker = wanted.announced.map(|config| Speaker::start(config, trigger.clone(), holder.watch()));
+    let speaker =
+        speaker.transpose().map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
+    let speaker = speaker.map(Arc::new);
+    let sessions = speaker.clone();
     let page = move || Page {
         known: view.borrow().snapshot.is_some(),
-        metrics: vip::metrics(&told.held(), &told.moved(), &labels),
+        metrics: vip::metrics(&told.held(), &told.moved(), &labels)
+            + &bgp::metrics(
+                &sessions.as_ref().map(|speaker| speaker.states()).unwrap_or_default(),
+                &labels,
+                clock::now(),
+            ),
     };
     serve(settings.api.as_deref(), page).await?;
     while !stop.is_cancelled() {
         tokio::select! {
-            () = trigger.changed() => holder.poke(),
+            () = trigger.changed() => {
+                holder.poke();
+                speaker.iter().for_each(|speaker| speaker.poke());
+            }
             () = stop.cancelled() => {}
         }
+    }
+    if let Some(speaker) = &speaker {
+        speaker.end(WITHDRAW).await;
     }
     if keep {
         tracing::info!("leaves the addresses to their lifetimes, for a successor that comes at once");
@@ -77,12 +96,15 @@ struct Addresses {
     put: Vec<Wanted>,
     moved: Vec<Hook>,
     roles: Vec<(std::net::IpAddr, Role)>,
+    announced: Option<bgp::Config>,
 }
 
 impl Addresses {
     fn of(settings: &VipSettings) -> Result<Addresses, Failure> {
         let refuse = |why: String| Failure::new(Code::Configuration, format!("failed to {why}"));
-        let mut all = Addresses { put: Vec::new(), moved: Vec::new(), roles: Vec::new() };
+        let announced = settings.bgp.as_ref().map(|bgp| bgp::Config::of(bgp, &settings.vip));
+        let announced = announced.transpose().map_err(refuse)?;
+        let mut all = Addresses { put: Vec::new(), moved: Vec::new(), roles: Vec::new(), announced };
         for given in &settings.vip {
             let role = Role::of(&given.role).map_err(|why| refuse(why.to_string()))?;
             all.roles.push((given.ip, role));

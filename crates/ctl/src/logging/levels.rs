@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use tracing::{Level, Metadata};
 
 /// Our own parts, by the first segment of an event's target.
-const PARTS: [&str; 12] =
-    ["baton", "agent", "router", "vip", "dns", "etcd", "http", "tls", "postgres", "settings", "ha", "lab"];
+const PARTS: [&str; 13] = [
+    "baton", "agent", "router", "vip", "bgp", "dns", "etcd", "http", "tls", "postgres", "settings", "ha",
+    "lab",
+];
 
 /// Patroni's names of parts that have a counterpart here.
 const PATRONIS: [(&str, &str); 9] = [
@@ -21,7 +23,7 @@ const PATRONIS: [(&str, &str); 9] = [
 ];
 
 /// What names `log.loggers` understands, for a message.
-pub(super) const KNOWN: &str = "the parts are agent, etcd, postgres, router, vip, dns, settings, ha, http, tls, or a module of one, such as agent::api";
+pub(super) const KNOWN: &str = "the parts are agent, etcd, postgres, router, vip, bgp, dns, settings, ha, http, tls, or a module of one, such as agent::api";
 
 /// How important an event must be.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,6 +4,7 @@ use super::{Empty, Format, cell_text, document, is_empty, tsv};
 use crate::invoked::Manner;
 use crate::table::{Column, Side, draw};
 use crate::view::{Cluster, Member, Position};
+use etcd::BgpNeighbor;
 use serde_json::{Value, json};
 
 const MEGABYTE: u64 = 1024 * 1024;
@@ -93,7 +94,7 @@ pub(crate) fn list(cluster: &Cluster, wish: Wish) -> String {
     match wish.format {
         Format::Pretty => {
             let addresses = if wish.extended && wish.manner == Manner::Baton {
-                addresses(cluster)
+                addresses(cluster) + &sessions(cluster)
             } else {
                 String::new()
             };
@@ -188,6 +189,24 @@ fn addresses(cluster: &Cluster) -> String {
     cluster.addresses.iter().map(line).collect()
 }
 
+/// How members stand with their BGP neighbours.
+fn sessions(cluster: &Cluster) -> String {
+    let mut out = String::new();
+    for (name, neighbors) in &cluster.bgp {
+        for BgpNeighbor { address, asn, state, since, announced, trouble } in neighbors {
+            out.push_str(&format!(" BGP: {name} with {address} (AS {asn}): {state} since {since}"));
+            if !announced.is_empty() {
+                out.push_str(&format!(", announces {}", announced.join(", ")));
+            }
+            if let Some(trouble) = trouble {
+                out.push_str(&format!("; failed to {trouble}"));
+            }
+            out.push('\n');
+        }
+    }
+    out
+}
+
 /// The virtual addresses that the member has, each with its role.
 fn addresses_of(cluster: &Cluster, member: &Member) -> Value {
     let own = cluster.addresses.iter().filter(|(_, _, name)| *name == member.name);
@@ -248,6 +267,7 @@ mod tests {
     use super::{Format, Wish, list};
     use crate::render::tests::{plain, rich};
     use crate::view::{Cluster, Writable};
+    use etcd::BgpNeighbor;
     use types::Lsn;
 
     fn wish(format: Format, extended: bool) -> Wish {
@@ -272,6 +292,22 @@ mod tests {
         cluster.addresses.push(("10.0.0.9".into(), "primary".into(), "pg-1".into()));
         let extended = list(&cluster, wish(Format::Pretty, true));
         assert!(extended.ends_with(" Address: 10.0.0.9 (primary) on pg-1\n"), "{extended}");
+        let neighbor = |address: &str, state: &str| BgpNeighbor {
+            address: address.into(),
+            asn: 65_000,
+            state: state.into(),
+            since: "2026-01-01T00:00:00Z".into(),
+            announced: Vec::new(),
+            trouble: None,
+        };
+        let up = BgpNeighbor { announced: vec!["10.0.0.9".into()], ..neighbor("10.0.0.1", "established") };
+        let down = BgpNeighbor { trouble: Some("connect to it".into()), ..neighbor("10.0.0.2", "idle") };
+        cluster.bgp.push(("pg-1".into(), vec![up, down]));
+        let extended = list(&cluster, wish(Format::Pretty, true));
+        let lines = " BGP: pg-1 with 10.0.0.1 (AS 65000): established since 2026-01-01T00:00:00Z, announces 10.0.0.9\n \
+                     BGP: pg-1 with 10.0.0.2 (AS 65000): idle since 2026-01-01T00:00:00Z; failed to connect to it\n";
+        assert!(extended.ends_with(lines), "{extended}");
+        cluster.bgp.clear();
         let json = list(&cluster, wish(Format::Json, true));
         assert!(json.contains(r#""Addresses": [{"address": "10.0.0.9", "role": "primary"}]"#), "{json}");
         assert_eq!(json.matches("Addresses").count(), 1, "{json}");

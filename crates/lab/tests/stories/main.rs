@@ -19,6 +19,7 @@ mod agent;
 mod archive;
 mod backups;
 mod bad_input;
+mod bgp;
 mod cables;
 mod clients;
 mod come_up;

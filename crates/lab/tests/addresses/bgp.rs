@@ -1,0 +1,355 @@
+//! Virtual addresses by BGP on real parts: `baton vip` with its own speaker, and the routers BIRD and FRR as the distribution has them.
+//!
+//! ```text
+//!   n1, n2 (hosts 1, 2): 192.0.2.100 and 2001:db8::100 on lo ── BGP ──► router (host 3): the kernel's table is what counts
+//! ```
+
+use super::{SPAN, Site, in_the_network, renew, signal};
+use lab::netns::Host;
+use lab::{Gateway, SCOPE};
+use rustix::process::Signal;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use testbed::Running;
+use types::Moment;
+
+const V4: &str = "192.0.2.100";
+const V6: &str = "2001:db8::100";
+/// Longer than any hold time here needs.
+const LEASE: u32 = 15;
+const BOTH: &str =
+    "    - {address: 192.0.2.100, interface: lo}\n    - {address: '2001:db8::100', interface: lo}\n";
+
+/// What `baton vip` is told of the router: its sessions over IPv4 and over IPv6.
+fn speaker(site: &Site, at: usize, neighbors: &str) -> String {
+    format!(
+        "{BOTH}  bgp: {{as: 65001, router_id: {}, neighbors: [{neighbors}]}}\n",
+        site.network.hosts[at].v4
+    )
+}
+
+/// The router as neighbour, by both kinds of addresses.
+fn router_twice(site: &Site, more: &str) -> String {
+    let router = &site.network.hosts[2];
+    format!("{{address: {}, as: 65000{more}}}, {{address: '{}', as: 65000{more}}}", router.v4, router.v6)
+}
+
+/// The leader key with a lease that proves enough.
+async fn lead(keys: &Gateway, name: &str) -> i64 {
+    let lease = keys.grant(LEASE).await.unwrap();
+    let member = r#"{"state":"running","role":"primary","conn_url":"postgres://h:5432/postgres","api_url":"http://h:8008/patroni"}"#;
+    keys.put_leased(&format!("members/{name}"), member, lease).await.unwrap();
+    keys.put_leased("leader", name, lease).await.unwrap();
+    lease
+}
+
+/// BIRD on a host.
+struct Bird {
+    process: Running,
+    socket: PathBuf,
+}
+
+impl Bird {
+    fn start(site: &Site, host: &Host, name: &str, text: &str) -> Bird {
+        let program = Path::new(&std::env::var("BATON_TEST_PEERS").unwrap()).join("bird");
+        let (conf, socket) = (site.dir.join(format!("{name}.conf")), site.dir.join(format!("{name}.ctl")));
+        fs::write(&conf, text).unwrap();
+        let mut command = host.command(&program.display().to_string());
+        command.arg("-f").arg("-c").arg(conf).arg("-s").arg(&socket);
+        Bird { process: Running::start(&mut command, &site.log(name)), socket }
+    }
+
+    /// The router, as docs/vip.md has it, with these lines in its sessions with n1 and n2.
+    fn router(site: &Site, session: &str) -> Bird {
+        let router = &site.network.hosts[2];
+        let mut text = format!(
+            "router id {};\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n\
+             protocol kernel {{ ipv6 {{ import none; export all; }}; }}\n",
+            router.v4
+        );
+        for (at, host) in site.network.hosts.iter().take(2).enumerate() {
+            for (kind, own, peer) in [
+                ("ipv4", router.v4.to_string(), host.v4.to_string()),
+                ("ipv6", router.v6.to_string(), host.v6.to_string()),
+            ] {
+                text.push_str(&format!(
+                    "protocol bgp n{}_{kind} {{ local {own} as 65000; neighbor {peer} as 65001; error wait time 1, 2; connect delay time 1; \
+                     {session} {kind} {{ import all; export none; }}; }}\n",
+                    at + 1
+                ));
+            }
+        }
+        Bird::start(site, router, "bird", &text)
+    }
+
+    /// What it answers to a question.
+    fn ask(&self, question: &str) -> String {
+        let Ok(mut stream) = UnixStream::connect(&self.socket) else { return String::new() };
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        let mut asked = false;
+        // A line with a code and a space ends an answer: 0001 is the greeting.
+        while let Ok(count @ 1..) = stream.read(&mut piece) {
+            answer.extend_from_slice(&piece[..count]);
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            let ends = |line: &str| {
+                line.len() > 4
+                    && line.as_bytes()[4] == b' '
+                    && line[..4].parse::<u16>().is_ok_and(|code| code == 0 || code >= 8000)
+            };
+            if !asked && text.lines().any(|line| line.starts_with("0001 ")) {
+                asked = true;
+                answer.clear();
+                stream.write_all(format!("{question}\n").as_bytes()).unwrap();
+            } else if asked && text.ends_with('\n') && text.lines().next_back().is_some_and(ends) {
+                return text;
+            }
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+/// FRR on a host: zebra and bgpd.
+struct Frr {
+    _daemons: [Running; 2],
+}
+
+impl Frr {
+    fn start(site: &Site, host: &Host, text: &str) -> Frr {
+        let programs = Path::new(&std::env::var("BATON_TEST_PEERS").unwrap()).to_owned();
+        let (conf, run) = (site.dir.join("frr.conf"), site.dir.join("frr"));
+        fs::create_dir(&run).unwrap();
+        fs::write(&conf, text).unwrap();
+        // Its programs want a group that its package would have made; `ip netns exec` gives them a view of the files of their own.
+        let group = site.dir.join("group");
+        fs::write(&group, fs::read_to_string("/etc/group").unwrap() + "frrvty:x:64999:root\n").unwrap();
+        let start = |name: &str| {
+            let mut command = host.command("sh");
+            let line = format!(
+                "mount --bind {group} /etc/group && exec {program} -u root -g root -f {conf} -i {run}/{name}.pid -z {run}/zserv.api \
+                 --vty_socket {run} -P 0 --log stdout",
+                group = group.display(),
+                program = programs.join(name).display(),
+                conf = conf.display(),
+                run = run.display()
+            );
+            command.args(["-c", &line]);
+            Running::start(&mut command, &site.log(name))
+        };
+        Frr { _daemons: [start("zebra"), start("bgpd")] }
+    }
+}
+
+/// Looks every few milliseconds at the routes of a host, as its kernel has them.
+struct Routes {
+    host: Host,
+}
+
+impl Routes {
+    fn of(host: &Host) -> Routes {
+        Routes { host: host.clone() }
+    }
+
+    /// Through which hosts both addresses are reached now; `None` for one that is not.
+    fn now(&self) -> [Option<String>; 2] {
+        [("-4", V4), ("-6", V6)].map(|(kind, ip)| {
+            let shown = self.host.command("ip").args([kind, "route", "show", ip]).output().unwrap();
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let via = shown.split_whitespace().skip_while(|word| *word != "via").nth(1);
+            via.map(str::to_owned)
+        })
+    }
+
+    async fn until(&self, to: Option<&Host>, what: &str) -> Moment {
+        let wanted = to.map_or([None, None], |to| [Some(to.v4.to_string()), Some(to.v6.to_string())]);
+        lab::wait::until(SPAN, what, async || (self.now() == wanted).then_some(())).await.unwrap();
+        clock::now()
+    }
+}
+
+#[test]
+fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
+    in_the_network(async |site| {
+        let (h1, h2, router) = (&site.network.hosts[0], &site.network.hosts[1], &site.network.hosts[2]);
+        let bird = Bird::router(&site, "");
+        let routes = Routes::of(router);
+        let (n1, n2) = {
+            let start = |at: usize, name: &str| {
+                site.hold_these(at, name, SCOPE, &speaker(&site, at, &router_twice(&site, "")))
+            };
+            (start(0, "n1"), start(1, "n2"))
+        };
+        for name in ["n1", "n2"] {
+            site.logged_times(name, "the BGP session is up", 2).await;
+        }
+        // The hold time of BIRD is 240 s; ours is what counts.
+        let session = bird.ask("show protocols all n1_ipv4");
+        let hold = session.lines().find(|line| line.contains("Hold timer:"));
+        assert!(hold.is_some_and(|line| line.trim_end().ends_with("/3")), "{session}");
+        let lease = lead(&site.keys, "n1").await;
+        let renewed = renew(&site.keys, lease);
+        routes.until(Some(h1), "both routes to n1").await;
+        let shown = bird.ask(&format!("show route all for {V4}"));
+        assert!(shown.contains("BGP.as_path: 65001") && shown.contains("BGP.origin: IGP"), "{shown}");
+
+        // A switchover: withdrawn here, announced there.
+        site.keys.delete("leader").await.unwrap();
+        routes.until(None, "no routes without a leader").await;
+        renewed.abort();
+        let lease = lead(&site.keys, "n2").await;
+        let renewed = renew(&site.keys, lease);
+        routes.until(Some(h2), "both routes to n2").await;
+
+        // The router is restarted: it is connected to again, and told again.
+        signal(&bird.process, Signal::TERM);
+        routes.until(None, "no routes without the router's BIRD").await;
+        drop(bird);
+        let bird = Bird::router(&site, "");
+        routes.until(Some(h2), "both routes to n2 after the restart").await;
+
+        // Frozen, it says nothing more, and the neighbour's clock takes the routes: while the lease still lives.
+        signal(&n2, Signal::STOP);
+        let frozen = clock::now();
+        renewed.abort();
+        site.keys.keep_alive(lease).await.unwrap();
+        let gone = routes.until(None, "no routes with a frozen speaker").await.since(frozen);
+        assert!(gone < Duration::from_millis(4500), "{gone:?}");
+        assert!(
+            site.keys.remaining(lease).await.unwrap() > 5,
+            "the routes were there for nearly as long as the lease"
+        );
+        site.keys.delete("leader").await.unwrap();
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        routes.until(Some(h1), "both routes to n1 again").await;
+        // Thawed into another term, it announces nothing.
+        signal(&n2, Signal::CONT);
+        site.logged_times("n2", "the BGP session is up", 6).await;
+        assert_eq!(routes.now()[0].as_deref(), Some(h1.v4.to_string().as_str()));
+        assert!(!bird.ask(&format!("show route for {V4} all")).contains(&h2.v4.to_string()));
+
+        // Killed, it takes the connection along, and BIRD the routes.
+        signal(&n1, Signal::KILL);
+        let killed = clock::now();
+        let gone = routes.until(None, "no routes of a killed speaker").await.since(killed);
+        assert!(gone < Duration::from_secs(2), "{gone:?}");
+        for name in ["n1", "n2"] {
+            let log = fs::read_to_string(site.log(name)).unwrap();
+            assert!(!log.contains("ERROR"), "{name}: {log}");
+        }
+    });
+}
+
+#[test]
+fn frr_learns_the_same_and_forgets_it_the_same() {
+    in_the_network(async |site| {
+        let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
+        let mut text =
+            String::from("router bgp 65000\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n");
+        for (ip, family) in [(h1.v4.to_string(), "ipv4"), (h1.v6.to_string(), "ipv6")] {
+            text.push_str(&format!(
+                " neighbor {ip} remote-as 65001\n neighbor {ip} password swordfish\n neighbor {ip} ttl-security hops 1\n \
+                 address-family {family} unicast\n  neighbor {ip} activate\n exit-address-family\n"
+            ));
+        }
+        let _frr = Frr::start(&site, router, &text);
+        let routes = Routes::of(router);
+        let more = ", password: swordfish, ttl_security: true";
+        let n1 = site.hold_these(0, "n1", SCOPE, &speaker(&site, 0, &router_twice(&site, more)));
+        site.logged_times("n1", "the BGP session is up", 2).await;
+        let lease = lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        routes.until(Some(h1), "both routes to n1").await;
+        site.keys.delete("leader").await.unwrap();
+        routes.until(None, "no routes without a leader").await;
+        site.keys.put_leased("leader", "n1", lease).await.unwrap();
+        routes.until(Some(h1), "both routes to n1 again").await;
+        signal(&n1, Signal::STOP);
+        let frozen = clock::now();
+        let gone = routes.until(None, "no routes with a frozen speaker").await.since(frozen);
+        assert!(gone < Duration::from_millis(4500), "{gone:?}");
+    });
+}
+
+#[test]
+fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
+    in_the_network(async |site| {
+        let router = &site.network.hosts[2];
+        // n1 has another password than the router, n2 none of it right but the AS number.
+        let mut bird = Bird::router(&site, "password \"swordfish\"; ttl security on;");
+        let neighbor = format!("address: {}, as: 65000", router.v4);
+        let with = |more: &str| format!("{{{neighbor}{more}}}");
+        let v4 = |at: usize, neighbors: &str| {
+            format!(
+                "    - {{address: {V4}, interface: lo}}\n  bgp: {{as: 65001, router_id: {}, neighbors: [{neighbors}]}}\n",
+                site.network.hosts[at].v4
+            )
+        };
+        let n1 = site.hold_these(0, "n1", SCOPE, &v4(0, &with(", password: sardine, ttl_security: true")));
+        let n2 = site.hold_these(1, "n2", SCOPE, &v4(1, &with(", password: swordfish, ttl_security: true")));
+        site.logged("n2", "the BGP session is up").await;
+        site.logged("n1", "compare password (TCP-MD5) and ttl_security on both sides").await;
+        drop((n1, n2));
+        let _n1 = site.hold_these(
+            0,
+            "n1b",
+            SCOPE,
+            &v4(0, &with(", password: swordfish, ttl_security: true").replace("65000", "65009")),
+        );
+        site.logged("n1b", "it says that its AS number is 65000, and 65009 is configured").await;
+        let other =
+            v4(1, &with(", password: swordfish, ttl_security: true")).replace("as: 65001", "as: 65002");
+        let _n2 = site.hold_these(1, "n2b", SCOPE, &other);
+        site.logged("n2b", "bad peer AS: compare the AS numbers on both sides (NOTIFICATION 2/2)").await;
+        for name in ["n1", "n1b", "n2b"] {
+            let log = fs::read_to_string(site.log(name)).unwrap();
+            assert!(
+                !log.contains("session is up") && !log.contains("swordfish") && !log.contains("sardine"),
+                "{log}"
+            );
+        }
+        drop((_n1, _n2));
+        bird.process.0.kill().unwrap();
+        bird.process.0.wait().unwrap();
+
+        // A router that tells everything it knows to everybody.
+        let host = &site.network.hosts[0];
+        let many: String =
+            (0..10_000).map(|n| format!(" route 100.{}.{}.0/24 blackhole;\n", n / 250, n % 250)).collect();
+        let text = format!(
+            "router id {own};\nprotocol device {{ }}\nprotocol static {{ ipv4;\n{many}}}\nprotocol bgp n1 {{ local {own} as 65000; neighbor {} as \
+             65001; ipv4 {{ import all; export all; }}; }}\n",
+            host.v4,
+            own = router.v4
+        );
+        let noisy = Bird::start(&site, router, "noisy", &text);
+        let quiet = site.hold_these(0, "n1c", SCOPE, &v4(0, &with("")));
+        site.logged("n1c", "the BGP session is up").await;
+        lab::wait::until(SPAN, "10000 exported routes", async || {
+            noisy.ask("show protocols all n1").contains("10000 exported").then_some(())
+        })
+        .await
+        .unwrap();
+        let resident = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", quiet.0.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let before = resident();
+        for round in 0..5 {
+            noisy.ask("reload out n1");
+            lab::wait::until(SPAN, &format!("all routes once more, {round}"), async || {
+                noisy.ask("show protocols all n1").contains("10000 exported").then_some(())
+            })
+            .await
+            .unwrap();
+        }
+        assert!(resident() < before + 2048, "{before} kB became {} kB", resident());
+        let log = fs::read_to_string(site.log("n1c")).unwrap();
+        assert!(log.matches("the BGP session is up").count() == 1, "{log}");
+    });
+}

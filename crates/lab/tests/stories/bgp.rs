@@ -1,0 +1,129 @@
+//! A real cluster that announces its primary's address to a real BIRD. Needs root, as network namespaces do.
+
+use crate::story::{SPAN, Story};
+use lab::netns::Host;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use testbed::Running;
+
+const IP: &str = "192.0.2.100";
+
+/// The host that a route leads to.
+fn route(router: &Host) -> Option<String> {
+    let shown = router.command("ip").args(["route", "show", IP]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    shown.split_whitespace().skip_while(|word| *word != "via").nth(1).map(str::to_owned)
+}
+
+async fn route_to(router: &Host, story: &Story, name: Option<&str>) {
+    let wanted = name.map(|name| story.at(name).address.to_string());
+    lab::wait::until(SPAN, &format!("the route to {name:?}"), async || {
+        (route(router) == wanted).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_agent_loses_it() {
+    let mut story = Story::prepare("bgp", |spec| {
+        (spec.cables, spec.etcd, spec.members, spec.router) = (true, 1, 2, false);
+        spec.network_rights = true;
+        spec.ttl = Some(20);
+    })
+    .await;
+    for expected in ["etcd", "lease", "of the BGP neighbour", "BGP with the neighbour", "does not answer"] {
+        story.expect(expected);
+    }
+    let router = story.lab.block.network().unwrap().switch.clone();
+    let mut sessions = String::new();
+    for node in &story.lab.nodes {
+        let section = json!({
+            "addresses": [{ "address": IP, "interface": "lo" }],
+            "bgp": {
+                "as": 65001,
+                "router_id": node.address.to_string(),
+                "neighbors": [{ "address": router.v4.to_string(), "as": 65000, "password": "swordfish" }],
+            },
+        });
+        let text = fs::read_to_string(node.config()).unwrap();
+        node.write_config(&format!("{text}\nvip: {section}\n")).unwrap();
+        sessions.push_str(&format!(
+            "protocol bgp {} {{ local as 65000; neighbor {} as 65001; password \"swordfish\"; error wait time 1, 2; ipv4 {{ import all; export \
+             none; }}; }}\n",
+            node.name, node.address
+        ));
+    }
+    let dir = story.spec.base.clone();
+    let conf = dir.join("bird.conf");
+    let head = format!(
+        "router id {};\nlog stderr all;\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n",
+        router.v4
+    );
+    fs::write(&conf, head + &sessions).unwrap();
+    let program = Path::new(&std::env::var("BATON_TEST_PEERS").unwrap()).join("bird");
+    let mut command = router.command(&program.display().to_string());
+    command.arg("-f").arg("-c").arg(&conf).arg("-s").arg(dir.join("bird.ctl"));
+    let _bird = Running::start(&mut command, &dir.join("bird.log"));
+    story.lab.start_etcd().await.unwrap();
+    story.lab.start_agents().unwrap();
+    story.lab.await_writable(SPAN).await.unwrap();
+    story.healthy().await;
+    let old = story.primary().await;
+    route_to(&router, &story, Some(&old)).await;
+
+    // The members say in etcd how it stands, and in their metrics.
+    let new = story.a_replica().await;
+    lab::wait::until(SPAN, "both sessions in etcd", async || {
+        let keys = story.lab.keys().read().await.ok()?;
+        let up = |name: &String| {
+            keys.get(&format!("baton/bgp/{name}"))
+                .is_some_and(|entry| entry.value.contains("\"established\""))
+        };
+        (up(&old) && up(&new)).then_some(())
+    })
+    .await
+    .unwrap();
+    let metrics = story.get(&old, "/metrics").await.body;
+    let value = |name: &str| {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{name}: {metrics}"));
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(
+        (value("baton_bgp_session_up{"), value("baton_bgp_announced_addresses{")),
+        ("1".into(), "1".into())
+    );
+
+    let wish = json!({ "leader": old, "candidate": new });
+    assert_eq!(story.send(&old, "POST", "/switchover", &wish).await.status, 200);
+    assert_eq!(story.another_primary(&old).await, new);
+    route_to(&router, &story, Some(&new)).await;
+    let log = fs::read_to_string(story.at(&old).log()).unwrap();
+    let place = |text: &str| log.rfind(text).unwrap_or_else(|| panic!("no {text:?} in {log}"));
+    let parting = place("as one that is about to go (graceful shutdown)");
+    let withdrawn = place("withdrew the route: this member has no right to it");
+    assert!(parting < withdrawn && log.contains("gave the address up"), "{log}");
+    story.healthy().await;
+
+    // The new primary's agent is frozen: the route goes with the hold time, long before the lease.
+    let at = story.lab.index(&new).unwrap();
+    let frozen = clock::now();
+    story.lab.nodes[at].freeze_agent();
+    route_to(&router, &story, None).await;
+    let gone = clock::now().since(frozen);
+    assert!(gone < Duration::from_secs(6), "{gone:?}");
+    story.lab.nodes[at].thaw_agent();
+    route_to(&router, &story, Some(&new)).await;
+
+    // Killed, it takes the connection along; the next agent takes up the same lead, and announces again.
+    story.lab.nodes[at].kill_agent();
+    route_to(&router, &story, None).await;
+    story.lab.nodes[at].start_agent().unwrap();
+    route_to(&router, &story, Some(&new)).await;
+    story.end().await;
+}
