@@ -55,6 +55,7 @@ impl Site {
             wanted,
             since: Some(clock::now()),
             why: Why::Holds,
+            unusable: false,
             conflict: None,
             counts: vip::Counts::default(),
         };
