@@ -71,7 +71,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("vip.bgp.neighbors", Kind::Json, "The routers that are told: a list."),
     Row::new("vip.bgp.neighbors.*.address", Kind::Text, "Its address, IPv4 or IPv6."),
     Row::new("vip.bgp.neighbors.*.as", Kind::Int(1, ASN), "Its AS number."),
-    Row::new("vip.bgp.neighbors.*.port", Kind::Int(1, 65_535), "Its port.").default("179"),
+    Row::new("vip.bgp.neighbors.*.port", Kind::Int(1, 65_535), "The TCP port on which the neighbour speaks BGP.").default("179"),
     Row::new(
         "vip.bgp.neighbors.*.password",
         Kind::Secret,
