@@ -273,6 +273,13 @@ impl Walk {
 
     async fn standbys(&mut self, state: &str, field: &str) -> Result<()> {
         self.answer(1, field).await?;
+        // Each member takes the mode up at a moment of its own.
+        let rest = self.lab.nodes[0].rest;
+        try_until(SPAN, &format!("{field} in /cluster of n1"), async || {
+            let answer = rest::get(rest, "/cluster", SPAN).await?.json()?;
+            Ok((answer["members"][1]["role"] == field).then_some(()))
+        })
+        .await?;
         self.look(state, &["/patroni", "/cluster", "/metrics"]).await?;
         for node in 0..3 {
             for path in CHECKS.into_iter().filter(|path| path.contains("sync") || path.contains("quorum")) {
