@@ -162,6 +162,9 @@ async fn restored(story: &mut Story, dir: &Path) {
     let targets = "SELECT current_setting('recovery_target_name') || current_setting('cluster_name')";
     shows(story, "n2", targets, "restored").await;
     own(story, "n2").run("INSERT INTO words VALUES ('anew')", SPAN).await.unwrap();
+    // An end in the middle of its making would be a warning.
+    let made = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'cdc'";
+    shows(story, "n2", made, "1").await;
     assert!(story.lab.node("n2").unwrap().stop_agent(SPAN).await);
 }
 
