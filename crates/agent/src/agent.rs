@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::failsafe::Failsafe;
 use crate::failsafe_cache;
 use crate::guard::Warden;
+use crate::in_force::InForce;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
@@ -168,19 +169,14 @@ impl Agent {
         let continuity =
             ContinuityCheck::new(etcd.clone(), settings.name.clone(), local.clone(), journal.clone());
         let jobs = Jobs::new(wake.clone(), losses.clone());
-        let readiness = Readiness::new(settings.clone(), dynamic.clone(), local.clone(), view.clone());
-        let lost_wal = LostWalCheck::new(
-            settings.clone(),
-            dynamic.clone(),
-            local.clone(),
-            view.clone(),
-            journal.clone(),
-        );
+        let in_force = InForce::new(settings.clone(), dynamic.clone());
+        let readiness = Readiness::new(in_force.clone(), local.clone(), view.clone());
+        let lost_wal = LostWalCheck::new(in_force.clone(), local.clone(), view.clone(), journal.clone());
         let signals = Signals::new(wake.clone());
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
         let shared = Arc::new(Shared {
-            current: Cell::new(settings.clone()),
+            in_force: in_force.clone(),
             etcd: etcd.clone(),
             view: view.clone(),
             local: local.clone(),
@@ -202,7 +198,6 @@ impl Agent {
             names: names.clone(),
             slots: slots.clone(),
             what_if: WhatIf::new(),
-            dynamic: Cell::new(dynamic.clone()),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
         });
@@ -533,9 +528,7 @@ impl Agent {
         self.hands.local.names().set_rules(observe::synchronous(&dynamic));
         self.hands.local.reconnect(configure::local_connection(&self.settings, &dynamic));
         self.dynamic = Arc::new(dynamic);
-        self.shared.dynamic.with(|shared| *shared = self.dynamic.clone());
-        self.shared.readiness.use_dynamic(&self.dynamic);
-        self.shared.lost_wal.use_dynamic(&self.dynamic);
+        self.shared.in_force.use_dynamic(&self.dynamic);
     }
 
     /// Takes up the file that was read again; a broken one changes nothing.
@@ -568,10 +561,8 @@ impl Agent {
         self.hands.local.reconnect(configure::local_connection(&settings, &self.dynamic));
         self.hands.peers.use_client(http::Client::for_members(&settings.ctl));
         self.hands.slots.use_settings(&settings);
-        self.shared.readiness.use_settings(&settings);
-        self.shared.lost_wal.use_settings(&settings);
+        self.shared.in_force.use_settings(&settings);
         self.hands.settings = settings.clone();
-        self.shared.current.with(|current| *current = settings.clone());
         self.shared.renew_certificate();
         self.settings = settings;
         self.reload_postgres = true;

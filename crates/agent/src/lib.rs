@@ -27,6 +27,7 @@ mod error;
 mod failsafe;
 mod failsafe_cache;
 pub mod guard;
+mod in_force;
 mod jobs;
 mod journal;
 mod keeper;

@@ -12,6 +12,7 @@
 
 use crate::configure;
 use crate::continuity::{self, Answer};
+use crate::in_force::InForce;
 use crate::journal::Journal;
 use crate::local::Local;
 use crate::upstream::Sender;
@@ -93,8 +94,7 @@ pub(crate) struct LostWalCheck {
 }
 
 struct Inner {
-    settings: Cell<Arc<Settings>>,
-    dynamic: Cell<Arc<Dynamic>>,
+    in_force: InForce,
     local: Local,
     view: watch::Receiver<View>,
     journal: Arc<Cell<Journal>>,
@@ -128,22 +128,12 @@ impl Watch {
 
 impl LostWalCheck {
     pub(crate) fn new(
-        settings: Arc<Settings>,
-        dynamic: Arc<Dynamic>,
+        in_force: InForce,
         local: Local,
         view: watch::Receiver<View>,
         journal: Arc<Cell<Journal>>,
     ) -> LostWalCheck {
-        let (settings, dynamic, found) = (Cell::new(settings), Cell::new(dynamic), Cell::new(None));
-        LostWalCheck { inner: Arc::new(Inner { settings, dynamic, local, view, journal, found }) }
-    }
-
-    pub(crate) fn use_settings(&self, settings: &Arc<Settings>) {
-        self.inner.settings.with(|kept| *kept = settings.clone());
-    }
-
-    pub(crate) fn use_dynamic(&self, dynamic: &Arc<Dynamic>) {
-        self.inner.dynamic.with(|kept| *kept = dynamic.clone());
+        LostWalCheck { inner: Arc::new(Inner { in_force, local, view, journal, found: Cell::new(None) }) }
     }
 
     /// What this member waits for in vain, if it does.
@@ -184,11 +174,11 @@ impl LostWalCheck {
         let leader = &snapshot.leader.as_ref()?.name;
         let said = snapshot.members.get(leader).and_then(|member| member.xlog_location);
         let written = said.max(snapshot.optime())?;
-        (*leader != inner.settings.get().name && written > position).then_some(position)
+        (*leader != inner.in_force.settings().name && written > position).then_some(position)
     }
 
     async fn look(&self, position: Lsn) -> Result<Option<LostWal>, String> {
-        let (settings, dynamic) = (self.inner.settings.get(), self.inner.dynamic.get());
+        let (settings, dynamic) = (self.inner.in_force.settings(), self.inner.in_force.dynamic());
         let snapshot = self.inner.view.borrow().snapshot.clone().ok_or("etcd was not read yet")?;
         let leader = snapshot.leader.as_ref().map(|leader| leader.name.clone()).ok_or("nobody leads")?;
         let upstream = self.inner.local.life().upstream.ok_or("it follows nobody")?;
@@ -227,7 +217,7 @@ impl LostWalCheck {
     }
 
     fn servers(&self, sender: &Sender) -> Vec<ConnectTo> {
-        let settings = self.inner.settings.get();
+        let settings = self.inner.in_force.settings();
         let authentication = &settings.postgresql.authentication;
         sender.connections(&authentication.replication, &settings.postgresql.database, "baton WAL check")
     }
@@ -267,11 +257,11 @@ impl LostWalCheck {
         upstream: &ha::Upstream,
         needed: &Needed,
     ) -> Option<NodeName> {
-        let me = self.inner.settings.get().name.clone();
+        let me = self.inner.in_force.settings().name.clone();
         let asked = |name: &&NodeName| **name != me && *upstream != ha::Upstream::Member((*name).clone());
         for name in snapshot.members.keys().filter(asked).take(MOST_ASKED) {
             let member = ha::Upstream::Member(name.clone());
-            let Some(sender) = Sender::find(&member, Some(snapshot), &self.inner.dynamic.get()) else {
+            let Some(sender) = Sender::find(&member, Some(snapshot), &self.inner.in_force.dynamic()) else {
                 continue;
             };
             for server in self.servers(&sender) {

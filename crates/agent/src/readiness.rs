@@ -8,12 +8,12 @@
 //! A task of its own, with a limit on every step: nothing waits for it.
 
 use crate::configure;
+use crate::in_force::InForce;
 use crate::local::Local;
 use crate::upstream::Sender;
 use crate::wake::Cell;
 use etcd::View;
 use postgres::rewind::preflight::{self, Here, Obstacle};
-use settings::{Dynamic, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -30,8 +30,7 @@ pub(crate) struct Readiness {
 }
 
 struct Inner {
-    settings: Cell<Arc<Settings>>,
-    dynamic: Cell<Arc<Dynamic>>,
+    in_force: InForce,
     local: Local,
     view: watch::Receiver<View>,
     /// `None` before the first look.
@@ -41,30 +40,16 @@ struct Inner {
 }
 
 impl Readiness {
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        dynamic: Arc<Dynamic>,
-        local: Local,
-        view: watch::Receiver<View>,
-    ) -> Readiness {
+    pub(crate) fn new(in_force: InForce, local: Local, view: watch::Receiver<View>) -> Readiness {
         Readiness {
             inner: Arc::new(Inner {
-                settings: Cell::new(settings),
-                dynamic: Cell::new(dynamic),
+                in_force,
                 local,
                 view,
                 obstacles: Cell::new(None),
                 most_wal: Cell::new(0),
             }),
         }
-    }
-
-    pub(crate) fn use_settings(&self, settings: &Arc<Settings>) {
-        self.inner.settings.with(|kept| *kept = settings.clone());
-    }
-
-    pub(crate) fn use_dynamic(&self, dynamic: &Arc<Dynamic>) {
-        self.inner.dynamic.with(|kept| *kept = dynamic.clone());
     }
 
     /// What a rewind would fail of; `None` when that is not known yet.
@@ -92,7 +77,7 @@ impl Readiness {
     }
 
     async fn look(&self) -> Result<Vec<Obstacle>, String> {
-        let (settings, dynamic) = (self.inner.settings.get(), self.inner.dynamic.get());
+        let (settings, dynamic) = (self.inner.in_force.settings(), self.inner.in_force.dynamic());
         let local = &self.inner.local;
         if !settings.postgresql.use_pg_rewind.unwrap_or(dynamic.use_pg_rewind) {
             return Ok(vec![Obstacle::SwitchedOff]);
@@ -142,7 +127,7 @@ impl Readiness {
         };
         let mut others = snapshot.members.iter().filter(|(name, member)| *name != me && running(member));
         let name = leader.or_else(|| others.next().map(|(name, _)| name.clone()))?;
-        Sender::find(&ha::Upstream::Member(name), Some(&snapshot), &self.inner.dynamic.get())
+        Sender::find(&ha::Upstream::Member(name), Some(&snapshot), &self.inner.in_force.dynamic())
     }
 
     fn note(&self, found: Vec<Obstacle>) {

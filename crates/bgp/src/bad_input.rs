@@ -101,23 +101,10 @@ pub fn conversation(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
+    use testbed::{Dice, seeds};
 
     /// So many mutations of the seeds.
     const INPUTS: usize = 50_000;
-
-    /// The same numbers every time (xorshift).
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, below: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % below.max(1) as u64).unwrap()
-        }
-    }
 
     fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
         const NUMBERS: [u16; 9] = [0, 1, 2, 18, 19, 23, 255, 4096, u16::MAX];
@@ -144,11 +131,7 @@ mod tests {
 
     #[test]
     fn mutated_conversations_are_survived() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/bgp");
-        let mut files: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        assert!(files.len() > 3, "{}", dir.display());
-        let seeds: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        let seeds = seeds("bgp");
         seeds.iter().for_each(|seed| super::conversation(seed));
         let mut dice = Dice(0x00BA_7014);
         for _ in 0..INPUTS {

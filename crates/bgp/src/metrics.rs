@@ -1,8 +1,8 @@
 //! How it stands with the neighbours, for Prometheus. Pure.
 
 use crate::neighbor::{Phase, State};
-use std::fmt::Write;
 use types::Moment;
+use types::exposition::metric;
 
 type Value = fn(&State, Moment) -> u64;
 
@@ -40,16 +40,11 @@ const ROWS: [(&str, &str, &str, Value); 7] = [
 #[must_use]
 pub fn metrics(states: &[State], labels: &str, now: Moment) -> String {
     let mut text = String::new();
-    if states.is_empty() {
-        return text;
-    }
     for (name, kind, help, value) in ROWS {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for state in states {
+        metric(&mut text, (name, kind, help), states, |state| {
             let State { address, asn, .. } = state;
-            let value = value(state, now);
-            let _ = writeln!(text, "{name}{{{labels},neighbor=\"{address}\",as=\"{asn}\"}} {value}");
-        }
+            (format!("{labels},neighbor=\"{address}\",as=\"{asn}\""), value(state, now))
+        });
     }
     text
 }

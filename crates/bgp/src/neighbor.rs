@@ -72,6 +72,15 @@ enum Side {
     Theirs,
 }
 
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Ours => Side::Theirs,
+            Side::Theirs => Side::Ours,
+        }
+    }
+}
+
 /// A neighbour that does not answer is given up after this long.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The first pause after a failure; it doubles up to the longest.
@@ -325,7 +334,7 @@ impl Speaking {
             Side::Ours => (&self.ours, &self.theirs),
             Side::Theirs => (&self.theirs, &self.ours),
         };
-        let other_side = if side == Side::Ours { Side::Theirs } else { Side::Ours };
+        let other_side = side.other();
         let agreed = own.as_ref().and_then(|own| own.session.agreed());
         let stays = match (agreed, other.as_ref().map(|other| other.session.stage())) {
             (Some(_), None | Some(Stage::OpenSent)) => side,
@@ -360,7 +369,7 @@ impl Speaking {
     }
 
     fn established(&mut self, side: Side) {
-        let other_side = if side == Side::Ours { Side::Theirs } else { Side::Ours };
+        let other_side = side.other();
         if self.slot(other_side).is_some() {
             self.drop_double(other_side);
         }

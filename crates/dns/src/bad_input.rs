@@ -68,23 +68,10 @@ pub fn reply(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::{question, reply};
-    use std::fs;
-    use std::path::Path;
+    use testbed::{Dice, seeds};
 
     /// So many mutations of each seed.
     const MUTATIONS: u64 = 20_000;
-
-    /// Numbers that are the same in every run.
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % u64::try_from(sides.max(1)).unwrap()).unwrap()
-        }
-    }
 
     /// A seed with bytes changed, put in, taken out, repeated, or cut.
     fn mutated(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
@@ -109,16 +96,11 @@ mod tests {
     }
 
     fn all(target: &str, feed: fn(&[u8])) {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-        let mut files: Vec<_> = fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        assert!(files.len() >= 4, "{files:?}");
-        for (number, file) in files.iter().enumerate() {
-            let seed = fs::read(file).unwrap();
-            feed(&seed);
+        for (number, seed) in seeds(target).iter().enumerate() {
+            feed(seed);
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + u64::try_from(number).unwrap());
             for _ in 0..MUTATIONS {
-                feed(&mutated(&seed, &mut dice));
+                feed(&mutated(seed, &mut dice));
             }
         }
     }

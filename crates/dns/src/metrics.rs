@@ -2,8 +2,8 @@
 
 use crate::server::Counts;
 use crate::zone::Zone;
-use std::fmt::Write;
 use std::sync::atomic::Ordering;
+use types::exposition::metric;
 
 /// The values; `labels` are those that every value has.
 pub(crate) fn metrics(counts: &Counts, zone: Option<&Zone>, labels: &str) -> String {
@@ -45,8 +45,7 @@ pub(crate) fn metrics(counts: &Counts, zone: Option<&Zone>, labels: &str) -> Str
             count(&counts.file_failures),
         ),
     ] {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{{labels}}} {value}");
+        metric(&mut text, (name, kind, help), &[value], |value| (labels.to_owned(), *value));
     }
     text
 }

@@ -137,6 +137,22 @@ async fn whole_run(options: &Options) -> Result<()> {
     stdout().lock().write_all(text.as_bytes()).context("print the table")
 }
 
+/// Options that all have a value: `take` understands one, or says that it does not know it.
+pub fn options<O: Default>(
+    mut words: impl Iterator<Item = String>,
+    usage: &str,
+    take: impl Fn(&mut O, &str, &str) -> Result<bool>,
+) -> Result<O> {
+    let mut options = O::default();
+    while let Some(word) = words.next() {
+        let value = words.next().with_context(|| format!("read a value of {word}; {usage}"))?;
+        if !take(&mut options, &word, &value)? {
+            bail!("understand {word}; {usage}");
+        }
+    }
+    Ok(options)
+}
+
 /// The life of a program that measures: its options are understood, then it runs; what goes wrong is said, and fails it.
 pub fn program<O>(options: Result<O>, run: impl AsyncFnOnce(O) -> Result<ExitCode>) -> ExitCode {
     let result = options.and_then(|options| {

@@ -21,16 +21,11 @@ use crate::shared::Shared;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use types::NodeName;
 
@@ -40,50 +35,21 @@ pub(crate) struct Reload(pub(crate) oneshot::Sender<Result<(), String>>);
 /// Requests served at once; the next ones are closed.
 const CONNECTIONS: usize = 64;
 
-/// How long one connection may take for everything.
-const CONNECTION: Duration = Duration::from_secs(30);
-
-/// How long the head of a request may take.
-const HEAD: Duration = Duration::from_secs(5);
-
 /// Serves until `stop`.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     orders: mpsc::Sender<Reload>,
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                Event::ApiFailed { why: error.to_string() }.log();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+    let answer = move |peer, request: Request<Incoming>| {
         let (shared, orders) = (shared.clone(), orders.clone());
-        tokio::spawn(async move {
-            let answer = service_fn(|request: Request<Incoming>| {
-                let (shared, orders) = (shared.clone(), orders.clone());
-                async move { Ok::<_, Infallible>(answer(&shared, &orders, peer, &request).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(16 * 1024)
-                .serve_connection(TokioIo::new(stream), answer);
-            if let Ok(Err(error)) = timeout(CONNECTION, connection).await {
-                Event::ApiFailed { why: error.to_string() }.log();
-            }
-            drop(place);
-        });
+        async move { answer(&shared, &orders, peer, &request).await }
+    };
+    let failed = |why| Event::ApiFailed { why }.log();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = http::serve(listener, CONNECTIONS, answer, failed) => {}
     }
 }
 

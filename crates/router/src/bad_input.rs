@@ -181,32 +181,10 @@ fn between_messages(mut stream: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
+    use testbed::{Dice, seeds};
 
     /// So many mutations of the seeds of each reader.
     const INPUTS: usize = 50_000;
-
-    /// The same numbers every time (xorshift).
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, below: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % below.max(1) as u64).unwrap()
-        }
-    }
-
-    /// The seeds of a fuzz target, in the order of their names.
-    fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-        let mut files: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        assert!(files.len() > 3, "{}", dir.display());
-        files.iter().map(|file| fs::read(file).unwrap()).collect()
-    }
 
     fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
         const NUMBERS: [u32; 10] = [0, 1, 3, 4, 8, 127, 255, 0x7FFF, 0xFFFF, u32::MAX];

@@ -279,7 +279,7 @@ impl Server {
             Ok(listener) => self.api = Some(Open { listener, stop: stop.clone() }),
             Err(error) => Event::ApiFailed { why: error.to_string() }.log(),
         }
-        tokio::spawn(api::serve(self.shared.clone(), orders, Arc::new(listener), stop));
+        tokio::spawn(api::serve(self.shared.clone(), orders, listener, stop));
     }
 
     /// Gives the listening sockets to a successor. Without one that is ready, everything stays as it is.

@@ -4,8 +4,7 @@
 //!   listener, on one of them ──► the same thread, or one with clearly fewer sessions ──► the session's task and both sockets, to their end
 //! ```
 //!
-//! A pool whose threads take work from each other wakes a neighbour for what is done before that is awake: measured, with 64 clients on
-//! two processors that cost a tenth of the throughput and of the processors' time.
+//! A pool whose threads take work from each other wakes a neighbour for what is done before that is awake.
 
 use crate::metrics::{Gauge, Held};
 use std::io;

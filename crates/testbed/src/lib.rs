@@ -4,10 +4,12 @@
 
 mod account;
 mod authority;
+mod mutation;
 mod port;
 mod running;
 
 pub use account::run_as;
 pub use authority::{Authority, KEY, SEALED_KEY};
+pub use mutation::{Dice, seeds};
 pub use port::free_port;
 pub use running::Running;

@@ -1,5 +1,6 @@
 //! Words that all crates share. No dependencies, no I/O, no clock: plain values with their text forms.
 
+pub mod exposition;
 mod history;
 mod lsn;
 mod member;

@@ -2,7 +2,7 @@
 
 use crate::holder::Held;
 use crate::hook::HookState;
-use std::fmt::Write;
+use types::exposition::metric;
 
 type Of<T> = fn(&T) -> u64;
 
@@ -62,12 +62,8 @@ fn rows<T>(
     labels: &str,
     own: impl Fn(&T) -> String,
 ) {
-    for (name, kind, help, value) in rows.iter().filter(|_| !things.is_empty()) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for thing in things {
-            let _ = writeln!(text, "{name}{{{labels},{}}} {}", own(thing), value(thing));
-        }
+    for (name, kind, help, value) in rows {
+        metric(text, (name, kind, help), things, |thing| (format!("{labels},{}", own(thing)), value(thing)));
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn cluster(shared: &Arc<Shared>) -> Reply {
             None => return reply::text(StatusCode::SERVICE_UNAVAILABLE, "etcd does not answer"),
         },
     };
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     let members: Vec<Value> =
         snapshot.members.iter().map(|(name, found)| member(&snapshot, &dynamic, name, found)).collect();
     let mut body = Map::new();

@@ -32,7 +32,7 @@ pub(super) fn topology(shared: &Shared) -> Reply {
 
 /// A leader asks. Who agrees does not take the lead for a ttl, and says how far its own WAL is.
 pub(super) async fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     if !dynamic.failsafe_mode {
         return reply::error(StatusCode::BAD_GATEWAY, "failsafe mode is not enabled");
     }
@@ -66,7 +66,7 @@ pub(super) async fn asked(body: &Value, shared: &Arc<Shared>) -> Reply {
 /// Whether this member reaches etcd and could lead. Where the watch takes etcd to be there, it is asked now: that may be from before
 /// an outage.
 async fn can_replace(shared: &Shared) -> bool {
-    let (settings, dynamic) = (shared.settings(), shared.dynamic.get());
+    let (settings, dynamic) = (shared.settings(), shared.dynamic());
     let live = matches!(shared.view.borrow().contact, etcd::Contact::Live { .. });
     if !live || settings.tags.nofailover() || shared.local.life().postmaster.is_none() {
         return false;

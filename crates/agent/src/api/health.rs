@@ -21,7 +21,7 @@ pub(super) fn check(path: &str, query: &str, shared: &Shared) -> StatusCode {
 
 /// Alive: paused, or the loop has turned lately.
 pub(super) fn liveness(shared: &Shared) -> StatusCode {
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     let ttl = Duration::from_secs(dynamic.ttl.into());
     let primary = shared.local.seen().facts.is_some_and(|(facts, _)| !facts.in_recovery);
     let allowed = if primary { ttl } else { ttl * 2 };
@@ -30,7 +30,7 @@ pub(super) fn liveness(shared: &Shared) -> StatusCode {
 
 /// Ready: leading, or streaming with little lag.
 pub(super) fn readiness(query: &str, shared: &Shared) -> StatusCode {
-    let usual = shared.dynamic.get().maximum_lag_on_failover;
+    let usual = shared.dynamic().maximum_lag_on_failover;
     code(check::is_ready(&Query::parse(query), &look(shared), usual))
 }
 
@@ -45,7 +45,7 @@ fn look(shared: &Shared) -> Facts {
     let postgres = seen.facts.as_ref().map(|(facts, _)| facts.clone());
     let postgres = postgres.as_deref();
     let view = shared.view.borrow().clone();
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     let listed = sync_mode(shared, &view);
     let optime = view.snapshot.as_ref().and_then(|snapshot| snapshot.optime());
     let receiver = postgres.and_then(|facts| facts.receiver.as_ref()?.latest_end_lsn);
@@ -88,5 +88,5 @@ pub(super) fn sync_mode(shared: &Shared, view: &View) -> SynchronousMode {
     let me = settings.name.as_str();
     let lists = |sync: &Sync| sync.sync_standby.iter().any(|name| name.0.eq_ignore_ascii_case(me));
     let listed = view.snapshot.as_ref().and_then(|snapshot| snapshot.sync.as_ref()).is_some_and(lists);
-    if listed { shared.dynamic.get().synchronous_mode } else { SynchronousMode::Off }
+    if listed { shared.dynamic().synchronous_mode } else { SynchronousMode::Off }
 }

@@ -9,6 +9,7 @@ use postgres::rewind::preflight::Obstacle;
 use settings::SynchronousMode;
 use std::fmt::Write;
 use std::sync::Arc;
+use types::exposition::{labels, metric};
 use types::{Lsn, PostgresState};
 
 struct Page {
@@ -18,9 +19,9 @@ struct Page {
 
 impl Page {
     fn put(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-        let labels = &self.labels;
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{{{labels}}} {value}");
+        metric(&mut self.text, (name, kind, help), &[value], |value| {
+            (self.labels.clone(), value.to_string())
+        });
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
@@ -34,8 +35,7 @@ impl Page {
 
 pub(super) fn metrics(shared: &Arc<Shared>) -> Reply {
     let settings = &shared.settings();
-    let escape = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-    let labels = format!("scope=\"{}\",name=\"{}\"", escape(&settings.scope), escape(settings.name.as_str()));
+    let labels = labels(&[("scope", &settings.scope), ("name", settings.name.as_str())]);
     let mut page = Page { labels, text: String::new() };
     page.gauge("patroni_version", "Patroni semver without periods.", version(crate::CONTRACT_VERSION));
     postgres(&mut page, shared);
@@ -277,7 +277,7 @@ fn cluster(page: &mut Page, shared: &Shared) {
     page.flag(
         "patroni_is_paused",
         "Value is 1 if auto failover is disabled, 0 otherwise.",
-        shared.dynamic.get().pause,
+        shared.dynamic().pause,
     );
     let term = view
         .snapshot

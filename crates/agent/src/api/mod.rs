@@ -32,6 +32,7 @@ pub(crate) use tls::acceptor;
 use crate::addresses::Addresses;
 use crate::error::Error;
 use crate::failsafe::Failsafe;
+use crate::in_force::InForce;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
@@ -71,7 +72,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// What the handlers look at and act through.
 pub(crate) struct Shared {
     /// The file as last read; [`Shared::settings`] gives it.
-    pub current: Cell<Arc<Settings>>,
+    pub in_force: InForce,
     pub etcd: Etcd,
     pub view: watch::Receiver<View>,
     pub local: Local,
@@ -95,7 +96,6 @@ pub(crate) struct Shared {
     pub slots: Slots,
     /// What the last turn saw.
     pub what_if: WhatIf,
-    pub dynamic: Cell<Arc<Dynamic>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,
     /// The certificate, where there is one.
@@ -115,7 +115,12 @@ pub(crate) struct Caller {
 impl Shared {
     /// The settings of this node's file as they are now: a reload replaces them.
     pub(crate) fn settings(&self) -> Arc<Settings> {
-        self.current.get()
+        self.in_force.settings()
+    }
+
+    /// The dynamic configuration as it is now.
+    pub(crate) fn dynamic(&self) -> Arc<Dynamic> {
+        self.in_force.dynamic()
     }
 
     /// Reads the certificate again, for connections from now on. One that cannot be used leaves the old one in place.

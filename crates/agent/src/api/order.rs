@@ -48,7 +48,7 @@ pub(super) async fn restart(body: Option<Value>, shared: &Arc<Shared>) -> Reply 
 }
 
 fn plan(when: &Value, conditions: Conditions, body: &Map<String, Value>, shared: &Shared) -> Reply {
-    let schedule = match super::schedule::read(when, "restart", shared.dynamic.get().pause) {
+    let schedule = match super::schedule::read(when, "restart", shared.dynamic().pause) {
         Ok(schedule) => schedule,
         Err(refusal) => return *refusal,
     };

@@ -19,7 +19,7 @@ const USUALLY_WAITING: u64 = 2;
 pub(super) fn state_and_role(shared: &Shared, seen: &Seen) -> (&'static str, &'static str) {
     let life = shared.local.life();
     let primary = seen.facts.as_ref().is_some_and(|(facts, _)| !facts.in_recovery);
-    let role = match (primary, shared.dynamic.get().standby_cluster.is_some() && is_leader(shared)) {
+    let role = match (primary, shared.dynamic().standby_cluster.is_some() && is_leader(shared)) {
         (true, _) => "primary",
         (false, true) => "standby_leader",
         (false, false) => "replica",
@@ -76,7 +76,7 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
         SynchronousMode::Quorum if facts.is_some() => map.insert("quorum_standby".to_owned(), json!(true)),
         SynchronousMode::On | SynchronousMode::Quorum | SynchronousMode::Off => None,
     };
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     if dynamic.pause {
         map.insert("pause".to_owned(), json!(true));
     }

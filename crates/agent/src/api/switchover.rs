@@ -58,7 +58,7 @@ pub(super) async fn begin(body: Option<Value>, shared: &Arc<Shared>, kind: Kind)
         Ok(snapshot) => snapshot,
         Err(error) => return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("failed to {error}")),
     };
-    let dynamic = shared.dynamic.get();
+    let dynamic = shared.dynamic();
     let pause = dynamic.pause;
     let on = dynamic.synchronous_mode != SynchronousMode::Off && kind == Kind::Switchover;
     let sync = snapshot.sync.as_ref().filter(|sync| on && sync.leader.is_some());
@@ -144,7 +144,7 @@ fn refusal(
 
 /// Waits until another member leads and accepts writes, or the wish is gone and nothing has changed.
 async fn outcome(shared: &Arc<Shared>, kind: Kind, wish: &Wish, from: Option<NodeName>) -> Reply {
-    let loop_wait = Duration::from_secs(shared.dynamic.get().loop_wait.into());
+    let loop_wait = Duration::from_secs(shared.dynamic().loop_wait.into());
     let patience = 2 * loop_wait.max(Duration::from_secs(10));
     let mut view = shared.view.clone();
     let mut written = false;

@@ -1,13 +1,14 @@
 //! `baton dns FILE`: tells the cluster's names, by the `dns` section, until told to stop. It needs no member on its host.
 
 use super::daemon;
-use super::side_api::{Page, labels, serve};
+use super::side_api::{Page, serve};
 use crate::cli::DnsArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
 use settings::ProcessEnv;
 use std::sync::Arc;
+use types::exposition::labels;
 
 /// Runs it.
 pub(crate) fn run(args: &DnsArgs) -> Outcome {

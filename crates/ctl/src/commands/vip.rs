@@ -2,7 +2,7 @@
 //! `baton vip --config FILE` does it by vip-manager's own file and variables.
 
 use super::daemon;
-use super::side_api::{Page, labels, serve};
+use super::side_api::{Page, serve};
 use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
@@ -12,6 +12,7 @@ use settings::{ProcessEnv, VipSettings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use types::exposition::labels;
 use vip::{Claims, Holder, Hook, Role, Trigger, Wanted};
 
 /// How long the end waits for the commands that release addresses.

@@ -214,7 +214,6 @@ fn promised(turn: &mut Turn<'_>, leader: &NodeName) -> Option<Answer> {
     if turn.now < until {
         return Some(Answer::because(Why::AwaitsRelease { leader: leader.clone() }).wake_at(until));
     }
-    turn.memory.ordered = None;
     let refusal = Answer::because(Why::ReinitializeRefusedAsPromised { leader: leader.clone() });
     Some(refusal.act(Action::FinishOrder { done: false }))
 }

@@ -1,28 +1,24 @@
 //! `make bench-bgp`: how soon routers learn and forget a virtual address, as a Markdown table.
 
-use anyhow::{Context, Result, bail};
-use lab::bench::program;
+use anyhow::Result;
+use lab::bench::{options, program};
 use lab::bench_bgp::{Options, run};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: baton-bench-bgp [--runs N] [--frozen N] [--baton FILE]";
 
 fn main() -> ExitCode {
-    program(options(std::env::args().skip(1)), async |options| {
+    program(options(std::env::args().skip(1), USAGE, take), async |options| {
         run(&options).await.map(|()| ExitCode::SUCCESS)
     })
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("read a value of {word}; {USAGE}"))?;
-        match word.as_str() {
-            "--runs" => options.runs = value.parse()?,
-            "--frozen" => options.frozen = value.parse()?,
-            "--baton" => options.baton = Some(value.into()),
-            _ => bail!("understand {word}; {USAGE}"),
-        }
+fn take(options: &mut Options, word: &str, value: &str) -> Result<bool> {
+    match word {
+        "--runs" => options.runs = value.parse()?,
+        "--frozen" => options.frozen = value.parse()?,
+        "--baton" => options.baton = Some(value.into()),
+        _ => return Ok(false),
     }
-    Ok(options)
+    Ok(true)
 }

@@ -1,7 +1,7 @@
 //! `make bench-router`: what the router costs and how soon it follows, beside HAProxy, as a Markdown table.
 
-use anyhow::{Context, Result, bail};
-use lab::bench::program;
+use anyhow::{Context, Result};
+use lab::bench::{options, program};
 use lab::bench_router::{Load, Options, run};
 use std::process::ExitCode;
 
@@ -9,29 +9,25 @@ const USAGE: &str = "usage: baton-bench-router [--loads c1,c8,c64,connect,copy|n
      [--spin MICROSECONDS] [--baton FILE]";
 
 fn main() -> ExitCode {
-    program(options(std::env::args().skip(1)), async |options| {
+    program(options(std::env::args().skip(1), USAGE, take), async |options| {
         run(&options).await.map(|()| ExitCode::SUCCESS)
     })
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("read a value of {word}; {USAGE}"))?;
-        match word.as_str() {
-            "--loads" => options.loads = loads(&value)?,
-            "--pairs" => options.pairs = value.parse()?,
-            "--seconds" => options.seconds = value.parse()?,
-            "--copy-megabytes" => options.copy_megabytes = value.parse()?,
-            "--idle" => options.idle = value.parse()?,
-            "--changes" => options.changes = value.parse()?,
-            "--hangs" => options.hangs = value.parse()?,
-            "--spin" => options.spin = value.parse()?,
-            "--baton" => options.baton = Some(value.into()),
-            _ => bail!("understand {word}; {USAGE}"),
-        }
+fn take(options: &mut Options, word: &str, value: &str) -> Result<bool> {
+    match word {
+        "--loads" => options.loads = loads(value)?,
+        "--pairs" => options.pairs = value.parse()?,
+        "--seconds" => options.seconds = value.parse()?,
+        "--copy-megabytes" => options.copy_megabytes = value.parse()?,
+        "--idle" => options.idle = value.parse()?,
+        "--changes" => options.changes = value.parse()?,
+        "--hangs" => options.hangs = value.parse()?,
+        "--spin" => options.spin = value.parse()?,
+        "--baton" => options.baton = Some(value.into()),
+        _ => return Ok(false),
     }
-    Ok(options)
+    Ok(true)
 }
 
 /// The loads of a list of words.

@@ -1,7 +1,7 @@
 //! `make bench-vip`: how virtual addresses and names move, beside keepalived, vip-manager and dnsmasq, as a Markdown table.
 
-use anyhow::{Context, Result, bail};
-use lab::bench::program;
+use anyhow::Result;
+use lab::bench::{options, program};
 use lab::bench_vip::{Options, run};
 use std::process::ExitCode;
 
@@ -9,25 +9,21 @@ const USAGE: &str = "usage: baton-bench-vip [--switchovers N] [--deaths N] [--re
      [--baton FILE]";
 
 fn main() -> ExitCode {
-    program(options(std::env::args().skip(1)), async |options| {
+    program(options(std::env::args().skip(1), USAGE, take), async |options| {
         run(&options).await.map(|()| ExitCode::SUCCESS)
     })
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("read a value of {word}; {USAGE}"))?;
-        match word.as_str() {
-            "--switchovers" => options.switchovers = value.parse()?,
-            "--deaths" => options.deaths = value.parse()?,
-            "--references" => options.references = value.parse()?,
-            "--silent" => options.silent = value.parse()?,
-            "--pairs" => options.pairs = value.parse()?,
-            "--seconds" => options.seconds = value.parse()?,
-            "--baton" => options.baton = Some(value.into()),
-            _ => bail!("understand {word}; {USAGE}"),
-        }
+fn take(options: &mut Options, word: &str, value: &str) -> Result<bool> {
+    match word {
+        "--switchovers" => options.switchovers = value.parse()?,
+        "--deaths" => options.deaths = value.parse()?,
+        "--references" => options.references = value.parse()?,
+        "--silent" => options.silent = value.parse()?,
+        "--pairs" => options.pairs = value.parse()?,
+        "--seconds" => options.seconds = value.parse()?,
+        "--baton" => options.baton = Some(value.into()),
+        _ => return Ok(false),
     }
-    Ok(options)
+    Ok(true)
 }

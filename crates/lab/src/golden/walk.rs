@@ -259,7 +259,6 @@ impl Walk {
     async fn quorum(&mut self) -> Result<()> {
         self.ask("quorum", 0, "PATCH", "/config", Some(json!({ "synchronous_mode": "quorum" }).to_string()))
             .await?;
-        self.answer(1, "quorum_standby").await?;
         self.standbys("quorum", "quorum_standby").await?;
         self.ask("quorum", 0, "PATCH", "/config", Some(json!({ "synchronous_mode": null }).to_string()))
             .await?;

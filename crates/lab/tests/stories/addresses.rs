@@ -57,11 +57,7 @@ async fn begin(name: &str) -> (Story, Held) {
         );
         node.write_config(&format!("{file}{more}")).unwrap();
     }
-    story.lab.start_etcd().await.unwrap();
-    story.lab.start_agents().unwrap();
-    story.lab.start_router().unwrap();
-    story.lab.await_writable(SPAN).await.unwrap();
-    story.healthy().await;
+    story.start().await;
     (story, Held { hosts, ips })
 }
 

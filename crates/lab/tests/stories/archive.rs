@@ -3,7 +3,7 @@
 
 use crate::bad_input::as_account;
 use crate::story::{SPAN, Story};
-use crate::ways_to_make_data::{argument, command};
+use crate::ways_to_make_data::{argument, command, of_another_cluster};
 use lab::Target;
 use serde_json::json;
 use std::fs;
@@ -53,15 +53,7 @@ fn make_the_second_a_restored_cluster(story: &Story, dir: &Path) {
         node.data_dir().display(),
         path("fetch"),
     );
-    let file = file
-        .replacen("scope: \"demo\"", "scope: \"restored\"", 1)
-        .replacen("bootstrap:\n", &method, 1)
-        .replacen(
-            "    unix_socket_directories:",
-            "    archive_command: \"true\"\n    unix_socket_directories:",
-            1,
-        );
-    node.write_config(&file).unwrap();
+    node.write_config(&of_another_cluster(&file, &method)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -188,11 +188,7 @@ async fn encrypting() -> Story {
     ]);
     story.spec.router_file = json!({ "router": { "services": services } });
     story.lab.configure_router(&story.spec).unwrap();
-    story.lab.start_etcd().await.unwrap();
-    story.lab.start_agents().unwrap();
-    story.lab.start_router().unwrap();
-    story.lab.await_writable(SPAN).await.unwrap();
-    story.healthy().await;
+    story.start().await;
     story
 }
 

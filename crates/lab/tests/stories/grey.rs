@@ -186,11 +186,7 @@ async fn an_hour_forward_and_two_back_change_nothing() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         clocks.push((node.name.clone(), clock));
     }
-    story.lab.start_etcd().await.unwrap();
-    story.lab.start_agents().unwrap();
-    story.lab.start_router().unwrap();
-    story.lab.await_writable(SPAN).await.unwrap();
-    story.healthy().await;
+    story.start().await;
     let load = story.load().await;
     let before = story.lab.view().await.unwrap().leader;
     let primary = story.primary().await;

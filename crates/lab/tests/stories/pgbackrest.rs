@@ -2,7 +2,7 @@
 
 use crate::bad_input::as_account;
 use crate::story::{SPAN, Story};
-use crate::ways_to_make_data::{argument, command};
+use crate::ways_to_make_data::{argument, command, of_another_cluster};
 use lab::{PgBackRest, Target};
 use serde_json::{Value, json};
 use std::fs;
@@ -50,15 +50,7 @@ fn make_the_third_a_restored_cluster(story: &Story, dir: &Path, backups: &PgBack
          restore_command: \"{}\"\n      recovery_target_name: \"before\"\n",
         backups.call("archive-get %f %p"),
     );
-    let file = file
-        .replacen("scope: \"demo\"", "scope: \"restored\"", 1)
-        .replacen("bootstrap:\n", &method, 1)
-        .replacen(
-            "    unix_socket_directories:",
-            "    archive_command: \"true\"\n    unix_socket_directories:",
-            1,
-        );
-    node.write_config(&file).unwrap();
+    node.write_config(&of_another_cluster(&file, &method)).unwrap();
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -61,12 +61,17 @@ impl Story {
     /// A whole and healthy cluster.
     pub(crate) async fn begin(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
         let mut story = Story::prepare(name, edit).await;
-        story.lab.start_etcd().await.unwrap();
-        story.lab.start_agents().unwrap();
-        story.lab.start_router().unwrap();
-        story.lab.await_writable(SPAN).await.unwrap();
-        story.healthy().await;
+        story.start().await;
         story
+    }
+
+    /// Starts all that was prepared, and waits until it is whole and healthy.
+    pub(crate) async fn start(&mut self) {
+        self.lab.start_etcd().await.unwrap();
+        self.lab.start_agents().unwrap();
+        self.lab.start_router().unwrap();
+        self.lab.await_writable(SPAN).await.unwrap();
+        self.healthy().await;
     }
 
     /// Waits until all members are.

@@ -23,6 +23,15 @@ pub(crate) fn argument(name: &str) -> String {
     )
 }
 
+/// A member's file, changed for a cluster of its own that this `bootstrap` section makes, and that archives nothing.
+pub(crate) fn of_another_cluster(file: &str, method: &str) -> String {
+    file.replacen("scope: \"demo\"", "scope: \"restored\"", 1).replacen("bootstrap:\n", method, 1).replacen(
+        "    unix_socket_directories:",
+        "    archive_command: \"true\"\n    unix_socket_directories:",
+        1,
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_make_a_cluster_and_its_replicas_and_a_replica_follows_another() {
     let scripts = crate::story::directory("commands");

@@ -6,6 +6,7 @@ use crate::shared::{Cluster, Service, Shared};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use types::exposition;
 
 type OfCluster = (&'static str, &'static str, &'static str, fn(&Cluster) -> u64);
 type GaugeOfService = (&'static str, &'static str, fn(&Service) -> usize);
@@ -146,13 +147,7 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 }
 
 fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
-    let labels: Vec<String> =
-        labels.iter().map(|(name, text)| format!("{name}=\"{}\"", quoted(text))).collect();
-    let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+    let labels =
+        if labels.is_empty() { String::new() } else { format!("{{{}}}", exposition::labels(labels)) };
     let _ = writeln!(out, "baton_router_{name}{labels} {value}");
-}
-
-/// A label's value, quoted as Prometheus wants it.
-fn quoted(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
