@@ -209,6 +209,12 @@ impl Group {
         }
     }
 
+    async fn gone(&self) {
+        while self.leader.is_some_and(|leader| rustix::process::test_kill_process_group(leader).is_ok()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn end(&mut self, child: &mut Child) {
         self.signal(Signal::TERM);
         let ended = timeout(GRACE, child.wait()).await.is_ok();
@@ -217,6 +223,8 @@ impl Group {
             // Killed, so this is short; a process in uninterruptible sleep is left to the kernel.
             let _ = timeout(GRACE, child.wait()).await;
         }
+        // Its children were killed; the kernel, and whoever inherits them, take a moment.
+        let _ = timeout(GRACE, self.gone()).await;
         self.disarm();
     }
 }

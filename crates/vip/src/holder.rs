@@ -230,6 +230,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, poke: Arc<Notify>, end: CancellationToken) {
+        let mut heard = None;
         while !end.is_cancelled() {
             // Registered before the look, so that a poke during the look is not missed.
             let poked = poke.notified();
@@ -238,6 +239,10 @@ impl Keeper {
             if self.look().await == Look::Again {
                 continue;
             }
+            // Whoever was frozen hears of its successor before it knows that it has one.
+            if let Some(claim) = heard.take() {
+                self.hear(claim);
+            }
             self.announce();
             let rest = self.plan.map_or(TICK, |plan| clock::now().until(plan.next()).min(TICK));
             tokio::select! {
@@ -245,7 +250,7 @@ impl Keeper {
                 () = self.links.changed() => {}
                 () = tokio::time::sleep(rest) => {}
                 () = end.cancelled() => {}
-                claim = next_claim(self.wire.as_ref()) => self.hear(claim),
+                claim = next_claim(self.wire.as_ref()) => heard = Some(claim),
             }
         }
         if let Some(link) = self.links.link(&self.held.wanted.interface).await {
@@ -453,7 +458,7 @@ impl Keeper {
             }
         };
         let own = self.wire.as_ref().and_then(|wire| wire.link().mac);
-        if claim.ip != self.held.wanted.ip || Some(claim.mac) == own {
+        if self.held.since.is_none() || claim.ip != self.held.wanted.ip || Some(claim.mac) == own {
             return;
         }
         let now = clock::now();
