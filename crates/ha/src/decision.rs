@@ -264,7 +264,7 @@ impl Turn<'_> {
         let memory = &mut self.memory;
         let free = self.seen.cluster().is_some_and(|cluster| cluster.leader == LeaderKey::Free);
         if free && live && !leads {
-            memory.race = Some(memory.race.unwrap_or(Race { since: self.now, asked: None }));
+            memory.race.get_or_insert(Race { since: self.now, asked: None, refusal: None });
         } else {
             memory.race = None;
         }

@@ -2,6 +2,7 @@
 
 use crate::action::StopMode;
 use crate::observation::Order;
+use crate::reason::Refusal;
 use crate::signs::Ailment;
 use crate::sync_quorum::Promise;
 use crate::upstream::Upstream;
@@ -144,12 +145,14 @@ pub struct Announced {
 }
 
 /// A race for the lead.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Race {
     /// Since when we see no leader.
     pub since: Moment,
     /// When we last asked the peers.
     pub asked: Option<Moment>,
+    /// What spoke against this member after the last answers: it stands while they are asked again.
+    pub refusal: Option<Refusal>,
 }
 
 /// Something that is tried again after longer and longer rests.

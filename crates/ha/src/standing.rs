@@ -45,7 +45,7 @@ fn off_the_line(cluster: &Cluster, timeline: Timeline, lsn: Lsn) -> Option<Refus
 
 /// What a peer answered in this race; what it said in an earlier one counts no more.
 fn answer<'a>(turn: &'a Turn<'_>, peer: &NodeName) -> Option<&'a PeerAnswer> {
-    let asked = turn.memory.race?.asked?;
+    let asked = turn.memory.race.as_ref()?.asked?;
     let fresh = turn.seen.peers.asked.is_some_and(|answered| answered >= asked);
     turn.seen.peers.answers.get(peer).filter(|_| fresh)
 }
@@ -219,8 +219,11 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
 /// What the peers' answers say against this member.
 pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let (timeline, lsn) = position(turn.seen)?;
-    let patient =
-        turn.memory.race.is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
+    let patient = turn
+        .memory
+        .race
+        .as_ref()
+        .is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
     let stepping_down = pressing(turn, cluster).and_then(|wish| wish.leader.as_ref());
     let named = is_named(turn, cluster);
     let sync = binding(turn, cluster);
@@ -311,7 +314,7 @@ pub(crate) fn gives_way(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let presses = pressing(turn, cluster).is_some();
     let mine = position(turn.seen);
     let candidate = failover.candidate.as_ref().filter(|name| **name != turn.seen.me)?;
-    let race = turn.memory.race?;
+    let race = turn.memory.race.as_ref()?;
     let switchover = failover.leader.is_some();
     let listed = synchronous(turn.seen, cluster).is_none_or(|key| key.lists(candidate));
     if switchover && !listed {

@@ -15,6 +15,8 @@ pub struct View {
     pub paused: bool,
     /// Who may be promoted because commits wait for them, as `/sync` says.
     pub synchronous: Vec<String>,
+    /// Whom `/failsafe` lists, where the mode is on: one that is not listed yet does not lead.
+    pub failsafe: Option<Vec<String>>,
     pub members: Vec<Member>,
 }
 
@@ -42,7 +44,11 @@ impl View {
             |name: &str| keys.get(name).and_then(|entry| serde_json::from_str::<Value>(&entry.value).ok());
         let writable =
             object("baton/writable").and_then(|value| Some(value.get("name")?.as_str()?.to_owned()));
-        let paused = object("config").is_some_and(|config| config.get("pause") == Some(&Value::Bool(true)));
+        let configured =
+            |name: &str| object("config").is_some_and(|config| config.get(name) == Some(&Value::Bool(true)));
+        let paused = configured("pause");
+        let listed = || object("failsafe")?.as_object().map(|listed| listed.keys().cloned().collect());
+        let failsafe = configured("failsafe_mode").then(|| listed().unwrap_or_default());
         let names = object("sync").and_then(|sync| Some(sync.get("sync_standby")?.as_str()?.to_owned()));
         let synchronous = names
             .unwrap_or_default()
@@ -56,7 +62,7 @@ impl View {
             let value: Value = serde_json::from_str(&entry.value).ok()?;
             Some(Member::of(name, &value))
         });
-        View { leader, writable, paused, synchronous, members: members.collect() }
+        View { leader, writable, paused, synchronous, failsafe, members: members.collect() }
     }
 
     /// The member called `name`.
@@ -81,14 +87,17 @@ impl View {
             .then_some(leader.as_str())
     }
 
-    /// Whether `count` members are there, one a writable primary and all others streaming on its timeline.
+    /// Whether `count` members are there, one a writable primary, all others streaming on its timeline and able to succeed it.
     #[must_use]
     pub fn healthy(&self, count: usize) -> bool {
         let (Some(primary), Some(leading)) = (self.primary(), self.leading()) else { return false };
         let follows = |member: &Member| {
             member.replication.as_deref() == Some("streaming") && member.timeline == leading.timeline
         };
+        let listed =
+            |member: &Member| self.failsafe.as_ref().is_none_or(|listed| listed.contains(&member.name));
         self.members.len() == count
+            && self.members.iter().all(listed)
             && self.members.iter().all(|member| member.state == "running")
             && self.members.iter().filter(|member| member.name != primary).all(follows)
     }
@@ -147,6 +156,18 @@ mod tests {
         assert_eq!(held.primary(), None);
         assert!(!held.healthy(2));
         assert!(!View::of(&keys(&[N1, N2])).healthy(2));
+        let failsafe = |names| {
+            keys(&[
+                N1,
+                N2,
+                ("leader", "n1"),
+                ("baton/writable", r#"{"name":"n1"}"#),
+                ("config", r#"{"failsafe_mode":true}"#),
+                ("failsafe", names),
+            ])
+        };
+        assert!(View::of(&failsafe(r#"{"n1":"","n2":""}"#)).healthy(2));
+        assert!(!View::of(&failsafe(r#"{"n1":""}"#)).healthy(2), "n2 may not lead yet");
         let patroni = ("members/n1", r#"{"role":"primary","state":"running","timeline":2}"#);
         assert!(View::of(&keys(&[patroni, N2, ("leader", "n1")])).healthy(2));
         let starting = ("members/n1", r#"{"role":"primary","state":"starting","timeline":2}"#);

@@ -65,7 +65,7 @@ impl fmt::Display for Why {
 }
 
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
-    let race = turn.memory.race?;
+    let race = turn.memory.race.clone()?;
     let cluster = turn.seen.cluster()?.clone();
     if cluster.leader != LeaderKey::Free {
         return None;
@@ -130,26 +130,33 @@ fn run(turn: &mut Turn<'_>, cluster: &Cluster, race: Race, timeline: Timeline, l
         if turn.now.since(asked) >= patience {
             return ask(turn, race, peers);
         }
-        return Answer::because(Why::WaitsForPeers { peers }).wake_at(asked.after(patience));
+        let why = race.refusal.map_or(Why::WaitsForPeers { peers }, Why::Refuses);
+        return Answer::because(why).wake_at(asked.after(patience));
     }
     let refusal = standing::unguarded(turn, cluster)
         .or_else(|| standing::failsafe(turn, cluster))
         .or_else(|| standing::gives_way(turn, cluster))
         .or_else(|| standing::peers_refusal(turn, cluster));
     match refusal {
-        Some(_) if turn.now.since(asked) >= pause => ask(turn, race, peers),
-        Some(refusal) => Answer::because(Why::Refuses(refusal)).wake_at(asked.after(pause)),
+        Some(refusal) if turn.now.since(asked) >= pause => {
+            ask(turn, Race { refusal: Some(refusal), ..race }, peers)
+        }
+        Some(refusal) => {
+            turn.memory.race = Some(Race { refusal: Some(refusal.clone()), ..race });
+            Answer::because(Why::Refuses(refusal)).wake_at(asked.after(pause))
+        }
         None => {
             let silent = standing::silent(turn, cluster);
-            turn.memory.race = Some(Race { asked: None, ..race });
+            turn.memory.race = Some(Race { asked: None, refusal: None, ..race });
             Answer::because(Why::TakesLead { timeline, lsn, silent }).act(Action::AcquireLeader)
         }
     }
 }
 
 fn ask(turn: &mut Turn<'_>, race: Race, peers: Vec<NodeName>) -> Answer {
+    let why = race.refusal.clone().map_or(Why::AsksPeers { peers: peers.clone() }, Why::Refuses);
     turn.memory.race = Some(Race { asked: Some(turn.now), ..race });
-    let answer = Answer::because(Why::AsksPeers { peers: peers.clone() });
+    let answer = Answer::because(why);
     if peers.is_empty() {
         return answer.wake_at(turn.now);
     }

@@ -134,7 +134,7 @@ fn replication(chooser: &mut Chooser) -> Option<Replication> {
 
 fn memory(chooser: &mut Chooser, leads: bool, order: Option<&Order>) -> Memory {
     if !leads {
-        let race = Some(Race { since: ago(900), asked: Some(ago(300)) });
+        let race = Some(Race { since: ago(900), asked: Some(ago(300)), refusal: None });
         let leaves = matches!(order, Some(Order::Reinitialize { .. }));
         let leaving_sync = chooser.pick_if(leaves, &[None, Some(ago(60_000))]);
         return Memory { race, leaving_sync, ..Memory::default() };

@@ -405,7 +405,7 @@ fn planned() -> [Option<PlannedRestart>; 6] {
 
 fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
     let base = Memory::default();
-    let race = |asked| Some(Race { since: ago(900), asked });
+    let race = |asked| Some(Race { since: ago(900), asked, refusal: None });
     let aside = |checkpointed: bool| {
         let (since, why, candidate) = (ago(100), StepAsideWhy::Switchover, Some(name("b")));
         let announced = checkpointed.then(|| ago(50));

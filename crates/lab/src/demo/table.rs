@@ -106,6 +106,7 @@ mod tests {
         };
         let view = View {
             synchronous: Vec::new(),
+            failsafe: None,
             leader: Some(("n1".to_owned(), 41)),
             writable: Some("n1".to_owned()),
             paused: false,
