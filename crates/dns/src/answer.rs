@@ -244,7 +244,7 @@ fn turned<T>(list: &[T], turn: usize) -> impl Iterator<Item = &T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::{Carrier, answer};
     use crate::zone::Zone;
     use crate::zone::tests::{facts, zone};
@@ -254,7 +254,7 @@ mod tests {
     use proptest::prelude::{any, prop::collection::vec, proptest};
     use std::str::FromStr;
 
-    fn question(name: &str, rtype: Rtype, edns: Option<u16>) -> Vec<u8> {
+    pub(crate) fn question(name: &str, rtype: Rtype, edns: Option<u16>) -> Vec<u8> {
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_id(4);
         let mut builder = builder.question();

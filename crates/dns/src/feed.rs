@@ -3,7 +3,8 @@
 use crate::facts::Facts;
 use crate::hosts;
 use crate::metrics;
-use crate::server::{Counts, Current, Sockets, serve_tcp, serve_udp};
+use crate::server::{Counts, Current, Sockets, serve_tcp};
+use crate::udp;
 use crate::update::{self, Plan, Record, Sent, Target, plan};
 use crate::zone::{Origin, Zone, unresolved};
 use etcd::View;
@@ -64,7 +65,7 @@ impl Dns {
             let failed = |why| Error::Listen { address: *address, why };
             let Sockets { udp, tcp } = Sockets::bind(*address).await.map_err(failed)?;
             listens.push(tcp.local_addr().map_err(failed)?);
-            tasks.push(tokio::spawn(serve_udp(udp, zone.clone(), counts.clone())));
+            tasks.push(tokio::spawn(udp::serve(udp, zone.clone(), counts.clone())));
             tasks.push(tokio::spawn(serve_tcp(tcp, zone.clone(), counts.clone())));
         }
         if let Some(path) = config.hosts_file {

@@ -1,7 +1,8 @@
 //! The names of a cluster, as etcd tells who is what.
 //!
 //! ```text
-//!   view of etcd ──► facts (pure: who is what) ──► zone (pure: names and records) ──► answer (pure: bytes to bytes) ◄── server: UDP, TCP
+//!   view of etcd ──► facts (pure: who is what) ──► zone (pure: names and records) ──► answer (pure: bytes to bytes) ◄── prepared ◄── udp
+//!                                                       │                                        ▲──────────── server: TCP
 //!                                                       ├──► hosts: a file for dnsmasq
 //!                                                       └──► update: RFC 2136 with TSIG to another server, by terms
 //! ```
@@ -16,7 +17,9 @@ mod facts;
 mod feed;
 mod hosts;
 mod metrics;
+mod prepared;
 mod server;
+mod udp;
 mod update;
 mod zone;
 

@@ -1,4 +1,4 @@
-//! UDP and TCP: bytes in, the zone's answer out. Read only; what it costs is bounded.
+//! The sockets, and TCP: bytes in, the zone's answer out. Read only; what it costs is bounded.
 
 use crate::answer::{Carrier, answer};
 use crate::zone::Zone;
@@ -13,14 +13,12 @@ use tokio::time::timeout;
 
 pub(crate) type Current = watch::Receiver<Option<Arc<Zone>>>;
 
-/// A longer question is not read by UDP.
-const QUESTION: usize = 4096;
 /// So many TCP connections at once; more wait in the kernel.
 const CONNECTIONS: usize = 100;
 /// A connection on which nothing comes is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// After an error that concerns the socket, and not one question.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Questions that were answered, and what was told elsewhere.
 #[derive(Debug, Default)]
@@ -44,30 +42,6 @@ impl Sockets {
         // With port 0 both get the same.
         let udp = UdpSocket::bind(tcp.local_addr()?).await?;
         Ok(Sockets { udp, tcp })
-    }
-}
-
-/// Answers by UDP. Before etcd was read there is no answer: whoever asks goes to another server.
-pub(crate) async fn serve_udp(socket: UdpSocket, zone: Current, counts: Arc<Counts>) {
-    let mut question = [0; QUESTION];
-    loop {
-        let (length, from) = match socket.recv_from(&mut question).await {
-            Ok(received) => received,
-            Err(error) => {
-                // Such as "nobody listens" about an earlier answer.
-                tracing::debug!(%error, "failed to receive a question");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Some(now) = zone.borrow().clone() else { continue };
-        let Some(reply) = question.get(..length).and_then(|bytes| answer(bytes, &now, Carrier::Udp)) else {
-            continue;
-        };
-        counts.udp.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = socket.send_to(&reply, from).await {
-            tracing::debug!(%error, %from, "failed to answer");
-        }
     }
 }
 
