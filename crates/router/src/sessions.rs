@@ -189,6 +189,11 @@ impl Sessions {
         self.lock().open.values().filter(|entry| entry.leash.is_restless()).count()
     }
 
+    /// Whether a session is left on the primary of a term before `term`.
+    pub(crate) fn any_older(&self, term: Term) -> bool {
+        self.lock().open.values().any(|entry| entry.term.is_some_and(|of| of < term))
+    }
+
     /// Cuts the sessions that did not come to rest. Gives their number.
     pub(crate) fn cut_restless(&self) -> usize {
         let inner = self.lock();

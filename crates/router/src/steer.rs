@@ -6,6 +6,7 @@
 //!   leader's agent ──► Vouch ───┘
 //!
 //!   a switchover is announced ──► sessions are held at rest ──► all rest, or the time is up ──► quiet: told to the agents
+//!   a newer term              ──► sessions of older ones are cut ──► the last of them has ended ──► the term: told to the agents
 //! ```
 
 use crate::config::{DrainEnd, TruthLimits};
@@ -42,8 +43,8 @@ struct Question {
 struct Steering {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
-    /// The term in which nothing runs any more, told to the agents.
-    quiet: watch::Sender<Option<Term>>,
+    /// What the agents are told: the term in which nothing runs any more, and the one before which nothing is left.
+    says: watch::Sender<etcd::Router>,
     /// The last truth that came from etcd itself.
     known: Truth,
     vouch: Vouch,
@@ -56,14 +57,14 @@ pub(crate) async fn steer(
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
     mut views: watch::Receiver<etcd::View>,
-    quiet: watch::Sender<Option<Term>>,
+    says: watch::Sender<etcd::Router>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let calm = cluster.sessions.calm.clone();
     let mut steering = Steering {
         shared,
         cluster,
-        quiet,
+        says,
         known: Truth::closed("etcd has not answered yet"),
         vouch: Vouch::default(),
         question: None,
@@ -74,6 +75,7 @@ pub(crate) async fn steer(
         let now = clock::now();
         steering.turn(&view, now);
         steering.drain(now);
+        steering.witness();
         let pause = steering.drain_ends().map_or(TICK, |end| now.until(end).min(TICK));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -156,10 +158,10 @@ impl Steering {
         let truth = sessions.truth();
         let name = self.cluster.name.as_str();
         let Some(handover) = &truth.handover else {
-            self.quiet.send_if_modified(|quiet| quiet.take().is_some());
+            self.says.send_if_modified(|says| says.quiet.take().is_some());
             return;
         };
-        if *self.quiet.borrow() == Some(handover.term) {
+        if self.says.borrow().quiet == Some(handover.term) {
             return;
         }
         let drain = self.shared.config().drain;
@@ -179,7 +181,20 @@ impl Steering {
             Event::Quiet { cluster: name, term: handover.term }.log();
         }
         // With `resume` as well: the agents need not wait for what is not going to happen.
-        self.quiet.send_replace(Some(handover.term));
+        self.says.send_modify(|says| says.quiet = Some(handover.term));
+    }
+
+    /// Says which term is the newest that is known, as soon as no session of an older one is left.
+    fn witness(&self) {
+        let sessions = &self.cluster.sessions;
+        let Some(term) = sessions.truth().term else { return };
+        self.says.send_if_modified(|says| {
+            let new = says.term != Some(term) && !sessions.any_older(term);
+            if new {
+                says.term = Some(term);
+            }
+            new
+        });
     }
 
     /// When the drain before a switchover ends.
@@ -190,7 +205,7 @@ impl Steering {
             return None;
         }
         let end = handover.since.after(self.shared.config().drain.timeout);
-        let quiet = *self.quiet.borrow() == Some(handover.term);
+        let quiet = self.says.borrow().quiet == Some(handover.term);
         Some(if quiet { end } else { end.before(DRAIN_MARGIN) })
     }
 
