@@ -3,7 +3,8 @@
 //! ```text
 //!   etcd watch ─────► follow ───┐
 //!   etcd lost ──────► remember ─┼──► Sessions::learn (cuts, then wakes) ──► events
-//!   leader's agent ──► Vouch ───┘
+//!   leader's agent ──► Vouch ───┤
+//!   its lead is over, it says ──┘
 //!
 //!   a switchover is announced ──► sessions are held at rest ──► all rest, or the time is up ──► quiet: told to the agents
 //!   a newer term              ──► sessions of older ones are cut ──► the last of them has ended ──► the term: told to the agents
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::{Cluster, Shared};
-use crate::truth::{Truth, Vouch, follow, remember};
+use crate::truth::{Truth, Vouch, disown, follow, remember};
 use crate::verdict::NoPrimary;
 use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
@@ -40,6 +41,13 @@ struct Question {
     answer: Pin<Box<dyn Future<Output = Result<(), Doubt>> + Send>>,
 }
 
+/// The standing question to it.
+struct Standing {
+    term: Term,
+    url: String,
+    end: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
 struct Steering {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
@@ -50,6 +58,9 @@ struct Steering {
     vouch: Vouch,
     question: Option<Question>,
     next_question: Moment,
+    standing: Option<Standing>,
+    /// The term whose holder said that it is over, and its words.
+    over: Option<(Term, String)>,
 }
 
 /// Runs until `stop`.
@@ -69,6 +80,8 @@ pub(crate) async fn steer(
         vouch: Vouch::default(),
         question: None,
         next_question: Moment::default(),
+        standing: None,
+        over: None,
     };
     loop {
         let view = views.borrow_and_update().clone();
@@ -81,6 +94,7 @@ pub(crate) async fn steer(
             () = stop.cancelled() => return Ok(()),
             changed = views.changed() => changed.map_err(|_| Error::WatchEnded)?,
             answer = Steering::answer(&mut steering.question) => steering.answered(answer),
+            why = Steering::end(&mut steering.standing) => steering.ended(why),
             () = calm.notified() => {}
             () = sleep(pause) => {}
         }
@@ -110,13 +124,47 @@ impl Steering {
             Some((_, why)) if !self.known.is_known() => Truth::closed(why),
             Some((since, _)) => remember(&self.known, since, &self.vouch, limits, now),
         };
+        self.over.take_if(|(of, _)| self.known.in_force != Some(*of));
+        let truth = match (&self.over, self.known.leader.clone(), truth.in_force) {
+            (Some((_, why)), Some(leader), Some(_)) => disown(truth, leader, why.clone()),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => truth,
+        };
         self.publish(truth, now);
-        if lost.is_none() {
+        self.stand();
+        if lost.is_none() && self.over.is_none() {
             self.question = None;
             self.vouch = Vouch::default();
         } else if self.question.is_none() && now >= self.next_question {
             self.ask(now);
         }
+    }
+
+    /// Asks whoever leads to say when it leads no more.
+    fn stand(&mut self) {
+        let wanted = self.known.in_force.zip(self.known.leader_api.clone()).filter(|_| self.over.is_none());
+        if self.standing.as_ref().map(|standing| (standing.term, &standing.url))
+            == wanted.as_ref().map(|(term, url)| (*term, url))
+        {
+            return;
+        }
+        self.standing = wanted.map(|(term, url)| {
+            let client = self.shared.config().agents.clone();
+            Standing { term, end: Box::pin(vouch::end_of_lead(client, url.clone(), term)), url }
+        });
+    }
+
+    /// The word that the lead is over; never, while nobody was asked.
+    async fn end(standing: &mut Option<Standing>) -> String {
+        match standing {
+            Some(standing) => standing.end.as_mut().await,
+            None => pending().await,
+        }
+    }
+
+    fn ended(&mut self, why: String) {
+        self.over = self.standing.take().map(|standing| (standing.term, why));
+        // Asked before it ended: what is said to that is no news.
+        self.question = None;
     }
 
     fn note_contact(&self, lost: Option<&str>) {
@@ -230,6 +278,7 @@ impl Steering {
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
             Ok(()) => {
+                self.over = None;
                 self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() }
             }
             // The last yes still holds for its time: an answer may get lost.

@@ -198,16 +198,23 @@ pub(crate) fn remember(
     limits: &TruthLimits,
     now: Moment,
 ) -> Truth {
-    let mut truth = remembered.clone();
+    let truth = remembered.clone();
     let Some((term, leader)) = remembered.in_force.zip(remembered.leader.clone()) else { return truth };
     // Who says himself that he is not the primary any more is believed at once: his PostgreSQL may be up again, for reading.
     let patient = now.since(since) < limits.etcd_patience && !vouch.denied;
     let vouched = vouch.why_not_now(term, limits.vouch_lifetime, now);
-    if let (false, Err(why)) = (patient, vouched) {
-        truth.in_force = None;
-        truth.members.insert(leader.clone(), Verdict::LeaderNotUsed);
-        truth.primary = Err(NoPrimary::Unconfirmed { leader, why });
+    match (patient, vouched) {
+        (false, Err(why)) => disown(truth, leader, why),
+        (true, _) | (false, Ok(())) => truth,
     }
+}
+
+/// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.
+#[must_use]
+pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
+    truth.in_force = None;
+    truth.members.insert(leader.clone(), Verdict::LeaderNotUsed);
+    truth.primary = Err(NoPrimary::Unconfirmed { leader, why });
     truth
 }
 
