@@ -61,6 +61,8 @@ pub(crate) struct Truth {
     pub replicas: Vec<Target>,
     /// For the offline service, by name.
     pub offline: Vec<Target>,
+    /// All members with an address, used or not: a session may be on one that gets no more.
+    pub everybody: Vec<Target>,
     /// How each member is used, or why it is not.
     pub members: BTreeMap<NodeName, Verdict>,
 }
@@ -103,6 +105,7 @@ impl Truth {
             apis: BTreeMap::new(),
             replicas: Vec::new(),
             offline: Vec::new(),
+            everybody: Vec::new(),
             members: BTreeMap::new(),
         }
     }
@@ -168,6 +171,7 @@ pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: M
             target.sync = seen.sync.contains(name);
             target.since = usable_since(name, previous, now);
             target.lag = seen.position.zip(member.replayed).map(|(head, at)| head.bytes_since(at));
+            truth.everybody.push(target.clone());
             match verdict {
                 Verdict::Replica { .. } => truth.replicas.push(target),
                 Verdict::Offline { .. } => truth.offline.push(target),

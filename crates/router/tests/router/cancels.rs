@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
-use types::Role;
+use types::{PostgresState, Role};
 
 /// As many as the whole is measured by.
 const SESSIONS: usize = 50;
@@ -208,6 +208,56 @@ async fn fifty_of_fifty_by_another_router() {
     }
     let outcomes = cancels.join_all().await;
     assert_eq!(outcomes.iter().filter(|cancelled| **cancelled).count(), SESSIONS);
+    second.stop.cancel();
+    second.task.await.unwrap().unwrap();
+}
+
+/// A transaction that a planned switchover waits for, and a query on a replica that streams no more: no new session would go there, but the
+/// request does, through the router that has the session and through another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_new_session_would_go() {
+    let world = world().await;
+    let second = RunningRouter::start(crate::harness::config(world.etcd_server.client));
+    until("the replica", async || {
+        second.get("/metrics").await.contains("_replicas{scope=\"demo\"} 1").then_some(())
+    })
+    .await;
+    for by in [world.router.api, second.api] {
+        let (mut on_primary, primary_key) = session_with_key(world.router.address("primary"), 0).await;
+        let (mut on_replica, replica_key) = session_with_key(world.router.address("replica"), 0).await;
+        for raw in [&mut on_primary, &mut on_replica] {
+            raw.write_all(&message(b'Q', b"select pg_sleep(60)\0")).await.unwrap();
+        }
+        let mut behind = world.member(2, Role::Replica);
+        behind.replication_state = None;
+        behind.state = PostgresState::Starting.into();
+        world.publish(2, &behind).await;
+        let term = world.etcd.snapshot(clock::now().after(SOON)).await.unwrap().leader.unwrap().term;
+        world.refuse_writes(term).await;
+        for router in [&world.router, &second] {
+            for gone in ["_replicas{scope=\"demo\"} 0", "_primary_up{scope=\"demo\"} 0"] {
+                until(gone, async || router.get("/metrics").await.contains(gone).then_some(())).await;
+            }
+        }
+        let router = if by == second.api { &second } else { &world.router };
+        for (mut raw, packet, service) in
+            [(on_primary, primary_key, "primary"), (on_replica, replica_key, "replica")]
+        {
+            let mut cancel = TcpStream::connect(router.address(service)).await.unwrap();
+            cancel.write_all(&packet).await.unwrap();
+            assert_eq!(cancel.read(&mut [0; 1]).await.unwrap(), 0, "closed when it is done");
+            let mut answer = vec![0; 1024];
+            let count = tokio::time::timeout(SOON, raw.read(&mut answer)).await.unwrap().unwrap();
+            assert!(String::from_utf8_lossy(&answer[..count]).contains("57014"), "{service}");
+        }
+        world.accept_writes(1, term).await;
+        world.publish(2, &world.member(2, Role::Replica)).await;
+        for router in [&world.router, &second] {
+            for back in ["_replicas{scope=\"demo\"} 1", "_primary_up{scope=\"demo\"} 1"] {
+                until(back, async || router.get("/metrics").await.contains(back).then_some(())).await;
+            }
+        }
+    }
     second.stop.cancel();
     second.task.await.unwrap().unwrap();
 }
