@@ -17,8 +17,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Longer than an agent lets a standing question wait.
 const STANDING: Duration = Duration::from_secs(30);
 
-/// The pause after a standing question that came to nothing.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The pause after a standing question that came to nothing: short at first, for whoever has just taken the lead does not know it yet.
+const AGAIN: Duration = Duration::from_millis(25);
+const AGAIN_MOST: Duration = Duration::from_secs(1);
 
 /// The same where nobody knows the question: an agent of another kind.
 const UNKNOWN: Duration = Duration::from_secs(30);
@@ -47,18 +48,23 @@ pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<()
 /// Ends when the agent at `api_url` says that its lead of `term` is over, with its words.
 pub(crate) async fn end_of_lead(client: Client, api_url: String, term: Term) -> String {
     let path = format!("/baton/lead?term={term}");
+    let mut again = AGAIN;
     loop {
         let pause = match client.call(Method::GET, &api_url, &path, None, STANDING).await {
             Ok(reply) => match reply.status {
                 ENDED => return format!("its agent at {api_url} says that it leads no more"),
                 // It has waited, or had no place for one who waits.
-                200 => Duration::ZERO,
+                200 => {
+                    again = AGAIN;
+                    Duration::ZERO
+                }
                 404 => UNKNOWN,
-                _ => AGAIN,
+                _ => again,
             },
-            Err(_) => AGAIN,
+            Err(_) => again,
         };
         sleep(pause).await;
+        again = (again * 2).min(AGAIN_MOST);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   200   leads in that term still, after a while: ask again
-//!   410   led in that term when it was asked, and leads no more
+//!   410   led in that term when it was asked, and leads no more; or there is a newer term
 //!   503   does not lead in that term, or so many ask already: another answer may come later
 //! ```
 
@@ -34,6 +34,16 @@ pub(super) async fn lead(query: &str, shared: &Shared) -> Reply {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many ask for the lead at once");
     };
     let mut changes = shared.keeper.changes();
+    // Who asks late, or was not heard when it began, hears it all the same.
+    let newer = shared
+        .view
+        .borrow()
+        .snapshot
+        .as_ref()
+        .is_some_and(|snapshot| snapshot.leader.as_ref().is_some_and(|leader| leader.term > term));
+    if newer {
+        return reply::text(StatusCode::GONE, format!("term {term} is over: there is a newer one"));
+    }
     if !leads(shared, term) {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("does not lead in term {term}"));
     }
