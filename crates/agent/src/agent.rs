@@ -176,6 +176,7 @@ impl Agent {
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
         let shared = Arc::new(Shared {
+            questions: Shared::questions(),
             in_force: in_force.clone(),
             etcd: etcd.clone(),
             view: view.clone(),

@@ -17,6 +17,7 @@ use etcd::{Etcd, Granted, Renewed};
 use ha::{Authority, Rules};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use types::{LeaseId, Moment, NodeName, Term};
 
 /// What is known of the lease.
@@ -51,6 +52,8 @@ struct Inner {
     wake: Wake,
     renew: Wake,
     lease: Cell<Lease>,
+    /// Told after each change of the lease or of what hangs on it.
+    changes: watch::Sender<()>,
     /// The settings that the keeper needs, and when the loop last turned.
     pace: Cell<Pace>,
     /// Why etcd last would not hear of a renewal, while that goes on.
@@ -93,6 +96,7 @@ impl Keeper {
                 wake,
                 renew: Wake::default(),
                 lease: Cell::new(lease),
+                changes: watch::Sender::new(()),
                 pace,
                 refused: Cell::new(None),
             }),
@@ -112,6 +116,11 @@ impl Keeper {
     /// What is known of the lease now.
     pub(crate) fn lease(&self) -> Lease {
         self.inner.lease.get()
+    }
+
+    /// Wakes whenever the lease changes, or what hangs on it.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.inner.changes.subscribe()
     }
 
     /// What the lease allows now.
@@ -178,6 +187,7 @@ impl Keeper {
                 self.inner.warden.move_deadline(deadline);
             }
         });
+        self.inner.changes.send_replace(());
         self.inner.wake.wake();
     }
 

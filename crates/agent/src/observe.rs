@@ -7,7 +7,8 @@ use crate::planned;
 use etcd::{Contact, Schedule, Snapshot, View};
 use ha::{
     Cluster, Control, CrashRule, Data, Due, Etcd, Failover, Initialize, Last, LeaderKey, Member, Postgres,
-    Replication, Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable, sync_quorum::Promise,
+    Replication, Router, Rules, Running, Standby, SyncKey, SyncMode, Synchronous, Writable,
+    sync_quorum::Promise,
 };
 use postgres::data_dir::DataDir;
 use postgres::probe::Facts;
@@ -153,7 +154,8 @@ fn cluster(snapshot: &Snapshot, me: &NodeName, lease: &Lease) -> Cluster {
             guarded: last.guarded,
         }),
         failsafe: snapshot.failsafe.as_ref().map(|members| members.keys().cloned().collect()),
-        routers: snapshot.routers.values().map(|router| router.quiet).collect(),
+        routers: snapshot.routers.iter().map(|(id, router)| self::router(id, router)).collect(),
+        handed_over: snapshot.handover.as_ref().map(|handover| handover.term),
         history: snapshot.history.iter().map(|row| (row.timeline, row.lsn)).collect(),
     }
 }
@@ -184,6 +186,10 @@ fn member(found: &etcd::Member) -> Member {
         timeline: found.timeline,
         lsn: found.xlog_location,
     }
+}
+
+fn router(id: &str, says: &etcd::Router) -> Router {
+    Router { id: id.to_owned(), quiet: says.quiet, term: says.term }
 }
 
 /// When a switchover is to take place.
@@ -240,6 +246,7 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
             settings::Crash::Restart => CrashRule::Restart,
             settings::Crash::Failover => CrashRule::Failover,
         },
+        await_routers: dynamic.await_routers,
         synchronous: synchronous(dynamic),
     }
 }
@@ -268,6 +275,7 @@ pub(crate) mod tests {
             may_copy_without_leader: false,
             standby_cluster: false,
             crash: ha::CrashRule::Auto,
+            await_routers: Duration::ZERO,
         }
     }
 }

@@ -52,8 +52,8 @@ pub use memory::{
 };
 pub use observation::{
     Authority, Cluster, Contact, Control, Data, Etcd, Failover, Finished, Guard, Initialize, Job, Last,
-    LeaderHistory, LeaderKey, Member, Observation, Order, Postgres, Replication, Running, Standby, SyncKey,
-    Writable,
+    LeaderHistory, LeaderKey, Member, Observation, Order, Postgres, Replication, Router, Running, Standby,
+    SyncKey, Writable,
 };
 pub use pace::{Estimate, Pace};
 pub use peers::{PeerAnswer, PeerFacts, Peers};

@@ -21,6 +21,8 @@ pub struct Memory {
     pub no_race_before: Option<Moment>,
     /// Since when we promote, and in which term; until PostgreSQL is seen as a primary or stopped, whoever leads by then.
     pub promoting: Option<(Term, Moment)>,
+    /// The term in which the routers are waited for before a promotion, and since when.
+    pub awaits_routers: Option<(Term, Moment)>,
     /// How the operator's command before a promotion ended, and in which term.
     pub pre_promoted: Option<(Term, bool)>,
     /// The stop we asked for.

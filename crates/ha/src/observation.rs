@@ -100,8 +100,20 @@ pub struct Cluster {
     pub history: BTreeMap<Timeline, Lsn>,
     /// `/failsafe`: who must agree when a leader wants to lead on without etcd. Only they may race.
     pub failsafe: Option<BTreeSet<NodeName>>,
-    /// The routers that are there: the term in which each has no transaction left.
-    pub routers: Vec<Option<Term>>,
+    /// The routers that are there.
+    pub routers: Vec<Router>,
+    /// The term whose holder announced to them that it hands the lead over; only while that member's lease lives.
+    pub handed_over: Option<Term>,
+}
+
+/// What a router says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Router {
+    pub id: String,
+    /// The term in which it has no transaction left.
+    pub quiet: Option<Term>,
+    /// The newest term it knows of, since no session of an older one is left with it.
+    pub term: Option<Term>,
 }
 
 /// `/initialize`.

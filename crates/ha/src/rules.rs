@@ -37,6 +37,8 @@ pub struct Rules {
     pub standby_cluster: bool,
     /// Where a crashed primary comes back.
     pub crash: CrashRule,
+    /// How long a promotion after a failure waits at most for the routers to have ended what they had on the one before; 0 is not at all.
+    pub await_routers: Duration,
 }
 
 /// `baton.crash`: what comes first after a crash of the primary.

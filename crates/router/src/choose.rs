@@ -153,7 +153,7 @@ fn primary<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Result<Can
     Ok(Candidate { target, term: Some(term) })
 }
 
-/// Every member that a session of `service` may be on: where a cancel request is sent that names an unknown session.
+/// Every member that a new session of `service` may come to, as things are.
 #[must_use]
 pub(crate) fn homes<'a>(service: &Service, truth: &'a Truth) -> Vec<&'a Target> {
     let primary = truth.primary.iter().filter(|_| truth.in_force.is_some());

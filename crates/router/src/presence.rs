@@ -1,4 +1,5 @@
-//! What this router says about itself in etcd: that it is there, and before a planned switchover that it is quiet.
+//! What this router says about itself in etcd: that it is there, up to which term it has ended the sessions of older ones, and before a
+//! planned switchover that it is quiet.
 //!
 //! The key hangs on a lease. Agents wait (for a few seconds) for the routers whose keys they see; a router that cannot
 //! write its key is not waited for, and its running transactions are ended by PostgreSQL.
@@ -8,7 +9,7 @@ use etcd::{Error, Etcd, Renewed, Router};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use types::{LeaseId, Term};
+use types::LeaseId;
 
 /// How long the key outlives its router.
 const TTL_SECONDS: u32 = 10;
@@ -19,13 +20,13 @@ const RENEW: Duration = Duration::from_secs(3);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(2);
 
-/// Keeps the key in etcd; `quiet` is the term in which nothing is left.
-pub(crate) async fn keep(etcd: Etcd, cluster: String, id: String, mut quiet: watch::Receiver<Option<Term>>) {
+/// Keeps the key in etcd, as `says` has it.
+pub(crate) async fn keep(etcd: Etcd, cluster: String, id: String, mut says: watch::Receiver<Router>) {
     let mut lease = None;
     let mut written = None;
     let mut failing = false;
     loop {
-        let wanted = Router { quiet: *quiet.borrow_and_update() };
+        let wanted = says.borrow_and_update().clone();
         match write(&etcd, &id, &wanted, &mut lease, &mut written).await {
             Ok(()) => failing = false,
             Err(error) => {
@@ -38,7 +39,7 @@ pub(crate) async fn keep(etcd: Etcd, cluster: String, id: String, mut quiet: wat
             }
         }
         tokio::select! {
-            changed = quiet.changed() => if changed.is_err() { break },
+            changed = says.changed() => if changed.is_err() { break },
             () = sleep(RENEW) => {}
         }
     }

@@ -232,11 +232,11 @@ impl Server {
     fn begin(&self, settings: config::Cluster, cluster: Arc<Cluster>, etcd: etcd::Etcd) -> Followed {
         let stop = self.stop.child_token();
         let (views, watcher) = etcd::watch(etcd.clone());
-        let (quiet, said) = watch::channel(None);
+        let (says, said) = watch::channel(etcd::Router::default());
         let (shared, failed) = (self.shared.clone(), self.failed.clone());
         let (steered, stopped) = (cluster.clone(), stop.clone());
         self.steering.spawn(async move {
-            if let Err(error) = steer::steer(shared, steered, views, quiet, stopped).await {
+            if let Err(error) = steer::steer(shared, steered, views, says, stopped).await {
                 // Full: another cluster has failed already.
                 let _ = failed.try_send(error);
             }

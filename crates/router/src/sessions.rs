@@ -27,6 +27,9 @@ use types::{Moment, NodeName, Term};
 struct Entry {
     service: Arc<Service>,
     member: NodeName,
+    /// Where that was when it was opened.
+    host: String,
+    port: u16,
     /// The term of the primary it is on; `None` on a replica.
     term: Option<Term>,
     client: SocketAddr,
@@ -42,7 +45,8 @@ struct Entry {
 struct Inner {
     truth: Arc<Truth>,
     open: HashMap<u64, Entry>,
-    keys: HashMap<CancelKey, NodeName>,
+    /// Where the session of each key is.
+    keys: HashMap<CancelKey, Place>,
     by_member: HashMap<NodeName, usize>,
     wheels: BTreeMap<String, Wheel>,
     positions: Positions,
@@ -187,6 +191,11 @@ impl Sessions {
     /// Sessions that are held and not yet at rest.
     pub(crate) fn restless(&self) -> usize {
         self.lock().open.values().filter(|entry| entry.leash.is_restless()).count()
+    }
+
+    /// Whether a session is left on the primary of a term before `term`.
+    pub(crate) fn any_older(&self, term: Term) -> bool {
+        self.lock().open.values().any(|entry| entry.term.is_some_and(|of| of < term))
     }
 
     /// Cuts the sessions that did not come to rest. Gives their number.
@@ -338,6 +347,8 @@ impl Sessions {
         let entry = Entry {
             service: service.clone(),
             member: member.clone(),
+            host: host.clone(),
+            port,
             term: chosen.term,
             client,
             local: None,
@@ -357,19 +368,23 @@ impl Sessions {
         homes(&service.settings(), &inner.truth).iter().any(|target| !failed.contains(&target.name))
     }
 
-    /// Where to send a request to cancel `key`: to the member that has it, else to each that might.
+    /// Where to send a request to cancel `key`: to where its session is, also when no other would be opened there; else to each member
+    /// that may have it.
     pub(crate) fn cancel_places(&self, service: &Service, key: &CancelKey) -> Vec<Place> {
         let inner = self.lock();
-        let settings = service.settings();
-        let mut targets = homes(&settings, &inner.truth);
-        if let Some(member) = inner.keys.get(key) {
-            targets.retain(|target| target.name == *member);
+        if let Some(place) = inner.keys.get(key) {
+            return vec![place.clone()];
         }
+        let (settings, truth) = (service.settings(), &inner.truth);
+        // Whoever leads, though it may get no sessions at the moment: one that is about to hand the lead over has some that run.
+        let leader = truth.leader.as_ref().filter(|_| settings.role == Role::Primary);
+        let targets =
+            truth.everybody.iter().filter(|target| leader.is_none_or(|leader| target.name == *leader));
         let place = |target: &crate::truth::Target| {
             let (host, port) = place_of(&settings, target)?;
             Some(Place { member: target.name.clone(), host, port, term: None })
         };
-        targets.into_iter().filter_map(place).collect()
+        targets.filter_map(place).collect()
     }
 
     /// No more sessions; those that are there end.
@@ -476,7 +491,8 @@ impl Session {
         let mut inner = self.sessions.lock();
         let inner = &mut *inner;
         if let Some(entry) = inner.open.get_mut(&self.id) {
-            inner.keys.insert(key.clone(), entry.member.clone());
+            let (member, host) = (entry.member.clone(), entry.host.clone());
+            inner.keys.insert(key.clone(), Place { member, host, port: entry.port, term: None });
             entry.key = Some(key);
         }
     }

@@ -3,9 +3,11 @@
 //! ```text
 //!   etcd watch ─────► follow ───┐
 //!   etcd lost ──────► remember ─┼──► Sessions::learn (cuts, then wakes) ──► events
-//!   leader's agent ──► Vouch ───┘
+//!   leader's agent ──► Vouch ───┤
+//!   its lead is over, it says ──┘
 //!
 //!   a switchover is announced ──► sessions are held at rest ──► all rest, or the time is up ──► quiet: told to the agents
+//!   a newer term              ──► sessions of older ones are cut ──► the last of them has ended ──► the term: told to the agents
 //! ```
 
 use crate::config::{DrainEnd, TruthLimits};
@@ -13,7 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::{Cluster, Shared};
-use crate::truth::{Truth, Vouch, follow, remember};
+use crate::truth::{Truth, Vouch, disown, follow, remember};
 use crate::verdict::NoPrimary;
 use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
@@ -39,16 +41,26 @@ struct Question {
     answer: Pin<Box<dyn Future<Output = Result<(), Doubt>> + Send>>,
 }
 
+/// The standing question to it.
+struct Standing {
+    term: Term,
+    url: String,
+    end: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
 struct Steering {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
-    /// The term in which nothing runs any more, told to the agents.
-    quiet: watch::Sender<Option<Term>>,
+    /// What the agents are told: the term in which nothing runs any more, and the one before which nothing is left.
+    says: watch::Sender<etcd::Router>,
     /// The last truth that came from etcd itself.
     known: Truth,
     vouch: Vouch,
     question: Option<Question>,
     next_question: Moment,
+    standing: Option<Standing>,
+    /// The term whose holder said that it is over, and its words.
+    over: Option<(Term, String)>,
 }
 
 /// Runs until `stop`.
@@ -56,29 +68,33 @@ pub(crate) async fn steer(
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
     mut views: watch::Receiver<etcd::View>,
-    quiet: watch::Sender<Option<Term>>,
+    says: watch::Sender<etcd::Router>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let calm = cluster.sessions.calm.clone();
     let mut steering = Steering {
         shared,
         cluster,
-        quiet,
+        says,
         known: Truth::closed("etcd has not answered yet"),
         vouch: Vouch::default(),
         question: None,
         next_question: Moment::default(),
+        standing: None,
+        over: None,
     };
     loop {
         let view = views.borrow_and_update().clone();
         let now = clock::now();
         steering.turn(&view, now);
         steering.drain(now);
+        steering.witness();
         let pause = steering.drain_ends().map_or(TICK, |end| now.until(end).min(TICK));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = views.changed() => changed.map_err(|_| Error::WatchEnded)?,
             answer = Steering::answer(&mut steering.question) => steering.answered(answer),
+            why = Steering::end(&mut steering.standing) => steering.ended(why),
             () = calm.notified() => {}
             () = sleep(pause) => {}
         }
@@ -108,13 +124,47 @@ impl Steering {
             Some((_, why)) if !self.known.is_known() => Truth::closed(why),
             Some((since, _)) => remember(&self.known, since, &self.vouch, limits, now),
         };
+        self.over.take_if(|(of, _)| self.known.in_force != Some(*of));
+        let truth = match (&self.over, self.known.leader.clone(), truth.in_force) {
+            (Some((_, why)), Some(leader), Some(_)) => disown(truth, leader, why.clone()),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => truth,
+        };
         self.publish(truth, now);
-        if lost.is_none() {
+        self.stand();
+        if lost.is_none() && self.over.is_none() {
             self.question = None;
             self.vouch = Vouch::default();
         } else if self.question.is_none() && now >= self.next_question {
             self.ask(now);
         }
+    }
+
+    /// Asks whoever leads to say when it leads no more.
+    fn stand(&mut self) {
+        let wanted = self.known.in_force.zip(self.known.leader_api.clone()).filter(|_| self.over.is_none());
+        if self.standing.as_ref().map(|standing| (standing.term, &standing.url))
+            == wanted.as_ref().map(|(term, url)| (*term, url))
+        {
+            return;
+        }
+        self.standing = wanted.map(|(term, url)| {
+            let client = self.shared.config().agents.clone();
+            Standing { term, end: Box::pin(vouch::end_of_lead(client, url.clone(), term)), url }
+        });
+    }
+
+    /// The word that the lead is over; never, while nobody was asked.
+    async fn end(standing: &mut Option<Standing>) -> String {
+        match standing {
+            Some(standing) => standing.end.as_mut().await,
+            None => pending().await,
+        }
+    }
+
+    fn ended(&mut self, why: String) {
+        self.over = self.standing.take().map(|standing| (standing.term, why));
+        // Asked before it ended: what is said to that is no news.
+        self.question = None;
     }
 
     fn note_contact(&self, lost: Option<&str>) {
@@ -156,10 +206,10 @@ impl Steering {
         let truth = sessions.truth();
         let name = self.cluster.name.as_str();
         let Some(handover) = &truth.handover else {
-            self.quiet.send_if_modified(|quiet| quiet.take().is_some());
+            self.says.send_if_modified(|says| says.quiet.take().is_some());
             return;
         };
-        if *self.quiet.borrow() == Some(handover.term) {
+        if self.says.borrow().quiet == Some(handover.term) {
             return;
         }
         let drain = self.shared.config().drain;
@@ -179,7 +229,20 @@ impl Steering {
             Event::Quiet { cluster: name, term: handover.term }.log();
         }
         // With `resume` as well: the agents need not wait for what is not going to happen.
-        self.quiet.send_replace(Some(handover.term));
+        self.says.send_modify(|says| says.quiet = Some(handover.term));
+    }
+
+    /// Says which term is the newest that is known, as soon as no session of an older one is left.
+    fn witness(&self) {
+        let sessions = &self.cluster.sessions;
+        let Some(term) = sessions.truth().term else { return };
+        self.says.send_if_modified(|says| {
+            let new = says.term != Some(term) && !sessions.any_older(term);
+            if new {
+                says.term = Some(term);
+            }
+            new
+        });
     }
 
     /// When the drain before a switchover ends.
@@ -190,7 +253,7 @@ impl Steering {
             return None;
         }
         let end = handover.since.after(self.shared.config().drain.timeout);
-        let quiet = *self.quiet.borrow() == Some(handover.term);
+        let quiet = self.says.borrow().quiet == Some(handover.term);
         Some(if quiet { end } else { end.before(DRAIN_MARGIN) })
     }
 
@@ -215,6 +278,7 @@ impl Steering {
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
             Ok(()) => {
+                self.over = None;
                 self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() }
             }
             // The last yes still holds for its time: an answer may get lost.

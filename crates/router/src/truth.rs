@@ -61,6 +61,8 @@ pub(crate) struct Truth {
     pub replicas: Vec<Target>,
     /// For the offline service, by name.
     pub offline: Vec<Target>,
+    /// All members with an address, used or not: a session may be on one that gets no more.
+    pub everybody: Vec<Target>,
     /// How each member is used, or why it is not.
     pub members: BTreeMap<NodeName, Verdict>,
 }
@@ -103,6 +105,7 @@ impl Truth {
             apis: BTreeMap::new(),
             replicas: Vec::new(),
             offline: Vec::new(),
+            everybody: Vec::new(),
             members: BTreeMap::new(),
         }
     }
@@ -168,6 +171,7 @@ pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: M
             target.sync = seen.sync.contains(name);
             target.since = usable_since(name, previous, now);
             target.lag = seen.position.zip(member.replayed).map(|(head, at)| head.bytes_since(at));
+            truth.everybody.push(target.clone());
             match verdict {
                 Verdict::Replica { .. } => truth.replicas.push(target),
                 Verdict::Offline { .. } => truth.offline.push(target),
@@ -198,16 +202,23 @@ pub(crate) fn remember(
     limits: &TruthLimits,
     now: Moment,
 ) -> Truth {
-    let mut truth = remembered.clone();
+    let truth = remembered.clone();
     let Some((term, leader)) = remembered.in_force.zip(remembered.leader.clone()) else { return truth };
     // Who says himself that he is not the primary any more is believed at once: his PostgreSQL may be up again, for reading.
     let patient = now.since(since) < limits.etcd_patience && !vouch.denied;
     let vouched = vouch.why_not_now(term, limits.vouch_lifetime, now);
-    if let (false, Err(why)) = (patient, vouched) {
-        truth.in_force = None;
-        truth.members.insert(leader.clone(), Verdict::LeaderNotUsed);
-        truth.primary = Err(NoPrimary::Unconfirmed { leader, why });
+    match (patient, vouched) {
+        (false, Err(why)) => disown(truth, leader, why),
+        (true, _) | (false, Ok(())) => truth,
     }
+}
+
+/// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.
+#[must_use]
+pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
+    truth.in_force = None;
+    truth.members.insert(leader.clone(), Verdict::LeaderNotUsed);
+    truth.primary = Err(NoPrimary::Unconfirmed { leader, why });
     truth
 }
 

@@ -2,13 +2,30 @@
 //!
 //! An agent answers 200 only while it may act as the primary: its lease still runs, or (failsafe) all other members
 //! confirmed it. So the router adds nothing to the agent's own rules; it only does not outlive them.
+//!
+//! And a standing question to the same agent, while etcd is there as well: `GET /baton/lead` is answered when the lead ends. What etcd
+//! does not tell, or tells later, the router knows from there before PostgreSQL can have come up for reading.
 
 use http::{Client, Method};
 use std::time::Duration;
+use tokio::time::sleep;
 use types::Term;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// Longer than an agent lets a standing question wait.
+const STANDING: Duration = Duration::from_secs(30);
+
+/// The pause after a standing question that came to nothing: short at first, for whoever has just taken the lead does not know it yet.
+const AGAIN: Duration = Duration::from_millis(25);
+const AGAIN_MOST: Duration = Duration::from_secs(1);
+
+/// The same where nobody knows the question: an agent of another kind.
+const UNKNOWN: Duration = Duration::from_secs(30);
+
+/// The status of a lead that has ended.
+const ENDED: u16 = 410;
 
 /// Why the agent did not confirm.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +42,29 @@ pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<()
         Ok(reply) => judge(reply.status, reply.body.as_bytes(), term)
             .map_err(|why| Doubt::No(format!("its agent at {api_url} {why}"))),
         Err(trouble) => Err(Doubt::Silent(format!("its agent at {api_url} cannot be asked: {trouble}"))),
+    }
+}
+
+/// Ends when the agent at `api_url` says that its lead of `term` is over, with its words.
+pub(crate) async fn end_of_lead(client: Client, api_url: String, term: Term) -> String {
+    let path = format!("/baton/lead?term={term}");
+    let mut again = AGAIN;
+    loop {
+        let pause = match client.call(Method::GET, &api_url, &path, None, STANDING).await {
+            Ok(reply) => match reply.status {
+                ENDED => return format!("its agent at {api_url} says that it leads no more"),
+                // It has waited, or had no place for one who waits.
+                200 => {
+                    again = AGAIN;
+                    Duration::ZERO
+                }
+                404 => UNKNOWN,
+                _ => again,
+            },
+            Err(_) => again,
+        };
+        sleep(pause).await;
+        again = (again * 2).min(AGAIN_MOST);
     }
 }
 

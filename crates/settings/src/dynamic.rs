@@ -17,6 +17,7 @@ use crate::values::Values;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use types::{ClusterType, PermanentSlot, SlotMatcher, SlotWish};
 
 /// What holds for the whole cluster.
@@ -33,6 +34,8 @@ pub struct Dynamic {
     pub pause: bool,
     /// What comes first after a crash of the primary.
     pub crash: Crash,
+    /// How long a promotion after a failure waits for the routers at most.
+    pub await_routers: Duration,
     /// The command that tells whether the archive holds a file; it is asked after a promotion.
     pub archive_check: Option<String>,
     /// Seconds.
@@ -194,6 +197,16 @@ fn checked(value: &Value) -> (Values, Findings) {
     (values, findings)
 }
 
+/// More would be an outage of its own: by then the lease of a router that says nothing has ended.
+fn await_routers(values: &Values, warnings: &mut Vec<String>) -> Duration {
+    const MOST: Duration = Duration::from_secs(10);
+    let wanted = values.duration("baton.await_routers");
+    if wanted > MOST {
+        warnings.push("baton.await_routers is used as 10s: it must be at most 10s".to_owned());
+    }
+    wanted.min(MOST)
+}
+
 fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dynamic {
     let written = |key: &str| match values.get(key) {
         Some(Meant::Texts(lines)) => Some(lines),
@@ -213,6 +226,7 @@ fn meant(values: &Values, written_as: &Value, warnings: &mut Vec<String>) -> Dyn
             Some("failover") => Crash::Failover,
             _ => Crash::Auto,
         },
+        await_routers: await_routers(values, warnings),
         archive_check: values.text("baton.archive_check").filter(|command| !command.trim().is_empty()),
         archive_check_timeout: values.number("baton.archive_check_timeout"),
         synchronous_mode: match values.text("synchronous_mode").as_deref() {

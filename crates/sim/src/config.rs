@@ -119,6 +119,7 @@ impl Config {
             primary_stop_timeout: secs(*rng.pick(&[0, 5, 30]).unwrap_or(&5)),
             synchronous: Synchronous::default(),
             pre_promote: ttl == 20,
+            await_routers: secs(if ttl == 10 { 2 } else { 0 }),
             may_bootstrap: true,
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,

@@ -74,6 +74,14 @@ impl World {
         self.router.keys = Some(keys);
     }
 
+    /// What the router says of itself: a session of an older term is not used any more as soon as it knows of a newer one. Its lease lives,
+    /// and its key with it, while it is cut off.
+    #[must_use]
+    pub fn router_says(&self) -> Option<ha::Router> {
+        self.router.keys.as_ref()?;
+        Some(ha::Router { id: "router".to_owned(), quiet: None, term: self.router.newest })
+    }
+
     /// The node that writes go to.
     #[must_use]
     pub fn routed(&self) -> Option<NodeNo> {

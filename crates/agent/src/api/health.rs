@@ -19,6 +19,11 @@ pub(super) fn check(path: &str, query: &str, shared: &Shared) -> StatusCode {
     code(check::passes(path, &Query::parse(query), &look(shared), strict))
 }
 
+/// Whether this member leads, as `/primary` says it where PostgreSQL need not accept writes yet.
+pub(super) fn leads(shared: &Shared) -> bool {
+    check::passes("primary", &Query::parse(""), &look(shared), false)
+}
+
 /// Alive: paused, or the loop has turned lately.
 pub(super) fn liveness(shared: &Shared) -> StatusCode {
     let dynamic = shared.dynamic();

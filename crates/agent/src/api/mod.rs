@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod failsafe;
 mod health;
+mod lead;
 mod listen;
 mod metrics;
 mod order;
@@ -61,7 +62,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use types::Moment;
 
 /// So many connections at once; one more ends the one that has been idle longest.
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     pub slots: Slots,
     /// What the last turn saw.
     pub what_if: WhatIf,
+    /// Places for those who wait for the end of a lead.
+    pub questions: Semaphore,
     /// When the loop last turned.
     pub turned: Cell<Moment>,
     /// The certificate, where there is one.
@@ -113,6 +116,11 @@ pub(crate) struct Caller {
 }
 
 impl Shared {
+    /// As many places as there are.
+    pub(crate) fn questions() -> Semaphore {
+        Semaphore::new(lead::QUESTIONS)
+    }
+
     /// The settings of this node's file as they are now: a reload replaces them.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.in_force.settings()

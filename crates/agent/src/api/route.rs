@@ -2,8 +2,8 @@
 
 use super::reply::{self, Reply};
 use super::{
-    Caller, Shared, access, body, cluster, config, failsafe, health, metrics, order, status, switchover, wal,
-    what_if,
+    Caller, Shared, access, body, cluster, config, failsafe, health, lead, metrics, order, status,
+    switchover, wal, what_if,
 };
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -43,9 +43,10 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
             "baton/archive" => cluster::archive(shared),
             "baton/losses" => cluster::losses(shared),
             "baton/what-if" => what_if::what_if(query, shared).await,
+            "baton/lead" => lead::lead(query, shared).await,
             _ => reply::text(
                 StatusCode::NOT_FOUND,
-                "there are /baton/why, /baton/losses, /baton/archive and /baton/what-if",
+                "there are /baton/why, /baton/losses, /baton/archive, /baton/what-if and /baton/lead",
             ),
         },
         _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),

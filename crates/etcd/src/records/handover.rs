@@ -1,7 +1,8 @@
-//! `baton/handover` and `baton/routers/<id>`: what leader and routers say to each other before a planned switchover.
+//! `baton/handover` and `baton/routers/<id>`: what leaders and routers say to each other.
 //!
 //! The leader announces that it is about to hand the lead over; each router lets the transactions of its sessions end,
-//! begins no other, and says when none is left.
+//! begins no other, and says when none is left. And each says up to which term it knows the leaders, as soon as it has no session
+//! of an older one: whoever leads next may wait for that before a promotion.
 
 use super::json;
 use serde_json::{Map, Value};
@@ -40,6 +41,8 @@ impl Handover {
 pub struct Router {
     /// The term in which it has no transaction left, after that term's handover was announced.
     pub quiet: Option<Term>,
+    /// The newest term it knows of, since no session of an older one is left with it.
+    pub term: Option<Term>,
 }
 
 impl Router {
@@ -47,14 +50,17 @@ impl Router {
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut map = Map::new();
-        map.insert("quiet".to_owned(), self.quiet.map_or(Value::Null, |term| Value::from(term.0)));
+        let number = |term: Option<Term>| term.map_or(Value::Null, |term| Value::from(term.0));
+        map.insert("quiet".to_owned(), number(self.quiet));
+        map.insert("term".to_owned(), number(self.term));
         Value::Object(map).to_string()
     }
 
-    /// Reads the value. A router that says something else is not quiet.
+    /// Reads the value. A router that says something else is not quiet, and knows no term.
     pub fn parse(value: &str) -> Result<Router, String> {
         let map = json::object(value)?;
-        Ok(Router { quiet: map.get("quiet").and_then(Value::as_i64).map(Term) })
+        let term = |name: &str| map.get(name).and_then(Value::as_i64).map(Term);
+        Ok(Router { quiet: term("quiet"), term: term("term") })
     }
 }
 
@@ -70,9 +76,12 @@ mod tests {
         for spoiled in ["", "{}", r#"{"term":"17","name":"pg-1"}"#, r#"{"term":17}"#] {
             assert!(Handover::parse(spoiled).is_err(), "{spoiled}");
         }
-        for router in [Router { quiet: None }, Router { quiet: Some(Term(17)) }] {
+        for (quiet, term) in [(None, None), (Some(Term(17)), None), (None, Some(Term(17)))] {
+            let router = Router { quiet, term };
             assert_eq!(Router::parse(&router.to_json()), Ok(router));
         }
+        // As routers wrote it before they told the term.
+        assert_eq!(Router::parse(r#"{"quiet":17}"#), Ok(Router { quiet: Some(Term(17)), term: None }));
         assert_eq!(Router::parse("{}"), Ok(Router::default()));
         assert!(Router::parse("x").is_err());
     }

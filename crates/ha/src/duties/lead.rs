@@ -1,10 +1,11 @@
 //! This member holds the lead.
 //!
 //! ```text
-//!   standby ──[arm guard, promote]──► promoting ──► primary ──[arm guard]──[announce writable]──► leads
+//!   standby ──[pre_promote, routers]──[arm guard, promote]──► promoting ──► primary ──[arm guard]──[announce writable]──► leads
 //! ```
 //! "Holds the lead" and "accepts writes" are two facts: routers and addresses follow the second, which is announced last.
 
+use super::routers::{self, Unheard};
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Guard, Initialize, Postgres, Running};
@@ -29,7 +30,8 @@ pub enum Why {
     KeepsPromise { to: NodeName, until: Moment },
     RunsPrePromote { term: Term },
     PrePromoteFailed { term: Term },
-    Promotes { term: Term, timeline: Timeline, lsn: Lsn },
+    AwaitsRouters { term: Term, routers: Vec<String> },
+    Promotes { term: Term, timeline: Timeline, lsn: Lsn, unheard: Vec<String> },
     WaitsForPromotion { term: Term },
     PromotionTookTooLong { term: Term },
     WaitsForStart { since: Moment },
@@ -51,7 +53,12 @@ impl fmt::Display for Why {
             Why::KeepsPromise { to, .. } => write!(f, "this member holds the leader key, but it told {to}, which leads without etcd (failsafe mode), that it would not lead yet: nothing is promoted before that is over"),
             Why::RunsPrePromote { term } => write!(f, "this member took the lead in term {term}: pre_promote must succeed before PostgreSQL is promoted"),
             Why::PrePromoteFailed { term } => write!(f, "pre_promote failed in term {term}, see the agent's log: PostgreSQL is not promoted, the leader key is released, and this member leaves the race to others for a ttl"),
-            Why::Promotes { term, timeline, lsn } => write!(f, "this member took the lead in term {term}: PostgreSQL is promoted from timeline {timeline} at {lsn}"),
+            Why::AwaitsRouters { term, routers } => write!(f, "this member took the lead in term {term}: before the promotion these routers get a moment (baton.await_routers) to say that they have no session of an older term: {}", routers.join(", ")),
+            Why::Promotes { term, timeline, lsn, unheard } => {
+                write!(f, "this member took the lead in term {term}: PostgreSQL is promoted from timeline {timeline} at {lsn}")?;
+                if unheard.is_empty() { return Ok(()) }
+                write!(f, "; without the word of these routers, which were waited for in vain (baton.await_routers): {}", unheard.join(", "))
+            }
             Why::WaitsForPromotion { term } => write!(f, "PostgreSQL is being promoted in term {term}"),
             Why::PromotionTookTooLong { term } => write!(f, "the promotion in term {term} did not end in primary_start_timeout: PostgreSQL is stopped, so that the lead can be given away safely"),
             Why::WaitsForStart { .. } => f.write_str("this member leads and PostgreSQL is starting"),
@@ -135,13 +142,21 @@ fn promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term, timeline: Timelin
             Answer::because(Why::PromotionTookTooLong { term }).act_all(actions)
         }
         Some(_) | None => {
+            // The time of the routers begins with the lead: the operator's command runs in it.
+            let unheard = routers::unheard(turn, cluster, term);
             if let Some(answer) = pre_promote(turn, cluster, term) {
                 return answer;
             }
+            let unheard = match unheard {
+                Unheard::Awaited { routers, until } => {
+                    return Answer::because(Why::AwaitsRouters { term, routers }).wake_at(until);
+                }
+                Unheard::NotAwaited { routers } => routers,
+            };
             turn.memory.promoting = Some((term, turn.now));
             turn.memory.promote_sent = Some(turn.now);
             let synchronous = super::synchronize::before_primary(turn, cluster, term, false);
-            Answer::because(Why::Promotes { term, timeline, lsn })
+            Answer::because(Why::Promotes { term, timeline, lsn, unheard })
                 .act_all(synchronous)
                 .act(Action::ArmGuard(term))
                 .act(Action::Promote(term))

@@ -14,6 +14,7 @@ pub mod not_fenced;
 pub mod race;
 pub mod recover;
 pub mod refuse_foreign_data;
+mod routers;
 pub mod stand_still;
 pub mod step_aside;
 pub mod survive_without_etcd;

@@ -332,7 +332,7 @@ fn drain(turn: &mut Turn<'_>, aside: &StepAside, term: Term) -> Option<Answer> {
     if turn.memory.stopping.is_some() {
         return None;
     }
-    let busy = turn.seen.cluster()?.routers.iter().filter(|quiet| **quiet != Some(term)).count();
+    let busy = turn.seen.cluster()?.routers.iter().filter(|router| router.quiet != Some(term)).count();
     let why = Why::Drains { candidate: aside.candidate.clone(), routers: busy };
     match aside.announced {
         None if busy > 0 => {

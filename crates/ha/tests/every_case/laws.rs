@@ -55,6 +55,12 @@ fn conditions(seen: &Observation, memory: &Memory, decision: &Decision) -> Optio
     if seen.unprotected() && has(decision, unprotected) {
         return Some("nothing leads without the watchdog that is required");
     }
+    let promotes = |action: &Action| matches!(action, Action::Promote(_));
+    let silent = seen.cluster().is_some_and(|cluster| !cluster.routers.is_empty());
+    if !seen.rules.await_routers.is_zero() && silent && memory.promoting.is_none() && has(decision, promotes)
+    {
+        return Some("routers are waited for before a promotion");
+    }
     let passed = |term| decision.memory.pre_promoted == Some((term, true)) || memory.promoting.is_some();
     let unasked = |action: &Action| matches!(action, Action::Promote(term) if !passed(*term));
     (seen.rules.pre_promote && has(decision, unasked)).then_some("pre_promote comes before a promotion")

@@ -76,6 +76,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         history: BTreeMap::new(),
         failsafe: None,
         routers: Vec::new(),
+        handed_over: None,
     };
     let seen = Observation {
         me: name("a"),

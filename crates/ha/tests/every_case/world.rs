@@ -5,8 +5,8 @@ use ha::{
     Authority, Cluster, Contact, Control, Crash, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
     FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
     Memory, Observation, Order, Ordered, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse,
-    Race, Retry, Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet, Upstream,
-    Watchdog, Work, Writable,
+    Race, Retry, Router, Rules, Running, Signs, StepAside, StepAsideWhy, StopMode, Synchronous, Unmet,
+    Upstream, Watchdog, Work, Writable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -119,6 +119,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         failsafe: slice == Slice::Failsafe,
         standby_cluster: slice == Slice::Remote,
         pre_promote: slice == Slice::Conditions,
+        await_routers: Duration::from_secs(if slice == Slice::Conditions { 2 } else { 0 }),
         may_copy_without_leader: chooser.pick_if(slice == Slice::Rejoin, &[false, true]),
         ..rules(
             pause,
@@ -179,6 +180,7 @@ pub(crate) fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rul
         primary_stop_timeout: Duration::from_secs(5),
         synchronous: Synchronous::default(),
         pre_promote: false,
+        await_routers: Duration::ZERO,
         may_bootstrap,
         may_rewind: may_bootstrap,
         may_copy_without_leader: false,
@@ -345,7 +347,10 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let ended = chooser.pick_if(newer, &[None, Some((Timeline(2), Lsn(4500)))]);
     let history = ended.into_iter().collect();
     // One with transactions left, where a hand-over that was begun waits for it.
-    let routers = if slice == Slice::Wishes && failover.is_none() { vec![None] } else { Vec::new() };
+    let busy = vec![Router { id: "r1".to_owned(), quiet: None, term: None }];
+    let routers = if slice == Slice::Wishes && failover.is_none() { busy.clone() } else { Vec::new() };
+    // One that has not heard of the term, where promotions wait for it.
+    let routers = if slice == Slice::Conditions { chooser.pick(&[routers, busy]) } else { routers };
     let cluster = Cluster {
         revision: 50,
         initialize,
@@ -359,6 +364,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         history,
         failsafe: failsafe.filter(|_| slice == Slice::Failsafe),
         routers,
+        handed_over: None,
     };
     Etcd::Seen { cluster, contact }
 }

@@ -33,6 +33,7 @@ fn rules() -> Rules {
         primary_stop_timeout: Duration::from_secs(5),
         synchronous: Synchronous::default(),
         pre_promote: false,
+        await_routers: Duration::ZERO,
         may_bootstrap: true,
         may_rewind: true,
         may_copy_without_leader: false,
@@ -77,6 +78,7 @@ impl State {
                 .collect(),
             failsafe: None,
             routers: Vec::new(),
+            handed_over: None,
         }
     }
 

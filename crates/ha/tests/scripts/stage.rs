@@ -20,6 +20,8 @@
 //!   failsafe on | off | NAME…                agreed NAME… | nobody
 //!   disk data|wal fine|low|full|failed|hung  pulse beats|halted|rests|blocked
 //!   late                                     killed now | none
+//!   routers busy | TERM…                     router ID TERM | nothing | gone            handed-over TERM
+//!   await-routers MILLIS
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
 //!   mode off | on | quorum                    sync none | LEADER QUORUM VOTER…  optime LSN
@@ -33,8 +35,8 @@ use ha::what_if::{Event, What};
 use ha::{
     Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
     FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
-    Memory, Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Rules,
-    Running, Signs, SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
+    Memory, Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Router,
+    Rules, Running, Signs, SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -107,6 +109,7 @@ impl Stage {
             may_copy_without_leader: false,
             standby_cluster: false,
             crash: CrashRule::Auto,
+            await_routers: Duration::ZERO,
         };
         let cluster = Cluster {
             revision: 100,
@@ -121,6 +124,7 @@ impl Stage {
             history: BTreeMap::new(),
             failsafe: None,
             routers: Vec::new(),
+            handed_over: None,
         };
         let seen = Observation {
             me: name("a"),
@@ -412,8 +416,19 @@ impl Stage {
                 self.seen.failsafe.promise = Some(FailsafePromise { to: name(who), until });
             }
             ("routers", quiet) => {
-                self.cluster.routers =
-                    quiet.iter().map(|held| (*held != "busy").then(|| term(held))).collect();
+                let quiet = quiet.iter().map(|held| (*held != "busy").then(|| term(held))).enumerate();
+                let router = |(no, quiet)| Router { id: format!("r{}", no + 1), quiet, term: None };
+                self.cluster.routers = quiet.map(router).collect();
+            }
+            ("router", [id, "gone"]) => self.cluster.routers.retain(|router| router.id != *id),
+            ("router", [id, knows]) => {
+                self.cluster.routers.retain(|router| router.id != *id);
+                let known = (*knows != "nothing").then(|| term(knows));
+                self.cluster.routers.push(Router { id: (*id).to_owned(), quiet: None, term: known });
+            }
+            ("handed-over", [of]) => self.cluster.handed_over = Some(term(of)),
+            ("await-routers", [millis]) => {
+                self.seen.rules.await_routers = Duration::from_millis(number(millis));
             }
             ("booted", []) => self.seen.failsafe.began = self.now,
             (verb, words) => panic!("what is {verb:?} {words:?}?"),

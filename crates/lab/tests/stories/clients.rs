@@ -159,7 +159,7 @@ async fn write(target: Target, over: Arc<AtomicBool>) -> (usize, BTreeSet<String
 }
 
 /// A key and a certificate that servers and router may read.
-fn identity(dir: &Path) -> (String, String) {
+pub(crate) fn identity(dir: &Path) -> (String, String) {
     let (key, certificate) = (dir.join("tls.key"), dir.join("tls.crt"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);

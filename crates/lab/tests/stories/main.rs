@@ -55,3 +55,4 @@ mod synchronous;
 mod tools;
 mod ways_to_make_data;
 mod what_if;
+mod witnesses;

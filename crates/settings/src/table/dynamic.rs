@@ -86,6 +86,13 @@ pub(super) const ROWS: &[Row] = &[
     .default("auto")
     .dynamic(),
     Row::new(
+        "baton.await_routers",
+        Kind::Duration,
+        "How long a promotion after a failure waits at most, 10 s at the utmost, until every router that is there says that it has no session on an older primary; 0 is not at all.",
+    )
+    .default("0")
+    .dynamic(),
+    Row::new(
         "baton.archive_check",
         Kind::Text,
         "How the archive is asked after a promotion whether it holds the file %f, which may be fetched to %p: exit status 0 there, 1 not there; usually the restore_command.",

@@ -226,7 +226,8 @@ impl World {
             last: keys.last.clone(),
             history: keys.history.clone(),
             failsafe: keys.failsafe.clone(),
-            routers: Vec::new(),
+            routers: self.router_says().into_iter().collect(),
+            handed_over: None,
         }
     }
 
