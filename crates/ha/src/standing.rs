@@ -219,11 +219,8 @@ pub(crate) fn own_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal>
 /// What the peers' answers say against this member.
 pub(crate) fn peers_refusal(turn: &Turn<'_>, cluster: &Cluster) -> Option<Refusal> {
     let (timeline, lsn) = position(turn.seen)?;
-    let patient = turn
-        .memory
-        .race
-        .as_ref()
-        .is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
+    let race = turn.memory.race.as_ref();
+    let patient = race.is_some_and(|race| turn.now.since(race.since) < turn.seen.rules.peer_patience());
     let stepping_down = pressing(turn, cluster).and_then(|wish| wish.leader.as_ref());
     let named = is_named(turn, cluster);
     let sync = binding(turn, cluster);
