@@ -297,7 +297,7 @@ async fn pass_on(inner: Weak<Inner>) {
 fn on_interface(address: &VirtualAddress, role: Role) -> Result<Option<Wanted>, vip::Unusable> {
     let put = |interface: &String| {
         let wanted = Wanted::new(address.ip, address.prefix_len, interface, role)?;
-        Ok(Wanted { routed: address.routed, ..wanted })
+        Ok(Wanted { routed: address.routed, refresh: address.refresh, ..wanted })
     };
     address.interface.as_ref().map(put).transpose()
 }

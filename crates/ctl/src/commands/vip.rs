@@ -120,7 +120,7 @@ impl Addresses {
             if let Some(interface) = &given.interface {
                 let wanted = Wanted::new(given.ip, given.prefix_len, interface, role);
                 let wanted = wanted.map_err(|why| refuse(why.to_string()))?;
-                all.put.push(Wanted { routed: given.routed, ..wanted });
+                all.put.push(Wanted { routed: given.routed, refresh: given.refresh, ..wanted });
             }
             if !given.command.is_empty() {
                 let (command, timeout) = (given.command.clone(), given.timeout);
