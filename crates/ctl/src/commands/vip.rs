@@ -7,6 +7,7 @@ use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use agent::Telling;
 use bgp::Speaker;
 use settings::{ProcessEnv, VipSettings};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ async fn hold(
     let labels = labels(&[("scope", &settings.scope), ("name", me.as_str())]);
     let (view, _watcher) = etcd::watch(etcd.clone());
     let claims = Claims::follow(etcd.clone(), view.clone(), me.clone(), wanted.roles);
-    let trigger = Arc::new(Trigger::follow(etcd, view.clone(), me, claims));
+    let trigger = Arc::new(Trigger::follow(etcd.clone(), view.clone(), me.clone(), claims));
     let holder = Holder::start(wanted.put, wanted.moved, trigger.clone())
         .map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     let holder = Arc::new(holder);
@@ -58,6 +59,9 @@ async fn hold(
     let speaker =
         speaker.transpose().map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     let speaker = speaker.map(Arc::new);
+    let quiet = CancellationToken::new();
+    let telling = speaker.as_ref().map(|speaker| Telling::of(speaker, etcd, me).alone(quiet.clone()));
+    let telling = telling.map(tokio::spawn);
     let sessions = speaker.clone();
     let page = move || Page {
         known: view.borrow().snapshot.is_some(),
@@ -78,6 +82,7 @@ async fn hold(
             () = stop.cancelled() => {}
         }
     }
+    quiet.cancel();
     if let Some(speaker) = &speaker {
         speaker.end(WITHDRAW).await;
     }
@@ -89,6 +94,9 @@ async fn hold(
         tracing::error!("failed to have all addresses released within {RELEASE:?}; see the commands above");
     }
     trigger.end().await;
+    if let Some(telling) = telling {
+        let _ = tokio::time::timeout(WITHDRAW, telling).await;
+    }
     Ok(())
 }
 
@@ -112,7 +120,7 @@ impl Addresses {
             if let Some(interface) = &given.interface {
                 let wanted = Wanted::new(given.ip, given.prefix_len, interface, role);
                 let wanted = wanted.map_err(|why| refuse(why.to_string()))?;
-                all.put.push(Wanted { routed: given.routed, ..wanted });
+                all.put.push(Wanted { routed: given.routed, refresh: given.refresh, ..wanted });
             }
             if !given.command.is_empty() {
                 let (command, timeout) = (given.command.clone(), given.timeout);
