@@ -21,7 +21,7 @@ FAULTS_ARGS ?=
 DO ?= capture
 FAILOVERS ?= 10
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp bench-vip fuzz faults lab golden interruptions playbooks restores tarball
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp bench-vip fuzz faults lab golden interruptions playbooks restores tarball packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ playbooks: ## the playbooks of ansible/ for real, over SSH into network namespac
 	@tools/setup playbooks
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
 	@$(ENV); exec $(APART) ansible/tests/run.py target/release/baton
+
+packages: ## the package installed, upgraded and removed under a real systemd, in a container; needs root
+	@tools/setup packages
+	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
+	@$(ENV); exec packaging/tests/run target/release/baton
 
 sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build

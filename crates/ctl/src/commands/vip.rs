@@ -1,8 +1,8 @@
 //! `baton vip FILE`: holds the addresses of the `vip` section beside an agent that does not, Patroni's or ours, until told to stop.
 //! `baton vip --config FILE` does it by vip-manager's own file and variables.
 
-use super::daemon;
 use super::side_api::{Page, serve};
+use super::{daemon, service_manager};
 use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
@@ -63,6 +63,7 @@ async fn hold(
     let telling = speaker.as_ref().map(|speaker| Telling::of(speaker, etcd, me).alone(quiet.clone()));
     let telling = telling.map(tokio::spawn);
     let sessions = speaker.clone();
+    let (shown, seen) = (holder.clone(), view.clone());
     let page = move || Page {
         known: view.borrow().snapshot.is_some(),
         metrics: vip::metrics(&told.held(), &told.moved(), &labels)
@@ -73,6 +74,7 @@ async fn hold(
             ),
     };
     serve(settings.api.as_deref(), page).await?;
+    service_manager::ready(move || format!("{}; {}", held(&shown), service_manager::lead(&seen.borrow())));
     while !stop.is_cancelled() {
         tokio::select! {
             () = trigger.changed() => {
@@ -98,6 +100,15 @@ async fn hold(
         let _ = tokio::time::timeout(WITHDRAW, telling).await;
     }
     Ok(())
+}
+
+/// Which addresses are here.
+fn held(holder: &Holder) -> String {
+    let put =
+        holder.held().into_iter().filter(|held| held.since.is_some()).map(|held| held.wanted.to_string());
+    let moved = holder.moved().into_iter().filter(|moved| moved.since.is_some());
+    let here: Vec<String> = put.chain(moved.map(|moved| moved.ip.to_string())).collect();
+    if here.is_empty() { "no address is here".to_owned() } else { format!("has {}", here.join(", ")) }
 }
 
 /// The addresses, by how they are held.
