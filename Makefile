@@ -70,10 +70,10 @@ playbooks: ## the playbooks of ansible/ for real, over SSH into network namespac
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
 	@$(ENV); exec $(APART) ansible/tests/run.py target/release/baton
 
-packages: ## the package installed, upgraded and removed under a real systemd, in a container; needs root
+packages: ## the package and the playbooks under a real systemd, in a container: NAME=package or playbooks; needs root
 	@tools/setup packages
 	@$(ENV); cargo build --release --locked -p baton-ctl --bin baton
-	@$(ENV); exec packaging/tests/run target/release/baton
+	@$(ENV); exec packaging/tests/run target/release/baton $(NAME)
 
 sim: ## SEEDS simulated clusters under faults, against the laws
 	@tools/setup build
