@@ -15,7 +15,8 @@ use crate::hello;
 use crate::hold::{Ask, Backend, Fault, Refusal, Wish};
 use crate::metrics::Held;
 use crate::proxy;
-use crate::relay::{self, End};
+use crate::relay::{self, End, Means};
+use crate::sessions::Session;
 use crate::shared::{Cluster, Service, Shared};
 use crate::spin::Spin;
 use crate::startup::{self, First, Unacceptable};
@@ -73,7 +74,7 @@ impl Client {
         let Some(ready) = Box::pin(self.come_in(handshake)).await else { return };
         match ready {
             Ready { backend, answer: Some(answer) } => self.readable_session(backend, answer).await,
-            Ready { mut backend, answer: None } => drop(self.relay(&mut backend, None).await),
+            Ready { backend, answer: None } => drop(self.relay(backend, None).await),
         }
     }
 
@@ -362,7 +363,7 @@ impl Client {
         wish.reach(Ask::Startup(packet)).await
     }
 
-    async fn readable_session(&mut self, mut backend: Backend, answer: Vec<u8>) {
+    async fn readable_session(&mut self, backend: Backend, answer: Vec<u8>) {
         let mut talk = Conversation::new();
         talk.server_says(&answer);
         if let Some(key) = talk.take_key() {
@@ -374,9 +375,9 @@ impl Client {
             return;
         }
         drop(answer);
-        let end = self.relay(&mut backend, Some(&mut talk)).await;
-        let why = backend.session.leash.why().map(ToString::to_string).unwrap_or_default();
-        drop(backend);
+        let (end, session) = self.relay(backend, Some(talk)).await;
+        let why = session.leash.why().map(ToString::to_string).unwrap_or_default();
+        drop(session);
         if end == (End::Cut { boundary: true }) {
             let message = format!("terminating connection: {why}");
             let message = fatal("57P01", &message, "Connect again to reach the current server.");
@@ -384,22 +385,29 @@ impl Client {
         }
     }
 
-    async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
+    async fn relay(&mut self, backend: Backend, talk: Option<Conversation>) -> (End, Session) {
         let counts = &self.service.counts;
         let Backend { stream: server, session, member, to_write } = backend;
-        let member = Some(&*member).filter(|_| *to_write);
         let spin = Spin::new(self.shared.config().spin, session.id());
-        let end = relay::relay(&mut self.stream, server, member, session, talk, &counts.traffic, spin).await;
+        let means = Means {
+            to_write: Some(&member).filter(|_| to_write),
+            session: &session,
+            service: &self.service,
+            carrier: self.shared.carrier.as_ref(),
+        };
+        let (end, server) = relay::relay(&mut self.stream, server, &means, talk, spin).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             session.count(|tally| tally.cut += 1);
             // Nothing that the client sent may reach a server whose term is over.
-            let _: std::io::Result<()> = relay::discard_on_close(server);
+            if let Some(server) = &server {
+                let _: std::io::Result<()> = relay::discard_on_close(server);
+            }
             if let Some(why) = session.leash.why() {
                 Event::Cut { client: self.peer, why }.log();
             }
         }
-        end
+        (end, session)
     }
 
     /// The last message and the end; what the client still sends is read for a moment, so that the message arrives.

@@ -4,17 +4,19 @@
 //! other side does not take is kept (at most one buffer for each direction), and nothing more is read until it is gone:
 //! that is the back-pressure. One side's end is passed on as an end, and the other direction goes on.
 
+use crate::carrier::{Back, Carrier, Load};
 use crate::conversation::Conversation;
 use crate::cut_reason::CutReason;
 use crate::leash::{Leash, Rein};
-use crate::metrics::Traffic;
 use crate::sessions::Session;
+use crate::shared::Service;
 use crate::spin::{Eager, Found, Spin, Wire};
 use crate::stream::ClientStream;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -128,20 +130,131 @@ enum Step {
     WriteFailed,
 }
 
+/// Messages in a row, none far from the next, that make a session busy.
+const BUSY: u32 = 64;
+
+/// The time within which they have to come.
+const BUSY_WITHIN: Duration = Duration::from_secs(1);
+
+/// More than this at once is no conversation, but a large amount.
+const MESSAGE: usize = 8 * 1024;
+
+/// What a relay works with.
+pub(crate) struct Means<'a> {
+    /// The member, where the session is there to write.
+    pub(crate) to_write: Option<&'a NodeName>,
+    pub(crate) session: &'a Session,
+    pub(crate) service: &'a Arc<Service>,
+    /// Who takes busy sessions.
+    pub(crate) carrier: Option<&'a Carrier>,
+}
+
+/// Whether a session is worth carrying.
+#[derive(Default)]
+struct Pace {
+    moved: u32,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// So many bytes were moved; whether the session is busy.
+    fn step(&mut self, bytes: usize) -> bool {
+        if bytes > MESSAGE {
+            *self = Pace::default();
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.moved += 1;
+        if self.moved < BUSY {
+            return false;
+        }
+        *self = Pace::default();
+        since.elapsed() < BUSY_WITHIN
+    }
+}
+
 /// Relays until both sides have ended, one has failed, or the session is cut. `talk` follows what both say where that
-/// can be read: such a session is held at its next idle moment when its leash says so, and cut when it is `to_write` on a member that turns out
-/// to be a standby.
+/// can be read: such a session is held at its next idle moment when its leash says so, and cut when it is there to write on a member that turns out
+/// to be a standby. A busy one is carried meanwhile.
 pub(crate) async fn relay(
     client: &mut ClientStream,
-    server: &mut TcpStream,
-    to_write: Option<&NodeName>,
-    session: &Session,
-    mut talk: Option<&mut Conversation>,
-    traffic: &Traffic,
+    mut server: TcpStream,
+    means: &Means<'_>,
+    mut talk: Option<Conversation>,
     mut spin: Option<Box<Spin>>,
-) -> End {
-    let leash = &session.leash;
+) -> (End, Option<TcpStream>) {
     let (mut up, mut down) = (Pump::default(), Pump::default());
+    loop {
+        match stretch(client, &mut server, means, talk.as_mut(), (&mut up, &mut down), &mut spin).await {
+            Stretch::Over(end) => return (end, Some(server)),
+            Stretch::Busy(carrier) => {
+                // Not a part of the future of a session that is idle.
+                let carried = Box::pin(carry(carrier, client, server, means, talk.take())).await;
+                let Some(back) = carried else { return (End::Over, None) };
+                (server, talk) = (back.server, back.talk);
+                (up.kept, down.kept) = (back.up, back.down);
+                if let Some(key) = talk.as_mut().and_then(Conversation::take_key) {
+                    means.session.has_key(key);
+                }
+                if back.broken {
+                    return (End::Over, Some(server));
+                }
+            }
+        }
+    }
+}
+
+/// What a carrier gave back, with the event loop told of it again.
+struct Returned {
+    server: TcpStream,
+    talk: Option<Conversation>,
+    up: Vec<u8>,
+    down: Vec<u8>,
+    broken: bool,
+}
+
+async fn carry(
+    carrier: &Carrier,
+    client: &mut ClientStream,
+    server: TcpStream,
+    means: &Means<'_>,
+    talk: Option<Conversation>,
+) -> Option<Returned> {
+    let plain = client.take_plain()?;
+    let load = Load {
+        client: plain.into_std().ok()?,
+        server: server.into_std().ok()?,
+        talk,
+        to_write: means.to_write.is_some(),
+        leash: means.session.leash.clone(),
+        service: means.service.clone(),
+    };
+    let Back { client: plain, server, talk, up, down, broken } = carrier.carry(load).await?;
+    *client = ClientStream::Plain(TcpStream::from_std(plain).ok()?);
+    Some(Returned { server: TcpStream::from_std(server).ok()?, talk, up, down, broken })
+}
+
+/// How a part of a relay ended.
+enum Stretch<'a> {
+    Over(End),
+    /// It is busy: this one may carry it.
+    Busy(&'a Carrier),
+}
+
+/// Relays here, until the end or until it is worth carrying.
+async fn stretch<'a>(
+    client: &mut ClientStream,
+    server: &mut TcpStream,
+    means: &Means<'a>,
+    mut talk: Option<&mut Conversation>,
+    (up, down): (&mut Pump, &mut Pump),
+    spin: &mut Option<Box<Spin>>,
+) -> Stretch<'a> {
+    let &Means { to_write, session, service, carrier } = means;
+    let traffic = &service.counts.traffic;
+    let carrier = carrier.filter(|carrier| client.bare().is_some() && carrier.is_open());
+    let mut pace = Pace::default();
+    let leash = &session.leash;
     let (mut up_runs, mut until) = (true, None::<Instant>);
     let greeted = talk.as_deref().is_some_and(Conversation::is_idle);
     let mut logged_in = greeted.then(Instant::now);
@@ -152,15 +265,15 @@ pub(crate) async fn relay(
         let rein = leash.rein();
         if rein == Rein::Cut {
             let whole = down.kept.is_empty() && talk.is_some_and(|talk| talk.at_boundary());
-            return End::Cut { boundary: whole };
+            return Stretch::Over(End::Cut { boundary: whole });
         }
         let both = poll_fn(|cx| {
             let mut found = Found::default();
             loop {
-                let moved = Cell::new(false);
+                let moved = Cell::new(0);
                 let from_server = Eager { stream: &mut *server, found: found.server };
                 if let Poll::Ready(stopped) = down.poll(cx, from_server, &mut *client, |bytes| {
-                    moved.set(true);
+                    moved.set(moved.get() + bytes.len());
                     traffic.to_client(bytes.len());
                     if let Some(talk) = talk.as_deref_mut() {
                         talk.server_says(bytes);
@@ -172,7 +285,7 @@ pub(crate) async fn relay(
                         }
                     }
                 }) {
-                    return Poll::Ready((Direction::Down, stopped));
+                    return Poll::Ready(Next::Stopped(Direction::Down, stopped));
                 }
                 if let Some(member) =
                     to_write.filter(|_| talk.as_deref().is_some_and(Conversation::is_with_standby))
@@ -196,7 +309,7 @@ pub(crate) async fn relay(
                     }
                 }
                 let see = |bytes: &[u8]| {
-                    moved.set(true);
+                    moved.set(moved.get() + bytes.len());
                     traffic.to_server(bytes.len());
                     if let Some(talk) = talk.as_deref_mut() {
                         talk.client_says(bytes);
@@ -205,23 +318,34 @@ pub(crate) async fn relay(
                 // Once there is something to forward it is not idle before the server has answered, so one look is enough.
                 let from_client = Eager { stream: &mut *client, found: found.client };
                 if let Poll::Ready(stopped) = up.poll(cx, from_client, &mut *server, see) {
-                    return Poll::Ready((Direction::Up, stopped));
+                    return Poll::Ready(Next::Stopped(Direction::Up, stopped));
                 }
                 let free = rein == Rein::Free && up.kept.is_empty() && down.kept.is_empty();
+                if let Some(carrier) = carrier
+                    && free
+                    && moved.get() > 0
+                    && pace.step(moved.get())
+                {
+                    return Poll::Ready(Next::Busy(carrier));
+                }
                 let bare = client.bare().filter(|_| free);
                 let now = bare.zip(spin.as_deref_mut()).and_then(|(client, spin)| {
-                    spin.wait(cx, moved.get(), (client, &*server), || leash.rein() != rein)
+                    spin.wait(cx, moved.get() > 0, (client, &*server), || leash.rein() != rein)
                 });
                 let Some(now) = now else { return Poll::Pending };
                 found = now;
             }
         });
-        let (direction, stopped) = tokio::select! {
+        let next = tokio::select! {
             biased;
             () = leash.pulled(rein) => continue,
             () = sleep(FRESH), if fresh && rein == Rein::Held => continue,
-            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
-            stopped = both => stopped,
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return Stretch::Over(End::Over),
+            next = both => next,
+        };
+        let (direction, stopped) = match next {
+            Next::Busy(carrier) => return Stretch::Busy(carrier),
+            Next::Stopped(direction, stopped) => (direction, stopped),
         };
         match (direction, stopped) {
             // The client has no more to say; the server may still have.
@@ -232,9 +356,9 @@ pub(crate) async fn relay(
                 until = Some(Instant::now() + SERVER_ENDED);
             }
             (Direction::Down, Stopped::Finished) if up_runs => {
-                return Box::pin(wait_for_client(up, client, server, leash)).await;
+                return Stretch::Over(Box::pin(wait_for_client(std::mem::take(up), client, server, leash)).await);
             }
-            _ => return End::Over,
+            _ => return Stretch::Over(End::Over),
         }
     }
 }
@@ -242,6 +366,12 @@ pub(crate) async fn relay(
 /// A session that is to write has come to a standby: its member stopped to lead, and the router could not know it yet.
 pub(crate) fn refuse_standby(session: &Session, member: &NodeName) {
     session.leash.cut(CutReason::Standby { member: member.clone() });
+}
+
+/// What the polling of both directions came to.
+enum Next<'a> {
+    Busy(&'a Carrier),
+    Stopped(Direction, Stopped),
 }
 
 enum Direction {

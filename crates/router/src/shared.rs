@@ -2,7 +2,8 @@
 //!
 //! A reload replaces the values behind the locks; a connection keeps the service and the cluster that it began with.
 
-use crate::config::{self, Config};
+use crate::carrier::Carrier;
+use crate::config::{self, Config, Io};
 use crate::descriptors;
 use crate::error::Error;
 use crate::metrics::{Count, Gauge, ServiceCounts};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) reloads: Count,
     /// The threads that serve clients.
     pub(crate) workers: Workers,
+    /// The thread that carries busy sessions, where there is one.
+    pub(crate) carrier: Option<Carrier>,
 }
 
 /// One cluster: what is believed of it and the sessions that live under it.
@@ -75,6 +78,27 @@ impl Service {
     }
 }
 
+/// Started where it is wanted and can be had.
+fn carrier(config: &Config) -> Option<Carrier> {
+    // Who spins looks at the sockets itself.
+    if config.io == Io::Epoll || !config.spin.is_zero() {
+        return None;
+    }
+    let started = Carrier::start();
+    if let Err(why) = &started {
+        no_carrier(config.io, why);
+    }
+    started.ok()
+}
+
+fn no_carrier(io: Io, why: &std::io::Error) {
+    if io == Io::Uring {
+        tracing::warn!(error = %why, "failed to open an io_uring; busy sessions are served by epoll like all others; see kernel.io_uring_disabled and the seccomp filter of the service");
+    } else {
+        tracing::info!(reason = %why, "no io_uring is to be had: busy sessions are served by epoll like all others");
+    }
+}
+
 fn own_name() -> String {
     let drawn = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
     drawn.map_or_else(|_| format!("{}-{}", std::process::id(), clock::now().0), |name| name.trim().to_owned())
@@ -118,6 +142,7 @@ impl Shared {
             connections: Gauge::default(),
             reloads: Count::default(),
             workers: Workers::start(config.threads).map_err(Error::Threads)?,
+            carrier: carrier(&config),
         });
         shared.replace(config)?;
         Ok(shared)

@@ -15,6 +15,17 @@ pub(crate) enum ClientStream {
 }
 
 impl ClientStream {
+    /// The connection itself, where nothing lies between it and the bytes; it has to be put back.
+    pub(crate) fn take_plain(&mut self) -> Option<TcpStream> {
+        match std::mem::replace(self, ClientStream::Taken) {
+            ClientStream::Plain(stream) => Some(stream),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     /// The connection below.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {

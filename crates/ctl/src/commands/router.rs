@@ -118,6 +118,11 @@ fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
         config.threads = given.threads as usize;
     }
     config.spin = given.spin;
+    config.io = match given.io.as_str() {
+        "epoll" => router::Io::Epoll,
+        "io_uring" => router::Io::Uring,
+        _ => router::Io::Auto,
+    };
     config.max_connections = given.max_connections as usize;
     config.proxy_from = given
         .proxy_from
