@@ -356,7 +356,9 @@ async fn stretch<'a>(
                 until = Some(Instant::now() + SERVER_ENDED);
             }
             (Direction::Down, Stopped::Finished) if up_runs => {
-                return Stretch::Over(Box::pin(wait_for_client(std::mem::take(up), client, server, leash)).await);
+                return Stretch::Over(
+                    Box::pin(wait_for_client(std::mem::take(up), client, server, leash)).await,
+                );
             }
             _ => return Stretch::Over(End::Over),
         }

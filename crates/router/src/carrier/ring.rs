@@ -9,7 +9,10 @@
 //! Each direction of a pair has one buffer and at most one of these operations in flight, which alone may touch the buffer. A pair is
 //! given back when it has none. Dropped in the middle, the ring leaves the buffers in flight to the kernel for good.
 
-#![expect(unsafe_code, reason = "the kernel reads and writes buffers by address; each block says why they last")]
+#![expect(
+    unsafe_code,
+    reason = "the kernel reads and writes buffers by address; each block says why they last"
+)]
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, opcode, squeue};
@@ -45,12 +48,28 @@ pub(super) enum Way {
 /// What has come of an operation.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Done {
-    Read { place: usize, way: Way, count: usize },
-    Ended { place: usize, way: Way },
-    Failed { place: usize, way: Way },
+    Read {
+        place: usize,
+        way: Way,
+        count: usize,
+    },
+    Ended {
+        place: usize,
+        way: Way,
+    },
+    Failed {
+        place: usize,
+        way: Way,
+    },
     /// Cancelled before anything had come.
-    Nothing { place: usize },
-    Unsent { place: usize, way: Way, rest: Range<usize> },
+    Nothing {
+        place: usize,
+    },
+    Unsent {
+        place: usize,
+        way: Way,
+        rest: Range<usize>,
+    },
     Woken,
     Ticked,
 }
@@ -172,7 +191,8 @@ impl Ring {
         if let Flight::Forward(count) = flight {
             let count = u32::try_from(count).unwrap_or_default();
             // All of it or an error: a short one would break the rule that the buffer is free afterwards.
-            let send = opcode::Send::new(Fd(to), address, count).flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL);
+            let send =
+                opcode::Send::new(Fd(to), address, count).flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL);
             let send = send.build().user_data(name | 1);
             let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
             self.push(&send.flags(flags));
@@ -199,7 +219,9 @@ impl Ring {
     pub(super) fn wait(&mut self) -> io::Result<()> {
         match self.uring.submit_and_wait(1) {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
