@@ -285,7 +285,7 @@ impl Config {
             login: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             spin: Duration::ZERO,
-            io: Io::Auto,
+            io: Io::Epoll,
             max_connections: 20_000,
             proxy_from: Vec::new(),
             drain: Drain { timeout: Duration::from_secs(5), end: DrainEnd::Resume },

@@ -123,6 +123,28 @@ async fn large_results_come_through_whole() {
     assert_eq!(client.ask(&format!("select length('{long}')")).await.unwrap(), "3000000");
 }
 
+/// A busy session goes over to the carrier; it comes back by a cut, and is told why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_session_is_carried_and_cut() {
+    let world = World::start(1, |config| config.io = router::Io::Uring).await;
+    let term = world.lead(1).await;
+    let client = world.connect("primary").await.unwrap();
+    for number in 0..2000 {
+        assert_eq!(client.ask(&format!("select {number}")).await.unwrap(), number.to_string());
+    }
+    world.metric("baton_router_carried 1").await;
+    let long = "y".repeat(3_000_000);
+    assert_eq!(client.ask(&format!("select length('{long}')")).await.unwrap(), "3000000");
+    assert_eq!(client.ask("select length(repeat('x', 5000000))").await.unwrap(), "5000000");
+    for number in 0..2000 {
+        assert_eq!(client.ask(&format!("select {number}")).await.unwrap(), number.to_string());
+    }
+    world.metric("baton_router_carried 1").await;
+    world.drop_lead(1, term).await;
+    assert_eq!(client.end().await.unwrap().0, "57P01");
+    world.metric("baton_router_carried 0").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_tells_what_is_going_on() {
     let world = World::start(2, |_| {}).await;
