@@ -16,7 +16,6 @@ use crate::hold::{Ask, Backend, Fault, Refusal, Wish};
 use crate::metrics::Held;
 use crate::proxy;
 use crate::relay::{self, End, Means};
-use crate::sessions::Session;
 use crate::shared::{Cluster, Service, Shared};
 use crate::spin::Spin;
 use crate::startup::{self, First, Unacceptable};
@@ -74,7 +73,7 @@ impl Client {
         let Some(ready) = Box::pin(self.come_in(handshake)).await else { return };
         match ready {
             Ready { backend, answer: Some(answer) } => self.readable_session(backend, answer).await,
-            Ready { backend, answer: None } => drop(self.relay(backend, None).await),
+            Ready { mut backend, answer: None } => drop(self.relay(&mut backend, None).await),
         }
     }
 
@@ -363,7 +362,7 @@ impl Client {
         wish.reach(Ask::Startup(packet)).await
     }
 
-    async fn readable_session(&mut self, backend: Backend, answer: Vec<u8>) {
+    async fn readable_session(&mut self, mut backend: Backend, answer: Vec<u8>) {
         let mut talk = Conversation::new();
         talk.server_says(&answer);
         if let Some(key) = talk.take_key() {
@@ -375,9 +374,9 @@ impl Client {
             return;
         }
         drop(answer);
-        let (end, session) = self.relay(backend, Some(talk)).await;
-        let why = session.leash.why().map(ToString::to_string).unwrap_or_default();
-        drop(session);
+        let end = self.relay(&mut backend, Some(&mut talk)).await;
+        let why = backend.session.leash.why().map(ToString::to_string).unwrap_or_default();
+        drop(backend);
         if end == (End::Cut { boundary: true }) {
             let message = format!("terminating connection: {why}");
             let message = fatal("57P01", &message, "Connect again to reach the current server.");
@@ -385,29 +384,27 @@ impl Client {
         }
     }
 
-    async fn relay(&mut self, backend: Backend, talk: Option<Conversation>) -> (End, Session) {
+    async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
         let counts = &self.service.counts;
         let Backend { stream: server, session, member, to_write } = backend;
         let spin = Spin::new(self.shared.config().spin, session.id());
         let means = Means {
-            to_write: Some(&member).filter(|_| to_write),
-            session: &session,
+            to_write: Some(&*member).filter(|_| *to_write),
+            session,
             service: &self.service,
             carrier: self.shared.carrier.as_ref(),
         };
-        let (end, server) = relay::relay(&mut self.stream, server, &means, talk, spin).await;
+        let end = relay::relay(&mut self.stream, server, means, talk, spin).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             session.count(|tally| tally.cut += 1);
             // Nothing that the client sent may reach a server whose term is over.
-            if let Some(server) = &server {
-                let _: std::io::Result<()> = relay::discard_on_close(server);
-            }
+            let _: std::io::Result<()> = relay::discard_on_close(server);
             if let Some(why) = session.leash.why() {
                 Event::Cut { client: self.peer, why }.log();
             }
         }
-        (end, session)
+        end
     }
 
     /// The last message and the end; what the client still sends is read for a moment, so that the message arrives.
@@ -441,7 +438,7 @@ impl Client {
             client: self.peer,
             service: &self.service.name,
             member: &backend.member,
-            seen_as: backend.stream.local_addr().ok(),
+            seen_as: backend.stream.tcp().and_then(|tcp| tcp.local_addr().ok()),
             wanted: self.service.settings().log_connections,
         }
         .log();

@@ -25,6 +25,8 @@ pub struct Config {
     pub spin: Duration,
     /// How the bytes of busy sessions are moved.
     pub io: Io,
+    /// So many messages within a second make a session busy.
+    pub busy: u32,
     /// Clients at once, over all services.
     pub max_connections: usize,
     /// Networks of load balancers whose PROXY headers are believed.
@@ -286,6 +288,7 @@ impl Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             spin: Duration::ZERO,
             io: Io::Epoll,
+            busy: 64,
             max_connections: 20_000,
             proxy_from: Vec::new(),
             drain: Drain { timeout: Duration::from_secs(5), end: DrainEnd::Resume },

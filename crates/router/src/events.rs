@@ -139,6 +139,22 @@ pub(crate) enum Event<'a> {
     Stopping {
         sessions: usize,
     },
+    /// There is no io_uring here; a warning where somebody asked for it.
+    NoCarrier {
+        why: String,
+        wanted: bool,
+    },
+    /// The thread that carries busy sessions cannot go on; so many could not be given back.
+    CarrierFailed {
+        why: String,
+        lost: usize,
+    },
+    /// The thread that carries busy sessions does not end.
+    CarrierStays,
+    /// A session that could not be given to the carrier, or did not come back.
+    LostByCarrier {
+        why: String,
+    },
 }
 
 impl Event<'_> {
@@ -231,6 +247,28 @@ impl Event<'_> {
             }
             Event::NotHandedOver { why } => warn!("everything goes on in this process: {why}"),
             Event::Stopping { sessions } => info!(sessions, "stopping: sessions are told to end"),
+            Event::NoCarrier { why, wanted: true } => {
+                warn!(
+                    "failed to open an io_uring: {why}; busy sessions are served by epoll like all others: see kernel.io_uring_disabled \
+                     and the system calls that the unit or the container allows, or set router.io to auto"
+                );
+            }
+            Event::NoCarrier { why, wanted: false } => {
+                info!("busy sessions are served by epoll like all others: no io_uring is to be had: {why}");
+            }
+            Event::CarrierFailed { why, lost } => {
+                warn!(
+                    lost,
+                    "failed to carry busy sessions by io_uring: {why}; those that are lost have ended, all others are served by epoll \
+                     until the router is restarted"
+                );
+            }
+            Event::CarrierStays => {
+                warn!(
+                    "failed to end the thread that carries busy sessions in time: it ends with the process"
+                );
+            }
+            Event::LostByCarrier { why } => debug!("failed to carry a session by io_uring: {why}"),
         }
     }
 }

@@ -38,6 +38,7 @@ mod listener;
 mod metrics;
 mod presence;
 mod proxy;
+mod pump;
 mod relay;
 mod seen;
 mod server;

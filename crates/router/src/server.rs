@@ -19,11 +19,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long the thread that carries busy sessions has to end.
+const CARRIER_ENDS: Duration = Duration::from_secs(2);
 
 /// Reads the configuration again; the error says what is wrong with it.
 pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -342,6 +346,9 @@ impl Server {
         if config.threads != before.threads {
             return Err(Error::Config("router.threads changed: restart the router for that".to_owned()));
         }
+        if config.io != before.io {
+            return Err(Error::Config("router.io changed: restart the router for that".to_owned()));
+        }
         let wanted: Vec<(String, SocketAddr)> = config
             .services
             .iter()
@@ -375,5 +382,11 @@ impl Server {
         // Whoever has not ended by then is cut off with the process.
         let _: Result<(), tokio::time::error::Elapsed> =
             tokio::time::timeout(self.shared.config().stop_timeout, over).await;
+        let carrier = self.shared.carrier.as_ref();
+        if let Some(carrier) = carrier
+            && !carrier.end(CARRIER_ENDS).await
+        {
+            Event::CarrierStays.log();
+        }
     }
 }

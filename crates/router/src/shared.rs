@@ -6,6 +6,7 @@ use crate::carrier::Carrier;
 use crate::config::{self, Config, Io};
 use crate::descriptors;
 use crate::error::Error;
+use crate::events::Event;
 use crate::metrics::{Count, Gauge, ServiceCounts};
 use crate::sessions::Sessions;
 use crate::workers::Workers;
@@ -53,7 +54,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn new(settings: config::Service, tls: Option<Arc<ServerConfig>>) -> Arc<Service> {
+    pub(crate) fn new(settings: config::Service, tls: Option<Arc<ServerConfig>>) -> Arc<Service> {
         Arc::new(Service {
             name: settings.name.clone(),
             settings: RwLock::new(Arc::new(settings)),
@@ -84,18 +85,12 @@ fn carrier(config: &Config) -> Option<Carrier> {
     if config.io == Io::Epoll || !config.spin.is_zero() {
         return None;
     }
-    let started = Carrier::start();
-    if let Err(why) = &started {
-        no_carrier(config.io, why);
-    }
-    started.ok()
-}
-
-fn no_carrier(io: Io, why: &std::io::Error) {
-    if io == Io::Uring {
-        tracing::warn!(error = %why, "failed to open an io_uring; busy sessions are served by epoll like all others; see kernel.io_uring_disabled and the seccomp filter of the service");
-    } else {
-        tracing::info!(reason = %why, "no io_uring is to be had: busy sessions are served by epoll like all others");
+    match Carrier::start(config.busy) {
+        Ok(carrier) => Some(carrier),
+        Err(why) => {
+            Event::NoCarrier { why: why.to_string(), wanted: config.io == Io::Uring }.log();
+            None
+        }
     }
 }
 

@@ -83,6 +83,9 @@ pub(crate) fn config(etcd: u16) -> Config {
         Service::new("offline", any, Serves::Offline),
     ];
     config.api = Some(any);
+    if crate::CARRIED {
+        (config.io, config.busy) = (router::Io::Uring, 2);
+    }
     config
 }
 

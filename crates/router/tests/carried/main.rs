@@ -1,0 +1,29 @@
+//! The tests of `tests/router` that move bytes, with sessions that are carried by io_uring as soon as they have said two things; and what
+//! only carried ones do.
+
+#[cfg(test)]
+#[path = "../router/backends.rs"]
+mod backends;
+#[cfg(test)]
+#[path = "../router/cancels.rs"]
+mod cancels;
+#[cfg(test)]
+mod carried;
+#[cfg(test)]
+#[path = "../router/edges.rs"]
+mod edges;
+#[cfg(test)]
+#[path = "../router/harness.rs"]
+mod harness;
+#[cfg(test)]
+#[path = "../router/servers.rs"]
+mod servers;
+#[cfg(test)]
+#[path = "../router/switchovers.rs"]
+mod switchovers;
+#[cfg(test)]
+#[path = "../router/terms.rs"]
+mod terms;
+
+#[cfg(test)]
+const CARRIED: bool = true;
