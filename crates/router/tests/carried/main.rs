@@ -2,6 +2,7 @@
 //! only carried ones do.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "tests/router uses the rest")]
 #[path = "../router/backends.rs"]
 mod backends;
 #[cfg(test)]
@@ -13,9 +14,11 @@ mod carried;
 #[path = "../router/edges.rs"]
 mod edges;
 #[cfg(test)]
+#[expect(dead_code, reason = "tests/router uses the rest")]
 #[path = "../router/harness.rs"]
 mod harness;
 #[cfg(test)]
+#[expect(dead_code, reason = "tests/router uses the rest")]
 #[path = "../router/servers.rs"]
 mod servers;
 #[cfg(test)]
