@@ -5,6 +5,7 @@
 //! that is the back-pressure.
 
 use std::cell::RefCell;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +37,25 @@ pub(crate) enum Stopped {
 }
 
 impl Pump {
+    /// Writes what was kept.
+    pub(crate) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *to).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        if self.written > 0 {
+            self.kept = Vec::new();
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -44,15 +64,8 @@ impl Pump {
         mut see: impl FnMut(&[u8]),
     ) -> Poll<Stopped> {
         loop {
-            while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
-                match ready!(Pin::new(&mut to).poll_write(cx, rest)) {
-                    Ok(0) | Err(_) => return Poll::Ready(Stopped::WriteFailed),
-                    Ok(count) => self.written += count,
-                }
-            }
-            if self.written > 0 {
-                self.kept = Vec::new();
-                self.written = 0;
+            if ready!(self.poll_rest(cx, &mut to)).is_err() {
+                return Poll::Ready(Stopped::WriteFailed);
             }
             // TLS keeps what the socket did not take: a full one holds up the reading.
             if self.unflushed {

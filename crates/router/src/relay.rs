@@ -124,7 +124,7 @@ pub(crate) async fn relay(
         let fresh = course.is_fresh();
         let rein = leash.rein();
         if rein == Rein::Cut {
-            return End::Cut { boundary: course.is_at_boundary() };
+            return poll_fn(|cx| Poll::Ready(course.cut(cx, client))).await;
         }
         let until = course.until;
         let next = tokio::select! {
@@ -180,9 +180,11 @@ impl<'a> Course<'a> {
             && self.logged_in.is_none_or(|at| Instant::now() < at + FRESH)
     }
 
-    /// Whether the client has only whole messages.
-    fn is_at_boundary(&self) -> bool {
-        self.down.kept.is_empty() && self.talk.as_deref().is_some_and(Conversation::at_boundary)
+    /// What was read for the client before the cut goes to it, if it takes it at once; whether it has only whole messages then.
+    fn cut(&mut self, cx: &mut Context<'_>, client: &mut ClientStream) -> End {
+        let rest_is_there = matches!(self.down.poll_rest(cx, client), Poll::Ready(Ok(())));
+        let whole = self.talk.as_deref().is_some_and(Conversation::at_boundary);
+        End::Cut { boundary: rest_is_there && whole }
     }
 
     /// Moves what there is to move, both ways, under a rein; `fresh` as it was when the rein was looked at.

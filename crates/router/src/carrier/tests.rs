@@ -145,7 +145,7 @@ async fn told_to_end_it_gives_back_what_it_carries_and_ends() {
     assert!(carrier.seat().is_none() && carrier.end(SOON).await);
 }
 
-/// Whenever a leash is pulled, what the client says from then on does not reach the server, and is not lost.
+/// Whenever a leash is pulled, what the client says from then on does not reach the server; one that is held loses nothing.
 #[tokio::test]
 async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
     let carrier = started();
@@ -169,7 +169,9 @@ async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
         }
         let (back, client, server) = trip.back().await;
         let back = back.expect("it is given back");
-        assert_eq!([back.up, rest_of(back.client, client).await].concat(), b"late");
+        let said = [back.up, rest_of(back.client, client).await].concat();
+        // Of one that is cut nobody wants it any more.
+        assert!(said == b"late" || (round % 4 == 3 && said.is_empty()), "{said:?}");
         assert!(back.down.is_empty());
         drop(back.server);
         let (mut server, mut heard) = (server, Vec::new());

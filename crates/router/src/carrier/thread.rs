@@ -184,8 +184,14 @@ impl Hold {
 
     fn read(&mut self, place: usize, way: Way, count: usize) -> io::Result<()> {
         let Some(carried) = self.carried.get_mut(&place) else { return Ok(()) };
+        let rein = carried.leash.rein();
+        if rein == Rein::Cut {
+            // As if it had never been read: what the client has had so far decides whether it can be told why.
+            self.leave(place);
+            return Ok(());
+        }
         carried.follow(way, self.ring.bytes(place, way, 0..count));
-        if carried.may_go_on() {
+        if rein == Rein::Free && carried.is_usual() {
             return self.ring.forward(place, way, count);
         }
         carried.kept[way as usize] = 0..count;
@@ -259,9 +265,9 @@ impl Carried {
         self.full = if bytes.len() == BUFFER { self.full + 1 } else { 0 };
     }
 
-    /// Whether what was read may be written on from here.
-    fn may_go_on(&self) -> bool {
+    /// Whether there is nothing that the relay has to know of.
+    fn is_usual(&self) -> bool {
         let standby = self.to_write && self.talk.as_ref().is_some_and(Conversation::is_with_standby);
-        !self.leaving && !standby && self.full < FULL && self.leash.rein() == Rein::Free
+        !self.leaving && !standby && self.full < FULL
     }
 }
