@@ -6,8 +6,9 @@
 //!                                              large amounts; all of them when the thread ends, also by an error
 //! ```
 //!
-//! It only carries: what a hold, a cut or an end means is known by the relay alone. It never waits for a side to take something, so that once
-//! a leash is pulled nothing more is written to the server from here.
+//! It only carries: what a hold, a cut or an end means is known by the relay alone. It looks at the leash before each write, and no write waits
+//! for its side to take more: so once a leash is pulled nothing is written to the server from here. What was written before and has not left this
+//! host is discarded when the relay closes the connection of a session that is cut (`relay::discard_on_close`), as if it had written it itself.
 
 mod ring;
 mod thread;

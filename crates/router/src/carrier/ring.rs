@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Each direction of a pair has one buffer and at most one of these operations in flight, which alone may touch the buffer; a pair is
-//! given back when it has none. What makes that countable, in the kernel's words:
+//! given back when it has none. What makes that countable is how the kernel ends them (io_uring/net.c, io_uring.c; the tests hold it to that):
 //!
-//! - A send has MSG_WAITALL and MSG_DONTWAIT: all of it is written at once, or it fails with what was written so far. So none ever waits
-//!   to go on later, when its session may have been cut.
+//! - A send has MSG_WAITALL and MSG_DONTWAIT: all of it is written at once, or it fails (io_send, REQ_F_NOWAIT) with what was written so far
+//!   as its result (io_sendrecv_fail). So none ever waits to go on later, when its session may have been cut.
 //! - One that succeeds posts nothing (IOSQE_CQE_SKIP_SUCCESS, since Linux 5.17), and the receive that is linked to it then does. One that
-//!   fails posts that, and the receive is never begun and posts nothing: a failed request that has this flag silences those linked to it.
+//!   fails posts that (req_set_fail takes its REQ_F_CQE_SKIP away and sets REQ_F_SKIP_LINK_CQES), and the receive is never begun and posts
+//!   nothing (io_fail_links then sets REQ_F_CQE_SKIP on it).
 //!
 //! So each operation ends with exactly one completion. At the end all are cancelled and waited for; buffers of those that do not end in time are
 //! left to the kernel for good.
