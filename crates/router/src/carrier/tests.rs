@@ -1,3 +1,5 @@
+//! Sessions that go to the thread and come back, seen from their far ends.
+
 use super::ring::BUFFER;
 use super::{Back, Carrier, Load, Order, SEATS};
 use crate::config::{Role, Service as Settings};

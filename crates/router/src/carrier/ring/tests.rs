@@ -1,3 +1,5 @@
+//! The ring against real sockets: what the kernel does with linked sends, and that nothing outlives what it uses.
+
 use super::{Done, Ring, Way};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io::{Read, Write};
