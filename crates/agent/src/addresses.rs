@@ -9,9 +9,10 @@
 
 use crate::journal::Journal;
 use crate::keeper::Keeper;
+use crate::telling::Telling;
 use crate::wake::Cell;
 use bgp::Speaker;
-use etcd::{BgpNeighbor, Etcd, Snapshot, View};
+use etcd::{Etcd, Snapshot, View};
 use ha::Rules;
 use settings::{Settings, VirtualAddress};
 use std::net::IpAddr;
@@ -24,10 +25,6 @@ use vip::{Claims, Held, Holder, Hook, HookState, Right, Rights, Role, Wanted};
 
 /// The kernel takes an address off in a millisecond; nothing that saves data may wait longer for it.
 const AT_MOST: Duration = Duration::from_millis(200);
-/// How long one word to etcd may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// What etcd says of BGP neighbours is looked at this often, also without news.
-const TELL: Duration = Duration::from_secs(2);
 
 /// The addresses, and the word on which they are held. A cheap clone.
 #[derive(Clone)]
@@ -240,24 +237,10 @@ impl Addresses {
     /// Tells in etcd how it stands with BGP neighbours, for as long as this runs.
     pub(crate) async fn tell_neighbors(self, etcd: Etcd, me: NodeName) {
         let Some(announcer) = &self.inner.speaker else { return };
-        let mut states = announcer.speaker.watch();
-        let mut told = None;
+        let mut telling = Telling::of(&announcer.speaker, etcd, me);
         loop {
-            // Counts are for metrics.
-            let plain = |state: &bgp::State| bgp::State { counts: bgp::Counts::default(), ..state.clone() };
-            let now: Vec<bgp::State> =
-                states.iter_mut().map(|state| plain(&state.borrow_and_update())).collect();
-            if let Some(lease) = self.inner.word.keeper.lease().id
-                && told.as_ref() != Some(&(lease, now.clone()))
-            {
-                let rows: Vec<BgpNeighbor> = now.iter().map(row).collect();
-                match etcd.put_bgp(&me, &rows, lease, clock::now().after(PATIENCE)).await {
-                    Ok(()) => told = Some((lease, now)),
-                    Err(error) => tracing::debug!(%error, "failed to tell how it stands with BGP neighbours"),
-                }
-            }
-            // A lease may be another one by then, and an attempt may have failed.
-            let _ = tokio::time::timeout(TELL, any_changed(&mut states)).await;
+            telling.tell(self.inner.word.keeper.lease().id).await;
+            telling.news().await;
         }
     }
 
@@ -311,30 +294,10 @@ async fn pass_on(inner: Weak<Inner>) {
     }
 }
 
-async fn any_changed(states: &mut [watch::Receiver<bgp::State>]) {
-    let changes = states.iter_mut().map(|state| Box::pin(state.changed()));
-    drop(futures_util::future::select_all(changes).await);
-}
-
-/// A neighbour for people.
-fn row(state: &bgp::State) -> BgpNeighbor {
-    let ago = clock::now().since(state.since);
-    let since = clock::wall().checked_sub(ago).and_then(|since| jiff::Timestamp::try_from(since).ok());
-    let since = since.and_then(|since| since.round(jiff::Unit::Second).ok()).unwrap_or_default();
-    BgpNeighbor {
-        address: state.address.to_string(),
-        asn: state.asn,
-        state: state.phase.to_string(),
-        since: since.to_string(),
-        announced: state.announced.iter().map(ToString::to_string).collect(),
-        trouble: state.trouble.clone(),
-    }
-}
-
 fn on_interface(address: &VirtualAddress, role: Role) -> Result<Option<Wanted>, vip::Unusable> {
     let put = |interface: &String| {
         let wanted = Wanted::new(address.ip, address.prefix_len, interface, role)?;
-        Ok(Wanted { routed: address.routed, ..wanted })
+        Ok(Wanted { routed: address.routed, refresh: address.refresh, ..wanted })
     };
     address.interface.as_ref().map(put).transpose()
 }

@@ -284,6 +284,7 @@ pub(crate) mod tests {
             routed: false,
             command: Vec::new(),
             timeout: Duration::from_secs(30),
+            refresh: Duration::from_secs(60),
             bgp: true,
         }
     }

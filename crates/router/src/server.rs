@@ -104,6 +104,16 @@ impl Router {
         self.api.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
+    /// Says at any time who leads each cluster, and how many sessions there are: a line.
+    pub fn standing(&self) -> impl Fn() -> String + Send + 'static {
+        let shared = self.shared.clone();
+        move || {
+            let clusters = shared.clusters();
+            let lines = clusters.iter().map(|cluster| cluster.standing(clusters.len() > 1));
+            lines.collect::<Vec<String>>().join("; ")
+        }
+    }
+
     /// Serves until `stop`; then sessions are told to end. A reload takes up what `reread` gives.
     pub async fn run(
         self,

@@ -26,12 +26,8 @@ use types::{Moment, NodeName, Term};
 
 struct Entry {
     service: Arc<Service>,
-    member: NodeName,
-    /// Where that was when it was opened.
-    host: String,
-    port: u16,
-    /// The term of the primary it is on; `None` on a replica.
-    term: Option<Term>,
+    /// Where it was opened, and the term of the primary it is on; none on a replica.
+    place: Place,
     client: SocketAddr,
     /// Our side of the connection to the member: what PostgreSQL shows as `client_port`.
     local: Option<SocketAddr>,
@@ -39,14 +35,14 @@ struct Entry {
     key: Option<CancelKey>,
     leash: Leash,
     /// Its place among the sessions of the service.
-    _place: Held,
+    _held: Held,
 }
 
 struct Inner {
     truth: Arc<Truth>,
     open: HashMap<u64, Entry>,
-    /// Where the session of each key is.
-    keys: HashMap<CancelKey, Place>,
+    /// The session of each key.
+    keys: HashMap<CancelKey, u64>,
     by_member: HashMap<NodeName, usize>,
     wheels: BTreeMap<String, Wheel>,
     positions: Positions,
@@ -172,10 +168,10 @@ impl Sessions {
                     cut += 1;
                 }
                 // A replica that was promoted: its sessions end with this term like any other on the primary.
-                if entry.term.is_none() && truth.leader.as_ref() == Some(&entry.member) {
-                    entry.term = truth.in_force;
+                if entry.place.term.is_none() && truth.leader.as_ref() == Some(&entry.place.member) {
+                    entry.place.term = truth.in_force;
                 }
-                if entry.term.is_some() {
+                if entry.place.term.is_some() {
                     entry.leash.hold(held);
                 }
             }
@@ -195,7 +191,7 @@ impl Sessions {
 
     /// Whether a session is left on the primary of a term before `term`.
     pub(crate) fn any_older(&self, term: Term) -> bool {
-        self.lock().open.values().any(|entry| entry.term.is_some_and(|of| of < term))
+        self.lock().open.values().any(|entry| entry.place.term.is_some_and(|of| of < term))
     }
 
     /// Cuts the sessions that did not come to rest. Gives their number.
@@ -203,7 +199,7 @@ impl Sessions {
         let inner = self.lock();
         let restless = inner.open.values().filter(|entry| entry.leash.is_restless());
         restless
-            .filter(|entry| entry.leash.cut(CutReason::HandedOver { member: entry.member.clone() }))
+            .filter(|entry| entry.leash.cut(CutReason::HandedOver { member: entry.place.member.clone() }))
             .count()
     }
 
@@ -322,7 +318,7 @@ impl Sessions {
         if inner.over.is_some() {
             return Opened::Over;
         }
-        let Some(place) = service.open.take(settings.max_sessions) else {
+        let Some(held) = service.open.take(settings.max_sessions) else {
             return Opened::Full { limit: settings.max_sessions };
         };
         let nobody = BTreeSet::new();
@@ -341,24 +337,21 @@ impl Sessions {
         let Some((chosen, (host, port))) = found else { return Opened::Hold(Why::NoReplica(None)) };
         let member = chosen.target.name.clone();
         *inner.by_member.entry(member.clone()).or_insert(0) += 1;
+        let place = Place { member, host, port, term: chosen.term };
         let id = inner.next;
         inner.next += 1;
         let leash = Leash::new(self.calm.clone());
         let entry = Entry {
             service: service.clone(),
-            member: member.clone(),
-            host: host.clone(),
-            port,
-            term: chosen.term,
+            place: place.clone(),
             client,
             local: None,
             since: now,
             key: None,
             leash: leash.clone(),
-            _place: place,
+            _held: held,
         };
         inner.open.insert(id, entry);
-        let place = Place { member, host, port, term: chosen.term };
         Opened::Session(Session { sessions: self.clone(), id, leash }, place)
     }
 
@@ -372,8 +365,8 @@ impl Sessions {
     /// that may have it.
     pub(crate) fn cancel_places(&self, service: &Service, key: &CancelKey) -> Vec<Place> {
         let inner = self.lock();
-        if let Some(place) = inner.keys.get(key) {
-            return vec![place.clone()];
+        if let Some(entry) = inner.keys.get(key).and_then(|id| inner.open.get(id)) {
+            return vec![entry.place.clone()];
         }
         let (settings, truth) = (service.settings(), &inner.truth);
         // Whoever leads, though it may get no sessions at the moment: one that is about to hand the lead over has some that run.
@@ -409,7 +402,7 @@ impl Sessions {
     pub(crate) fn spread(&self) -> BTreeMap<Tallied, usize> {
         let mut spread = BTreeMap::new();
         for entry in self.lock().open.values() {
-            let key = (entry.service.name.clone(), entry.member.clone(), entry.term);
+            let key = (entry.service.name.clone(), entry.place.member.clone(), entry.place.term);
             *spread.entry(key).or_insert(0) += 1;
         }
         spread
@@ -424,8 +417,8 @@ impl Sessions {
         entries
             .map(|entry| Line {
                 service: entry.service.name.clone(),
-                member: entry.member.clone(),
-                term: entry.term,
+                member: entry.place.member.clone(),
+                term: entry.place.term,
                 client: entry.client,
                 local: entry.local,
                 since: entry.since,
@@ -447,8 +440,8 @@ fn forget(tallies: &mut BTreeMap<Tallied, Tally>, truth: &Truth) {
 }
 
 fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) -> Option<CutReason> {
-    let member = entry.member.clone();
-    if let Some(term) = entry.term {
+    let member = entry.place.member.clone();
+    if let Some(term) = entry.place.term {
         let over = truth.in_force != Some(term);
         return over.then_some(CutReason::TermOver { member, term, now: truth.in_force });
     }
@@ -481,7 +474,7 @@ impl Session {
         let mut inner = self.sessions.lock();
         let inner = &mut *inner;
         if let Some(entry) = inner.open.get(&self.id) {
-            let tallied = (entry.service.name.clone(), entry.member.clone(), entry.term);
+            let tallied = (entry.service.name.clone(), entry.place.member.clone(), entry.place.term);
             count(inner.tallies.entry(tallied).or_default());
         }
     }
@@ -491,8 +484,7 @@ impl Session {
         let mut inner = self.sessions.lock();
         let inner = &mut *inner;
         if let Some(entry) = inner.open.get_mut(&self.id) {
-            let (member, host) = (entry.member.clone(), entry.host.clone());
-            inner.keys.insert(key.clone(), Place { member, host, port: entry.port, term: None });
+            inner.keys.insert(key.clone(), self.id);
             entry.key = Some(key);
         }
     }
@@ -506,16 +498,16 @@ impl Drop for Session {
         if let Some(key) = &entry.key {
             inner.keys.remove(key);
         }
-        if let Some(count) = inner.by_member.get_mut(&entry.member) {
+        if let Some(count) = inner.by_member.get_mut(&entry.place.member) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                inner.by_member.remove(&entry.member);
+                inner.by_member.remove(&entry.place.member);
             }
         }
         Event::Closed {
             client: entry.client,
             service: &entry.service.name,
-            member: &entry.member,
+            member: &entry.place.member,
             seen_as: entry.local,
             lived: clock::now().since(entry.since),
             wanted: entry.service.settings().log_connections,

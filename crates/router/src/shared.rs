@@ -123,6 +123,20 @@ impl Cluster {
             changes: Count::default(),
         })
     }
+
+    /// Who is led to, and for how many sessions; by name where there are several.
+    pub(crate) fn standing(&self, named: bool) -> String {
+        let truth = self.sessions.truth();
+        let sessions: usize = self.sessions.by_member().values().sum();
+        let name = if named { format!("{}: ", self.name) } else { String::new() };
+        let primary = match (&truth.primary, truth.in_force) {
+            (Ok(target), Some(term)) => format!("leads to {} in term {term}", target.name),
+            (Ok(target), None) => format!("leads to {}", target.name),
+            (Err(why), _) => format!("no primary: {why}"),
+        };
+        let replicas = truth.replicas.len();
+        format!("{name}{primary}, {replicas} replicas, {sessions} sessions")
+    }
 }
 
 impl Shared {

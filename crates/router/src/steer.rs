@@ -125,9 +125,9 @@ impl Steering {
             Some((since, _)) => remember(&self.known, since, &self.vouch, limits, now),
         };
         self.over.take_if(|(of, _)| self.known.in_force != Some(*of));
-        let truth = match (&self.over, self.known.leader.clone(), truth.in_force) {
-            (Some((_, why)), Some(leader), Some(_)) => disown(truth, leader, why.clone()),
-            (Some(_) | None, Some(_) | None, Some(_) | None) => truth,
+        let truth = match (&self.over, self.known.leader.clone()) {
+            (Some((_, why)), Some(leader)) if truth.in_force.is_some() => disown(truth, leader, why.clone()),
+            _ => truth,
         };
         self.publish(truth, now);
         self.stand();

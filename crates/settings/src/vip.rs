@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 const MAX_ADDRESSES: usize = 64;
+/// More often than this is a burden for everybody in the subnet.
+const LEAST_REFRESH: Duration = Duration::from_secs(1);
 
 /// A virtual address as written; `vip::Wanted` says what it must be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +24,8 @@ pub struct VirtualAddress {
     /// The program that moves it, and its first arguments; empty: none.
     pub command: Vec<String>,
     pub timeout: Duration,
+    /// How often neighbours are told again where it is.
+    pub refresh: Duration,
     /// Whether it is announced by BGP, if there is a speaker.
     pub bgp: bool,
 }
@@ -88,6 +92,10 @@ fn address(key: &str, item: &Node, values: &Values, findings: &mut Findings) -> 
     let (routed, timeout) =
         (values.flag(&format!("{key}.routed")), values.duration(&format!("{key}.timeout")));
     let command = command.map(|(words, _)| words).unwrap_or_default();
-    let bgp = values.flag(&format!("{key}.bgp"));
-    Some(VirtualAddress { ip, prefix_len, interface, role, routed, command, timeout, bgp })
+    let (refresh, bgp) = (values.duration(&format!("{key}.refresh")), values.flag(&format!("{key}.bgp")));
+    if refresh < LEAST_REFRESH {
+        let what = format!("{refresh:?} is too often: write {LEAST_REFRESH:?} or more");
+        findings.error(&item.place, &format!("{key}.refresh"), what);
+    }
+    Some(VirtualAddress { ip, prefix_len, interface, role, routed, command, timeout, refresh, bgp })
 }

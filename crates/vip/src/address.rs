@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// An address, where it goes, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +13,8 @@ pub struct Wanted {
     pub role: Role,
     /// Routes lead to it, so it need not be in a network of its interface.
     pub routed: bool,
+    /// How often neighbours are told again where it is.
+    pub refresh: Duration,
 }
 
 /// Which member holds an address.
@@ -40,6 +43,8 @@ pub enum Unusable {
     Interface(String),
 }
 
+/// Unless somebody wants it otherwise.
+const REFRESH: Duration = Duration::from_secs(60);
 /// `IFNAMSIZ` without its end.
 const LONGEST_NAME: usize = 15;
 
@@ -60,7 +65,7 @@ impl Wanted {
         if interface.is_empty() || interface.len() > LONGEST_NAME || interface.contains(odd) {
             return Err(Unusable::Interface(interface.to_owned()));
         }
-        Ok(Wanted { ip, prefix_len, interface: interface.to_owned(), role, routed: false })
+        Ok(Wanted { ip, prefix_len, interface: interface.to_owned(), role, routed: false, refresh: REFRESH })
     }
 }
 

@@ -343,7 +343,7 @@ impl Keeper {
                 "the address had been removed by somebody, and was installed again"
             );
             self.held.counts.repaired += 1;
-            self.plan = Some(Plan::from(clock::now()));
+            self.plan = Some(Plan::from(clock::now(), self.held.wanted.refresh));
         }
         self.say(Why::Holds);
     }
@@ -421,7 +421,7 @@ impl Keeper {
         match Wire::open(link) {
             Ok(wire) => {
                 self.wire = Some(wire);
-                self.plan = Some(Plan::from(clock::now()));
+                self.plan = Some(Plan::from(clock::now(), self.held.wanted.refresh));
             }
             Err(error) => self.complain(&format!(
                 "open a packet socket to announce {}: {error}; the process needs CAP_NET_RAW, and until it has it neighbours find the \
@@ -466,7 +466,7 @@ impl Keeper {
         self.held.counts.conflicts += 1;
         // Ours by right: say so at once, that those who heard the other one come back.
         if before.is_none_or(|before| now.since(before.at) > INSIST) {
-            self.plan = Some(Plan::from(now));
+            self.plan = Some(Plan::from(now, self.held.wanted.refresh));
         }
         if self.reminded.is_none_or(|before| now.since(before) > REMIND) {
             self.reminded = Some(now);

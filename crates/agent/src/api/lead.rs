@@ -35,13 +35,9 @@ pub(super) async fn lead(query: &str, shared: &Shared) -> Reply {
     };
     let mut changes = shared.keeper.changes();
     // Who asks late, or was not heard when it began, hears it all the same.
-    let newer = shared
-        .view
-        .borrow()
-        .snapshot
-        .as_ref()
-        .is_some_and(|snapshot| snapshot.leader.as_ref().is_some_and(|leader| leader.term > term));
-    if newer {
+    let snapshot = shared.view.borrow().snapshot.clone();
+    let leader = snapshot.as_ref().and_then(|snapshot| snapshot.leader.as_ref());
+    if leader.is_some_and(|leader| leader.term > term) {
         return reply::text(StatusCode::GONE, format!("term {term} is over: there is a newer one"));
     }
     if !leads(shared, term) {

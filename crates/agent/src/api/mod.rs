@@ -72,7 +72,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the handlers look at and act through.
 pub(crate) struct Shared {
-    /// The file as last read; [`Shared::settings`] gives it.
+    /// The file as last read, and the dynamic configuration; [`Shared::settings`] and [`Shared::dynamic`] give them.
     pub in_force: InForce,
     pub etcd: Etcd,
     pub view: watch::Receiver<View>,

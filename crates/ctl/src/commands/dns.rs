@@ -1,7 +1,7 @@
 //! `baton dns FILE`: tells the cluster's names, by the `dns` section, until told to stop. It needs no member on its host.
 
-use super::daemon;
 use super::side_api::{Page, serve};
+use super::{daemon, service_manager};
 use crate::cli::DnsArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
@@ -21,6 +21,7 @@ pub(crate) fn run(args: &DnsArgs) -> Outcome {
         etcd::Etcd::new(etcd_config(&settings.etcd), etcd::Keys::new(&settings.namespace, &settings.scope))?;
     daemon::block_on(&log, |stop| async move {
         let (view, _watcher) = etcd::watch(etcd);
+        let seen = view.clone();
         let dns = dns::Dns::start(config, view)
             .await
             .map_err(|error| Failure::new(Code::AddressInUse, format!("failed to {error}")))?;
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &DnsArgs) -> Outcome {
         let told = dns.clone();
         let page = move || Page { known: told.known(), metrics: told.metrics(&labels) };
         serve(settings.dns.api.as_deref(), page).await?;
+        service_manager::ready(move || service_manager::lead(&seen.borrow()));
         stop.cancelled().await;
         Ok(())
     })

@@ -26,6 +26,7 @@ pub(crate) mod restore;
 pub(crate) mod route;
 pub(crate) mod router;
 mod schedule;
+mod service_manager;
 pub(crate) mod show_config;
 mod side_api;
 pub(crate) mod standby_cluster;

@@ -1,7 +1,7 @@
 //! `baton router FILE`: one address whose ports lead to the right members, until told to stop. SIGHUP and `POST /reload`
 //! read the file again; open sessions go on. SIGUSR2 starts the program that is now where this one was, and hands the ports over.
 
-use super::daemon;
+use super::{daemon, service_manager};
 use crate::cli::RouterArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RouterArgs) -> Outcome {
         let (orders, ordered) = mpsc::channel(1);
         take_signals(orders)
             .map_err(|error| Failure::new(Code::Failed, format!("failed to start: {error}")))?;
-        tell(&[NotifyState::Ready]);
+        service_manager::ready(router.standing());
         router.run(reread, ordered, stop).await.map_err(Failure::from)
     })
 }
@@ -49,7 +49,7 @@ fn take_signals(orders: mpsc::Sender<router::Order>) -> std::io::Result<()> {
                     if let Err(error) = begun {
                         tracing::warn!(%error, "failed to find this program, for a new process of it");
                     } else if let Ok(successor) = answered.await {
-                        tell(&[NotifyState::MainPid(successor)]);
+                        service_manager::tell(&[NotifyState::MainPid(successor)]);
                     }
                 }
                 else => return,
@@ -68,12 +68,6 @@ fn this_program() -> std::io::Result<Command> {
     let mut command = Command::new(path);
     command.args(std::env::args_os().skip(1));
     Ok(command)
-}
-
-fn tell(what: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(what) {
-        tracing::debug!(%error, "failed to tell the service manager");
-    }
 }
 
 /// The settings of a router's file.

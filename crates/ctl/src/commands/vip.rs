@@ -1,12 +1,13 @@
 //! `baton vip FILE`: holds the addresses of the `vip` section beside an agent that does not, Patroni's or ours, until told to stop.
 //! `baton vip --config FILE` does it by vip-manager's own file and variables.
 
-use super::daemon;
 use super::side_api::{Page, serve};
+use super::{daemon, service_manager};
 use crate::cli::VipArgs;
 use crate::context::etcd_config;
 use crate::exit_codes::Code;
 use crate::failure::{Failure, Outcome};
+use agent::Telling;
 use bgp::Speaker;
 use settings::{ProcessEnv, VipSettings};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ async fn hold(
     let labels = labels(&[("scope", &settings.scope), ("name", me.as_str())]);
     let (view, _watcher) = etcd::watch(etcd.clone());
     let claims = Claims::follow(etcd.clone(), view.clone(), me.clone(), wanted.roles);
-    let trigger = Arc::new(Trigger::follow(etcd, view.clone(), me, claims));
+    let trigger = Arc::new(Trigger::follow(etcd.clone(), view.clone(), me.clone(), claims));
     let holder = Holder::start(wanted.put, wanted.moved, trigger.clone())
         .map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     let holder = Arc::new(holder);
@@ -58,7 +59,11 @@ async fn hold(
     let speaker =
         speaker.transpose().map_err(|error| Failure::new(Code::Failed, format!("failed to {error}")))?;
     let speaker = speaker.map(Arc::new);
+    let quiet = CancellationToken::new();
+    let telling = speaker.as_ref().map(|speaker| Telling::of(speaker, etcd, me).alone(quiet.clone()));
+    let telling = telling.map(tokio::spawn);
     let sessions = speaker.clone();
+    let (shown, seen) = (holder.clone(), view.clone());
     let page = move || Page {
         known: view.borrow().snapshot.is_some(),
         metrics: vip::metrics(&told.held(), &told.moved(), &labels)
@@ -69,6 +74,7 @@ async fn hold(
             ),
     };
     serve(settings.api.as_deref(), page).await?;
+    service_manager::ready(move || format!("{}; {}", held(&shown), service_manager::lead(&seen.borrow())));
     while !stop.is_cancelled() {
         tokio::select! {
             () = trigger.changed() => {
@@ -78,6 +84,7 @@ async fn hold(
             () = stop.cancelled() => {}
         }
     }
+    quiet.cancel();
     if let Some(speaker) = &speaker {
         speaker.end(WITHDRAW).await;
     }
@@ -89,7 +96,19 @@ async fn hold(
         tracing::error!("failed to have all addresses released within {RELEASE:?}; see the commands above");
     }
     trigger.end().await;
+    if let Some(telling) = telling {
+        let _ = tokio::time::timeout(WITHDRAW, telling).await;
+    }
     Ok(())
+}
+
+/// Which addresses are here.
+fn held(holder: &Holder) -> String {
+    let put =
+        holder.held().into_iter().filter(|held| held.since.is_some()).map(|held| held.wanted.to_string());
+    let moved = holder.moved().into_iter().filter(|moved| moved.since.is_some());
+    let here: Vec<String> = put.chain(moved.map(|moved| moved.ip.to_string())).collect();
+    if here.is_empty() { "no address is here".to_owned() } else { format!("has {}", here.join(", ")) }
 }
 
 /// The addresses, by how they are held.
@@ -112,7 +131,7 @@ impl Addresses {
             if let Some(interface) = &given.interface {
                 let wanted = Wanted::new(given.ip, given.prefix_len, interface, role);
                 let wanted = wanted.map_err(|why| refuse(why.to_string()))?;
-                all.put.push(Wanted { routed: given.routed, ..wanted });
+                all.put.push(Wanted { routed: given.routed, refresh: given.refresh, ..wanted });
             }
             if !given.command.is_empty() {
                 let (command, timeout) = (given.command.clone(), given.timeout);

@@ -12,6 +12,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testbed::Running;
 use types::Moment;
@@ -87,29 +90,71 @@ impl Bird {
 
     /// What it answers to a question.
     fn ask(&self, question: &str) -> String {
-        let Ok(mut stream) = UnixStream::connect(&self.socket) else { return String::new() };
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut answer = Vec::new();
-        let mut piece = [0; 4096];
-        let mut asked = false;
-        // A line with a code and a space ends an answer: 0001 is the greeting.
-        while let Ok(count @ 1..) = stream.read(&mut piece) {
-            answer.extend_from_slice(&piece[..count]);
-            let text = String::from_utf8_lossy(&answer).into_owned();
-            let ends = |line: &str| {
-                line.len() > 4
-                    && line.as_bytes()[4] == b' '
-                    && line[..4].parse::<u16>().is_ok_and(|code| code == 0 || code >= 8000)
-            };
-            if !asked && text.lines().any(|line| line.starts_with("0001 ")) {
-                asked = true;
-                answer.clear();
-                stream.write_all(format!("{question}\n").as_bytes()).unwrap();
-            } else if asked && text.ends_with('\n') && text.lines().next_back().is_some_and(ends) {
-                return text;
-            }
+        asked(&self.socket, question)
+    }
+}
+
+/// What the BIRD at a socket answers to a question; nothing when it is not there.
+fn asked(socket: &Path, question: &str) -> String {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return String::new() };
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    let mut asked = false;
+    // A line with a code and a space ends an answer: 0001 is the greeting.
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        answer.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let ends = |line: &str| {
+            line.len() > 4
+                && line.as_bytes()[4] == b' '
+                && line[..4].parse::<u16>().is_ok_and(|code| code == 0 || code >= 8000)
+        };
+        if !asked && text.lines().any(|line| line.starts_with("0001 ")) {
+            asked = true;
+            answer.clear();
+            stream.write_all(format!("{question}\n").as_bytes()).unwrap();
+        } else if asked && text.ends_with('\n') && text.lines().next_back().is_some_and(ends) {
+            return text;
         }
-        String::from_utf8_lossy(&answer).into_owned()
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Looks every few milliseconds at whom a router's BIRD knows to announce an address, and counts the looks that saw two.
+struct Announcers {
+    stop: Arc<AtomicBool>,
+    looking: std::thread::JoinHandle<(usize, usize)>,
+}
+
+impl Announcers {
+    fn watch(bird: &Bird) -> Announcers {
+        let (socket, stop) = (bird.socket.clone(), Arc::new(AtomicBool::new(false)));
+        let ends = stop.clone();
+        let looking = std::thread::spawn(move || {
+            let (mut looks, mut twice) = (0, 0);
+            while !ends.load(Ordering::SeqCst) {
+                for (ip, kind) in [(V4, "ipv4"), (V6, "ipv6")] {
+                    let shown = asked(&socket, &format!("show route for {ip} all"));
+                    let by = |name: &str| shown.contains(&format!("[{name}_{kind}"));
+                    looks += usize::from(by("n1") || by("n2"));
+                    twice += usize::from(by("n1") && by("n2"));
+                }
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the pace of the looking; nothing is ordered by it"
+                )]
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            (looks, twice)
+        });
+        Announcers { stop, looking }
+    }
+
+    /// How many looks saw an announcer, and how many saw two.
+    fn end(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.looking.join().unwrap()
     }
 }
 
@@ -192,9 +237,29 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         assert!(hold.is_some_and(|line| line.trim_end().ends_with("/3")), "{session}");
         let lease = lead(&site.keys, "n1").await;
         let renewed = renew(&site.keys, lease);
+        let announcers = Announcers::watch(&bird);
         routes.until(Some(h1), "both routes to n1").await;
         let shown = bird.ask(&format!("show route all for {V4}"));
         assert!(shown.contains("BGP.as_path: 65001") && shown.contains("BGP.origin: IGP"), "{shown}");
+        // Both tell in etcd how it stands, and their operator reads it.
+        let listed = || {
+            let file = site.dir.join("n1.yml");
+            let mut command = h1.command(&site.dir.join("baton").display().to_string());
+            let made = command.arg("--config-file").arg(file).args(["list", "-e"]).output().unwrap();
+            String::from_utf8_lossy(&made.stdout).into_owned()
+        };
+        for (name, announces) in [("n1", true), ("n2", false)] {
+            for (ip, own) in [(router.v4.to_string(), V4), (router.v6.to_string(), V6)] {
+                let line = format!("BGP: {name} with {ip} (AS 65000): established since ");
+                lab::wait::until(SPAN, &line, async || {
+                    let told = listed();
+                    let found = told.lines().find(|told| told.contains(&line))?;
+                    (found.contains(&format!(", announces {own}")) == announces).then_some(())
+                })
+                .await
+                .unwrap();
+            }
+        }
 
         // A switchover: withdrawn here, announced there.
         site.keys.delete("leader").await.unwrap();
@@ -203,6 +268,8 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         let lease = lead(&site.keys, "n2").await;
         let renewed = renew(&site.keys, lease);
         routes.until(Some(h2), "both routes to n2").await;
+        let (looks, twice) = announcers.end();
+        assert!(looks > 10 && twice == 0, "{twice} of {looks} looks saw two announcers");
 
         // The router is restarted: it is connected to again, and told again.
         signal(&bird.process, Signal::TERM);
@@ -210,19 +277,26 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         drop(bird);
         let bird = Bird::router(&site, "");
         routes.until(Some(h2), "both routes to n2 after the restart").await;
+        let announcers = Announcers::watch(&bird);
 
-        // Frozen, it says nothing more, and the neighbour's clock takes the routes: while the lease still lives.
+        // Frozen, it says nothing more, and the neighbour's clock takes the routes: also when it could only just announce them.
+        renewed.abort();
+        lab::wait::until(SPAN, "a lease that barely does", async || {
+            (site.keys.remaining(lease).await.ok()? <= 8).then_some(())
+        })
+        .await
+        .unwrap();
         signal(&n2, Signal::STOP);
         let frozen = clock::now();
-        renewed.abort();
-        site.keys.keep_alive(lease).await.unwrap();
         let gone = routes.until(None, "no routes with a frozen speaker").await.since(frozen);
         assert!(gone < Duration::from_millis(4500), "{gone:?}");
-        assert!(
-            site.keys.remaining(lease).await.unwrap() > 5,
-            "the routes were there for nearly as long as the lease"
-        );
-        site.keys.delete("leader").await.unwrap();
+        assert!(site.keys.read().await.unwrap().contains_key("leader"), "the routes outlived the lead");
+        // The next one leads as soon as it can.
+        lab::wait::until(SPAN, "the lead to end with its lease", async || {
+            (!site.keys.read().await.ok()?.contains_key("leader")).then_some(())
+        })
+        .await
+        .unwrap();
         let lease = lead(&site.keys, "n1").await;
         let _renewed = renew(&site.keys, lease);
         routes.until(Some(h1), "both routes to n1 again").await;
@@ -231,12 +305,24 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         site.logged_times("n2", "the BGP session is up", 6).await;
         assert_eq!(routes.now()[0].as_deref(), Some(h1.v4.to_string().as_str()));
         assert!(!bird.ask(&format!("show route for {V4} all")).contains(&h2.v4.to_string()));
+        let (looks, twice) = announcers.end();
+        assert!(looks > 10 && twice == 0, "{twice} of {looks} looks saw two announcers");
 
         // Killed, it takes the connection along, and BIRD the routes.
         signal(&n1, Signal::KILL);
         let killed = clock::now();
         let gone = routes.until(None, "no routes of a killed speaker").await.since(killed);
         assert!(gone < Duration::from_secs(2), "{gone:?}");
+        // What it said of its sessions goes with its lease, and that of one that ends in order at once.
+        signal(&n2, Signal::TERM);
+        for name in ["n2", "n1"] {
+            let key = format!("baton/bgp/{name}");
+            lab::wait::until(SPAN, &format!("no more word of {name}"), async || {
+                (!site.keys.read().await.ok()?.contains_key(&key)).then_some(())
+            })
+            .await
+            .unwrap();
+        }
         for name in ["n1", "n2"] {
             let log = fs::read_to_string(site.log(name)).unwrap();
             assert!(!log.contains("ERROR"), "{name}: {log}");
@@ -352,4 +438,62 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
         let log = fs::read_to_string(site.log("n1c")).unwrap();
         assert!(log.matches("the BGP session is up").count() == 1, "{log}");
     });
+}
+
+/// Beside a holder that is frozen, then killed: what ends the routes is the lifetime of the addresses.
+fn ends_with_the_addresses(dialect: &'static str) {
+    in_the_network(async move |site| {
+        let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
+        let _bird = Bird::router(&site, "");
+        let n1 = site.hold_these(0, "n1", SCOPE, BOTH);
+        let mut command = Command::new(site.dir.join("baton"));
+        command.arg(dialect).arg(site.dir.join("n1.yml")).arg("--as=65001");
+        command.arg(format!("--router-id={}", h1.v4));
+        command.arg(format!("--neighbor={}=65000", router.v4)).arg(format!("--neighbor={}=65000", router.v6));
+        let made = command.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let text = String::from_utf8(made.stdout).unwrap();
+        let (_frr, _beside) = match dialect {
+            "frr-config" => (Some(Frr::start(&site, h1, &text)), None),
+            _ => (None, Some(Bird::start(&site, h1, "beside", &text))),
+        };
+        let routes = Routes::of(router);
+        // The next hop of IPv6 may be the link-local one.
+        let there = async |wanted: [bool; 2], what: &str| {
+            let so = async || (routes.now().map(|via| via.is_some()) == wanted).then_some(());
+            lab::wait::until(SPAN, what, so).await.unwrap();
+            clock::now()
+        };
+        let lease = super::lead(&site.keys, "n1").await;
+        let _renewed = renew(&site.keys, lease);
+        for what in [Signal::STOP, Signal::KILL] {
+            there([true, true], "both routes").await;
+            signal(&n1, what);
+            let (ended, rest) = (clock::now(), lifetime(h1));
+            let gone = there([false, false], "no routes").await.since(ended);
+            assert!(gone < rest + Duration::from_millis(500), "{dialect} {what:?}: {gone:?} after {rest:?}");
+            assert!(site.keys.remaining(lease).await.unwrap() >= 0, "the lease had ended as well");
+            signal(&n1, Signal::CONT);
+        }
+    });
+}
+
+/// The longest that an address of ours stays on a host: what the kernel says, and 0.4 s that it may be late.
+fn lifetime(host: &Host) -> Duration {
+    let shown = host.command("ip").args(["addr", "show", "dev", "lo"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let rests = words.windows(2).filter(|pair| pair[0] == "valid_lft");
+    let seconds = rests.filter_map(|pair| pair[1].strip_suffix("sec")?.parse::<u64>().ok()).max();
+    Duration::from_millis(seconds.unwrap() * 1000 + 400)
+}
+
+#[test]
+fn routes_of_a_frr_beside_a_frozen_or_killed_holder_end_with_the_addresses() {
+    ends_with_the_addresses("frr-config");
+}
+
+#[test]
+fn routes_of_a_bird_beside_a_frozen_or_killed_holder_end_with_the_addresses() {
+    ends_with_the_addresses("bird-config");
 }

@@ -17,6 +17,11 @@ fn route(router: &Host) -> Option<String> {
     shown.split_whitespace().skip_while(|word| *word != "via").nth(1).map(str::to_owned)
 }
 
+/// When a line was written, of an agent's log or PostgreSQL's.
+fn moment(line: &str) -> String {
+    line[..23].replace(',', ".")
+}
+
 async fn route_to(router: &Host, story: &Story, name: Option<&str>) {
     let wanted = name.map(|name| story.at(name).address.to_string());
     lab::wait::until(SPAN, &format!("the route to {name:?}"), async || {
@@ -108,6 +113,12 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     let parting = place("as one that is about to go (graceful shutdown)");
     let withdrawn = place("withdrew the route: this member has no right to it");
     assert!(parting < withdrawn && log.contains("gave the address up"), "{log}");
+    // By the clock of the host that both logs are written with: first the neighbour was told, then PostgreSQL.
+    let told = moment(log[..withdrawn].lines().next_back().unwrap());
+    let server = story.at(&old).data_dir().with_extension("log");
+    let server = fs::read_to_string(server).unwrap();
+    let stopped = server.lines().rfind(|line| line.contains("received fast shutdown request")).unwrap();
+    assert!(told <= moment(stopped), "withdrawn at {told}, and PostgreSQL was told to stop: {stopped}");
     story.healthy().await;
 
     // The new primary's agent is frozen: the route goes with the hold time, long before the lease.

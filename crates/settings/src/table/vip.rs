@@ -40,6 +40,12 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("30s"),
     Row::new(
+        "vip.addresses.*.refresh",
+        Kind::Duration,
+        "How often neighbours are told again where the address is, by ARP or NDP; at least 1 s.",
+    )
+    .default("60s"),
+    Row::new(
         "vip.addresses.*.bgp",
         Kind::Bool,
         "Announced by BGP as well, where vip.bgp is set and the address is on an interface.",
