@@ -10,13 +10,16 @@
 //! for its side to take more: so once a leash is pulled nothing is written to the server from here. What was written before and has not left this
 //! host is discarded when the relay closes the connection of a session that is cut (`relay::discard_on_close`), as if it had written it itself.
 
+mod lacking;
 mod ring;
 mod thread;
 
 use crate::conversation::Conversation;
+use crate::events::Event;
 use crate::leash::{Leash, Rein};
 use crate::metrics::{Gauge, Held};
 use crate::shared::Service;
+pub(crate) use lacking::lacking;
 use ring::Ring;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
@@ -30,6 +33,9 @@ use tokio::sync::oneshot;
 
 /// Sessions at once: 32 MiB of buffers at most. All others are served as if there were no carrier.
 const SEATS: usize = 1024;
+
+/// Looks in a row at which the thread has not answered, and it hangs.
+const MISSED: u32 = 3;
 
 /// What a carrier needs to know of a session.
 pub(crate) struct Load {
@@ -86,6 +92,9 @@ struct Inbox {
     /// Nobody takes orders any more.
     closed: AtomicBool,
     end: AtomicBool,
+    /// How often the thread was woken and said so.
+    answers: AtomicU64,
+    hangs: AtomicBool,
     next: AtomicU64,
     carried: Gauge,
 }
@@ -97,6 +106,8 @@ impl Inbox {
             wake,
             closed: AtomicBool::new(false),
             end: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
+            hangs: AtomicBool::new(false),
             next: AtomicU64::new(0),
             carried: Gauge::default(),
         }
@@ -129,6 +140,11 @@ impl Inbox {
         let left = std::mem::take(&mut *orders);
         drop(orders);
         refuse(left);
+    }
+
+    /// Whether the thread is there, and not known to hang.
+    fn is_up(&self) -> bool {
+        !self.closed.load(Ordering::Acquire) && !self.hangs.load(Ordering::Relaxed)
     }
 
     fn told_to_end(&self) {
@@ -189,10 +205,32 @@ impl Carrier {
         self.inbox.carried.get()
     }
 
-    /// A place for one more session; `None` when all are taken, or the thread has ended.
+    /// Whether busy sessions are taken.
+    pub(crate) fn is_up(&self) -> bool {
+        self.inbox.is_up()
+    }
+
+    /// Wakes the thread at each look, and takes it for one that hangs when it does not answer; until it is told to end.
+    pub(crate) fn watch(&self, look: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let inbox = self.inbox.clone();
+        async move {
+            let mut missed = 0;
+            while !inbox.closed.load(Ordering::Acquire) && !inbox.end.load(Ordering::Acquire) {
+                let before = inbox.answers.load(Ordering::Relaxed);
+                inbox.wake();
+                tokio::time::sleep(look).await;
+                missed = if inbox.answers.load(Ordering::Relaxed) == before { missed + 1 } else { 0 };
+                let hangs = missed >= MISSED;
+                if inbox.hangs.swap(hangs, Ordering::Relaxed) != hangs {
+                    Event::CarrierHangs { hangs, carried: inbox.carried.get() }.log();
+                }
+            }
+        }
+    }
+
+    /// A place for one more session; `None` when all are taken, or the thread hangs or has ended.
     pub(crate) fn seat(&self) -> Option<Seat<'_>> {
-        let open = !self.inbox.closed.load(Ordering::Acquire);
-        let held = open.then(|| self.inbox.carried.take(SEATS))??;
+        let held = self.is_up().then(|| self.inbox.carried.take(SEATS))??;
         Some(Seat { inbox: &self.inbox, held })
     }
 

@@ -48,7 +48,7 @@ pub enum Io {
     Auto,
     /// As all others.
     Epoll,
-    /// By io_uring; a warning where it is not to be had.
+    /// By io_uring; the router does not start where it is not to be had.
     Uring,
 }
 

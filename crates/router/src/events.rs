@@ -139,10 +139,14 @@ pub(crate) enum Event<'a> {
     Stopping {
         sessions: usize,
     },
-    /// There is no io_uring here; a warning where somebody asked for it.
+    /// There is no io_uring here.
     NoCarrier {
         why: String,
-        wanted: bool,
+    },
+    /// The thread that carries busy sessions does not answer, or does again.
+    CarrierHangs {
+        hangs: bool,
+        carried: usize,
     },
     /// The thread that carries busy sessions cannot go on; so many could not be given back.
     CarrierFailed {
@@ -247,14 +251,18 @@ impl Event<'_> {
             }
             Event::NotHandedOver { why } => warn!("everything goes on in this process: {why}"),
             Event::Stopping { sessions } => info!(sessions, "stopping: sessions are told to end"),
-            Event::NoCarrier { why, wanted: true } => {
+            Event::NoCarrier { why } => {
+                info!("busy sessions are served by epoll like all others: no io_uring is to be had: {why}");
+            }
+            Event::CarrierHangs { hangs: true, carried } => {
                 warn!(
-                    "failed to open an io_uring: {why}; busy sessions are served by epoll like all others: see kernel.io_uring_disabled \
-                     and the system calls that the unit or the container allows, or set router.io to auto"
+                    carried,
+                    "failed to hear from the thread that carries busy sessions: no more are given to it until it answers; those that it \
+                     carries stand still, and restarting the router ends them"
                 );
             }
-            Event::NoCarrier { why, wanted: false } => {
-                info!("busy sessions are served by epoll like all others: no io_uring is to be had: {why}");
+            Event::CarrierHangs { hangs: false, .. } => {
+                info!("the thread that carries busy sessions answers again");
             }
             Event::CarrierFailed { why, lost } => {
                 warn!(

@@ -29,6 +29,9 @@ use tokio_util::task::TaskTracker;
 /// How long the thread that carries busy sessions has to end.
 const CARRIER_ENDS: Duration = Duration::from_secs(2);
 
+/// How often that thread is asked whether it is there.
+const LOOK_AT_CARRIER: Duration = Duration::from_secs(1);
+
 /// Reads the configuration again; the error says what is wrong with it.
 pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
@@ -139,6 +142,9 @@ impl Router {
                 () = stop.cancelled() => return Ok(()),
                 () = inherited.succeed(&shared) => {}
             }
+        }
+        if let Some(carrier) = &shared.carrier {
+            tokio::spawn(carrier.watch(LOOK_AT_CARRIER));
         }
         server.listen(listeners);
         let (orders, mut ordered) = mpsc::channel(1);

@@ -2,7 +2,7 @@
 //!
 //! A reload replaces the values behind the locks; a connection keeps the service and the cluster that it began with.
 
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, lacking};
 use crate::config::{self, Config, Io};
 use crate::descriptors;
 use crate::error::Error;
@@ -80,16 +80,17 @@ impl Service {
 }
 
 /// Started where it is wanted and can be had.
-fn carrier(config: &Config) -> Option<Carrier> {
+fn carrier(config: &Config) -> Result<Option<Carrier>, Error> {
     // Who spins looks at the sockets itself.
     if config.io == Io::Epoll || !config.spin.is_zero() {
-        return None;
+        return Ok(None);
     }
     match Carrier::start(config.busy) {
-        Ok(carrier) => Some(carrier),
-        Err(why) => {
-            Event::NoCarrier { why: why.to_string(), wanted: config.io == Io::Uring }.log();
-            None
+        Ok(carrier) => Ok(Some(carrier)),
+        Err(error) if config.io == Io::Uring => Err(Error::NoCarrier(lacking(&error))),
+        Err(error) => {
+            Event::NoCarrier { why: lacking(&error) }.log();
+            Ok(None)
         }
     }
 }
@@ -151,7 +152,7 @@ impl Shared {
             connections: Gauge::default(),
             reloads: Count::default(),
             workers: Workers::start(config.threads).map_err(Error::Threads)?,
-            carrier: carrier(&config),
+            carrier: carrier(&config)?,
         });
         shared.replace(config)?;
         Ok(shared)

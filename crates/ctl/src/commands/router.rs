@@ -80,7 +80,7 @@ impl From<router::Error> for Failure {
     fn from(error: router::Error) -> Failure {
         let code = match &error {
             router::Error::AddressInUse { .. } => Code::AddressInUse,
-            router::Error::Config(_) => Code::Configuration,
+            router::Error::Config(_) | router::Error::NoCarrier(_) => Code::Configuration,
             router::Error::Listen { .. }
             | router::Error::Threads(_)
             | router::Error::NotInherited(_)

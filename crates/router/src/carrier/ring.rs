@@ -131,7 +131,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Opens it, for the calling thread alone.
+    /// Opens it, for the calling thread alone. These flags are as new (Linux 6.1) as anything that is used here.
     pub(super) fn open(wake: Arc<OwnedFd>) -> io::Result<Ring> {
         let uring = IoUring::builder()
             .setup_single_issuer()
@@ -151,6 +151,8 @@ impl Ring {
         };
         ring.hear()?;
         ring.wind()?;
+        // To set one up may be allowed, and to use it not.
+        ring.uring.submit()?;
         Ok(ring)
     }
 
@@ -376,4 +378,4 @@ impl Drop for Ring {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,8 @@
 //! Sessions that go to the thread and come back, seen from their far ends.
 
 use super::ring::BUFFER;
-use super::{Back, Carrier, Load, Order, SEATS};
+use super::ring::tests::is_io_uring_here;
+use super::{Back, Carrier, Load, Order, SEATS, lacking};
 use crate::config::{Role, Service as Settings};
 use crate::cut_reason::CutReason;
 use crate::leash::Leash;
@@ -9,6 +10,7 @@ use crate::shared::Service;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,8 +65,11 @@ impl Trip {
     }
 }
 
-fn started() -> Arc<Carrier> {
-    Arc::new(Carrier::start(64).expect("this host has io_uring: see kernel.io_uring_disabled"))
+/// A carrier; on a host without io_uring there is none, and the error says what the host lacks.
+fn started() -> Option<Arc<Carrier>> {
+    let started = Carrier::start(64);
+    assert_eq!(started.is_ok(), is_io_uring_here(), "{:?}", started.as_ref().map_err(lacking).err());
+    started.ok().map(Arc::new)
 }
 
 async fn closed(carrier: &Carrier) {
@@ -86,7 +91,7 @@ async fn rest_of(near: std::net::TcpStream, mut far: TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_error_of_the_ring_loses_nobody() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     let mut trips = Vec::new();
     for _ in 0..20 {
         let mut trip = begin(&carrier, async |_, _| {}).await;
@@ -112,7 +117,7 @@ async fn an_error_of_the_ring_loses_nobody() {
 
 #[tokio::test]
 async fn a_panic_ends_those_that_were_carried_and_no_others() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     let mut trip = begin(&carrier, async |_, _| {}).await;
     trip.talk().await;
     let seat = carrier.seat().unwrap();
@@ -136,7 +141,7 @@ async fn a_panic_ends_those_that_were_carried_and_no_others() {
 
 #[tokio::test]
 async fn told_to_end_it_gives_back_what_it_carries_and_ends() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     let mut trip = begin(&carrier, async |_, _| {}).await;
     trip.talk().await;
     assert!(carrier.end(SOON).await);
@@ -150,7 +155,7 @@ async fn told_to_end_it_gives_back_what_it_carries_and_ends() {
 /// Whenever a leash is pulled, what the client says from then on does not reach the server; one that is held loses nothing.
 #[tokio::test]
 async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     for round in 0..200 {
         let early = round % 2 == 0;
         let mut trip = begin(&carrier, async |client, leash| {
@@ -184,7 +189,7 @@ async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
 
 #[tokio::test]
 async fn who_takes_no_more_is_the_relays_and_no_byte_is_lost() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     let said: Vec<u8> = (0..12_000_000_u32).map(|number| (number ^ (number >> 8)) as u8).collect();
     let trip = begin(&carrier, async |_, _| {}).await;
     let Trip { client, server, leash: _leash, back } = trip;
@@ -213,7 +218,7 @@ async fn who_takes_no_more_is_the_relays_and_no_byte_is_lost() {
 
 #[tokio::test]
 async fn ends_of_a_side_are_left_to_the_relay() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     for of_server in [false, true] {
         let mut trip = begin(&carrier, async |_, _| {}).await;
         trip.talk().await;
@@ -234,9 +239,42 @@ async fn ends_of_a_side_are_left_to_the_relay() {
 
 #[tokio::test]
 async fn there_are_so_many_seats_and_no_more() {
-    let carrier = started();
+    let Some(carrier) = started() else { return };
     let mut seats: Vec<_> = (0..SEATS).map(|_| carrier.seat().unwrap()).collect();
     assert!(carrier.seat().is_none());
     seats.pop();
     assert!(carrier.seat().is_some());
+}
+
+/// What holds up the thread, as long as the test wants.
+static HELD_UP: AtomicBool = AtomicBool::new(true);
+
+#[tokio::test]
+async fn a_thread_that_hangs_gets_no_more_sessions_until_it_answers() {
+    let Some(carrier) = started() else { return };
+    let look = Duration::from_millis(20);
+    let becomes = async |up: bool| {
+        let changed = async {
+            while carrier.seat().is_some() != up {
+                tokio::time::sleep(look).await;
+            }
+        };
+        tokio::time::timeout(SOON, changed).await.expect("it is noticed");
+    };
+    let mut trip = begin(&carrier, async |_, _| {}).await;
+    trip.talk().await;
+    let watching = tokio::spawn(carrier.watch(look));
+    carrier.inbox.order(Order::Do(|| {
+        while HELD_UP.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }));
+    becomes(false).await;
+    HELD_UP.store(false, Ordering::Release);
+    becomes(true).await;
+    // What it carried goes on.
+    trip.talk().await;
+    assert!(carrier.end(SOON).await);
+    tokio::time::timeout(SOON, watching).await.expect("nobody is looked after").unwrap();
 }

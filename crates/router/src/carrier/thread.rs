@@ -114,7 +114,10 @@ impl Hold {
 
     fn done(&mut self, done: Done, inbox: &Inbox) -> io::Result<()> {
         match done {
-            Done::Woken => return self.follow_all(inbox),
+            Done::Woken => {
+                inbox.answers.fetch_add(1, Ordering::Relaxed);
+                return self.follow_all(inbox);
+            }
             Done::Ticked => self.look_around(),
             Done::Read { place, way, count } => return self.read(place, way, count),
             Done::Ended { place } | Done::Nothing { place } => self.leave(place),

@@ -97,7 +97,7 @@ async fn a_client_may_end_its_side_before_the_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_results_come_through_whole() {
     // Who spins is not carried.
-    let spin = Duration::from_micros(if crate::CARRIED { 0 } else { 50 });
+    let spin = Duration::from_micros(if crate::io() == router::Io::Epoll { 50 } else { 0 });
     let world = World::start(1, |config| config.spin = spin).await;
     world.lead(1).await;
     // One that asks and asks again is waited for on the processor; and so is one that pauses, in vain.

@@ -83,8 +83,9 @@ pub(crate) fn config(etcd: u16) -> Config {
         Service::new("offline", any, Serves::Offline),
     ];
     config.api = Some(any);
-    if crate::CARRIED {
-        (config.io, config.busy) = (router::Io::Uring, 2);
+    config.io = crate::io();
+    if config.io != router::Io::Epoll {
+        config.busy = 2;
     }
     config
 }

@@ -29,4 +29,6 @@ mod tls;
 
 /// All sessions are served by epoll here; `tests/carried` runs the important ones by io_uring.
 #[cfg(test)]
-const CARRIED: bool = false;
+fn io() -> router::Io {
+    router::Io::Epoll
+}

@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(
         "router.io",
         Kind::Choice(&["auto", "epoll", "io_uring"]),
-        "How the bytes of busy sessions are moved: by io_uring where it is to be had (`auto`), as those of all others, or by io_uring with a warning where it is not to be had.",
+        "How the bytes of busy sessions are moved: by io_uring where it is to be had (`auto`), as those of all others, or by io_uring or not at all: the router does not start where it is not to be had.",
     )
     .default("epoll")
     .env(&["BATON_ROUTER_IO"]),
