@@ -23,7 +23,7 @@ use changes::{Change, Hang};
 use cost::Cost;
 pub use cost::Load;
 use idle::Idle;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
@@ -44,8 +44,10 @@ pub struct Options {
     pub changes: usize,
     /// Primaries that hang.
     pub hangs: usize,
-    /// The router's setting of that name.
+    /// The router's settings of these names; those that are not said are the usual ones.
     pub spin: u32,
+    pub io: Option<String>,
+    pub threads: u32,
     /// Another binary than that of this build.
     pub baton: Option<PathBuf>,
 }
@@ -61,8 +63,20 @@ impl Default for Options {
             changes: 100,
             hangs: 3,
             spin: 0,
+            io: None,
+            threads: 0,
             baton: None,
         }
+    }
+}
+
+impl Options {
+    /// What the router's file says besides the usual.
+    pub(crate) fn settings(&self) -> Map<String, Value> {
+        let numbers = [("spin", self.spin), ("threads", self.threads)];
+        let said = numbers.into_iter().filter(|(_, number)| *number > 0);
+        let said = said.map(|(name, number)| (name.to_owned(), json!(number)));
+        said.chain(self.io.iter().map(|io| ("io".to_owned(), json!(io)))).collect()
     }
 }
 
@@ -111,8 +125,9 @@ async fn whole_run(options: &Options) -> Result<()> {
     spec.etcd = 1;
     spec.dynamic = json!({ "ttl": 5, "loop_wait": 1, "retry_timeout": 2 });
     spec.ttl = Some(5);
-    if options.spin > 0 {
-        spec.router_file = json!({ "router": { "spin": options.spin } });
+    let settings = options.settings();
+    if !settings.is_empty() {
+        spec.router_file = json!({ "router": settings });
     }
     let mut lab = Lab::start(&spec, &mut |step| note(step)).await?;
     lab.start_haproxy()?;

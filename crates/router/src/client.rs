@@ -15,7 +15,7 @@ use crate::hello;
 use crate::hold::{Ask, Backend, Fault, Refusal, Wish};
 use crate::metrics::Held;
 use crate::proxy;
-use crate::relay::{self, End};
+use crate::relay::{self, End, Means};
 use crate::shared::{Cluster, Service, Shared};
 use crate::spin::Spin;
 use crate::startup::{self, First, Unacceptable};
@@ -387,9 +387,14 @@ impl Client {
     async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
         let counts = &self.service.counts;
         let Backend { stream: server, session, member, to_write } = backend;
-        let member = Some(&*member).filter(|_| *to_write);
         let spin = Spin::new(self.shared.config().spin, session.id());
-        let end = relay::relay(&mut self.stream, server, member, session, talk, &counts.traffic, spin).await;
+        let means = Means {
+            to_write: Some(&*member).filter(|_| *to_write),
+            session,
+            service: &self.service,
+            carrier: self.shared.carrier.as_ref(),
+        };
+        let end = relay::relay(&mut self.stream, server, means, talk, spin).await;
         if let End::Cut { .. } = end {
             counts.cut.add(1);
             session.count(|tally| tally.cut += 1);
@@ -433,7 +438,7 @@ impl Client {
             client: self.peer,
             service: &self.service.name,
             member: &backend.member,
-            seen_as: backend.stream.local_addr().ok(),
+            seen_as: backend.stream.tcp().and_then(|tcp| tcp.local_addr().ok()),
             wanted: self.service.settings().log_connections,
         }
         .log();

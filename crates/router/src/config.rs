@@ -23,6 +23,10 @@ pub struct Config {
     pub threads: usize,
     /// How long the processor looks for the next message of a session that is alone on its thread, before the thread sleeps.
     pub spin: Duration,
+    /// How the bytes of busy sessions are moved.
+    pub io: Io,
+    /// So many messages within a second make a session busy.
+    pub busy: u32,
     /// Clients at once, over all services.
     pub max_connections: usize,
     /// Networks of load balancers whose PROXY headers are believed.
@@ -35,6 +39,17 @@ pub struct Config {
     pub tcp: Tcp,
     /// How long sessions get at the end to take their last message.
     pub stop_timeout: Duration,
+}
+
+/// How the bytes of busy sessions are moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Io {
+    /// By io_uring where the kernel has it for us.
+    Auto,
+    /// As all others.
+    Epoll,
+    /// By io_uring; the router does not start where it is not to be had.
+    Uring,
 }
 
 /// One cluster and where its keys are.
@@ -272,6 +287,8 @@ impl Config {
             login: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             spin: Duration::ZERO,
+            io: Io::Epoll,
+            busy: 64,
             max_connections: 20_000,
             proxy_from: Vec::new(),
             drain: Drain { timeout: Duration::from_secs(5), end: DrainEnd::Resume },

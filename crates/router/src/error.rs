@@ -23,6 +23,9 @@ pub enum Error {
         "start the threads that serve clients: {0}; lower router.threads, or raise the limit of processes"
     )]
     Threads(std::io::Error),
+    /// io_uring is asked for, and not to be had.
+    #[error("open an io_uring: {0}; or set router.io to auto, which serves all by epoll where there is none")]
+    NoCarrier(String),
     /// Started as a successor, and there is nothing to succeed to.
     #[error("take over the sockets of the router that runs here: {0}; start the router without it")]
     NotInherited(std::io::Error),

@@ -139,6 +139,26 @@ pub(crate) enum Event<'a> {
     Stopping {
         sessions: usize,
     },
+    /// There is no io_uring here.
+    NoCarrier {
+        why: String,
+    },
+    /// The thread that carries busy sessions does not answer, or does again.
+    CarrierHangs {
+        hangs: bool,
+        carried: usize,
+    },
+    /// The thread that carries busy sessions cannot go on; so many could not be given back.
+    CarrierFailed {
+        why: String,
+        lost: usize,
+    },
+    /// The thread that carries busy sessions does not end.
+    CarrierStays,
+    /// A session that could not be given to the carrier, or did not come back.
+    LostByCarrier {
+        why: String,
+    },
 }
 
 impl Event<'_> {
@@ -231,6 +251,32 @@ impl Event<'_> {
             }
             Event::NotHandedOver { why } => warn!("everything goes on in this process: {why}"),
             Event::Stopping { sessions } => info!(sessions, "stopping: sessions are told to end"),
+            Event::NoCarrier { why } => {
+                info!("busy sessions are served by epoll like all others: no io_uring is to be had: {why}");
+            }
+            Event::CarrierHangs { hangs: true, carried } => {
+                warn!(
+                    carried,
+                    "failed to hear from the thread that carries busy sessions: no more are given to it until it answers; those that it \
+                     carries stand still, and restarting the router ends them"
+                );
+            }
+            Event::CarrierHangs { hangs: false, .. } => {
+                info!("the thread that carries busy sessions answers again");
+            }
+            Event::CarrierFailed { why, lost } => {
+                warn!(
+                    lost,
+                    "failed to carry busy sessions by io_uring: {why}; those that are lost have ended, all others are served by epoll \
+                     until the router is restarted"
+                );
+            }
+            Event::CarrierStays => {
+                warn!(
+                    "failed to end the thread that carries busy sessions in time: it ends with the process"
+                );
+            }
+            Event::LostByCarrier { why } => debug!("failed to carry a session by io_uring: {why}"),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::proxy;
 use crate::relay;
 use crate::sessions::{Opened, Place, Session};
 use crate::shared::{Cluster, Service, Shared};
-use crate::stream::ClientStream;
+use crate::stream::{ClientStream, ServerStream};
 use crate::tcp;
 use crate::wire;
 use std::future::pending;
@@ -37,7 +37,7 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 
 /// A connection to a member, with its session.
 pub(crate) struct Backend {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: ServerStream,
     pub(crate) session: Session,
     pub(crate) member: NodeName,
     /// It is there as the primary, to write.
@@ -189,7 +189,8 @@ impl Wish<'_> {
         };
         session.connected(connected.local_addr().ok());
         let (member, to_write) = (place.member.clone(), place.term.is_some());
-        let mut backend = Backend { stream: connected, session, member, to_write };
+        let stream = ServerStream::new(connected);
+        let mut backend = Backend { stream, session, member, to_write };
         if self.service.settings().send_proxy {
             let header = proxy::header(self.peer, self.local);
             backend.stream.write_all(&header).await.map_err(|error| Fault::Member(error.to_string()))?;
@@ -237,7 +238,7 @@ async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-async fn exchange(stream: &mut TcpStream, ask: Ask<'_>) -> Result<Vec<u8>, String> {
+async fn exchange(stream: &mut ServerStream, ask: Ask<'_>) -> Result<Vec<u8>, String> {
     let (packet, most) = match ask {
         Ask::Startup(packet) => (packet, ANSWER),
         Ask::Encryption(packet) => (packet, 1),

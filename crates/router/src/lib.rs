@@ -20,6 +20,7 @@ mod api;
 pub mod bad_input;
 mod balance;
 mod cancel;
+mod carrier;
 mod choose;
 mod client;
 mod config;
@@ -37,6 +38,7 @@ mod listener;
 mod metrics;
 mod presence;
 mod proxy;
+mod pump;
 mod relay;
 mod seen;
 mod server;
@@ -55,7 +57,7 @@ mod wire;
 mod workers;
 
 pub use config::{
-    Backend, Balance, Cluster, Config, Destination, Drain, DrainEnd, Fallback, Handshake, Hold, LagLimit,
+    Backend, Balance, Cluster, Config, Destination, Drain, DrainEnd, Fallback, Handshake, Hold, Io, LagLimit,
     Network, Role, Service, Tcp, TruthLimits,
 };
 pub use error::Error;

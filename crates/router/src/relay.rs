@@ -1,36 +1,33 @@
 //! Bytes from one side to the other, both ways at once.
 //!
-//! An idle session owns no buffer: bytes are read into a buffer of the thread and written on at once. Only what the
-//! other side does not take is kept (at most one buffer for each direction), and nothing more is read until it is gone:
-//! that is the back-pressure. One side's end is passed on as an end, and the other direction goes on.
+//! ```text
+//!   both directions (`pump`) ◄── held, cut, half closed: all of that is here ──► a busy session is given to the carrier, and comes back
+//! ```
+//!
+//! One side's end is passed on as an end, and the other direction goes on.
 
+use crate::carrier::{Carrier, Load, Seat};
 use crate::conversation::Conversation;
 use crate::cut_reason::CutReason;
+use crate::events::Event;
 use crate::leash::{Leash, Rein};
-use crate::metrics::Traffic;
+use crate::pump::{Pump, Stopped};
 use crate::sessions::Session;
+use crate::shared::Service;
 use crate::spin::{Eager, Found, Spin, Wire};
-use crate::stream::ClientStream;
-use std::cell::{Cell, RefCell};
+use crate::stream::{ClientStream, ServerStream};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use types::NodeName;
 
-/// One buffer: PostgreSQL sends in pieces of 8 KiB, large results in several.
-const BUFFER: usize = 32 * 1024;
-
 /// How long a client may take to end after its server has: pools sometimes look at a dead connection only much later.
 const SERVER_ENDED: Duration = Duration::from_secs(10);
-
-thread_local! {
-    static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
-}
 
 /// How long a session that has logged in and asked for nothing yet counts as one that is about to.
 const FRESH: Duration = Duration::from_millis(500);
@@ -44,209 +41,295 @@ pub(crate) enum End {
     Cut { boundary: bool },
 }
 
-/// One direction.
+/// The time within which the messages have to come that make a session busy.
+const BUSY_WITHIN: Duration = Duration::from_secs(1);
+
+/// More than this at once is no conversation, but a large amount.
+const MESSAGE: usize = 8 * 1024;
+
+/// What a relay works with.
+pub(crate) struct Means<'a> {
+    /// The member, where the session is there to write.
+    pub(crate) to_write: Option<&'a NodeName>,
+    pub(crate) session: &'a Session,
+    pub(crate) service: &'a Arc<Service>,
+    /// Who takes busy sessions.
+    pub(crate) carrier: Option<&'a Carrier>,
+}
+
+/// How far a session is on its way to be busy.
 #[derive(Default)]
-struct Pump {
-    /// Read and not yet written, from `written` on.
-    kept: Vec<u8>,
-    written: usize,
-    /// Written, and perhaps still in a buffer of TLS.
-    unflushed: bool,
-    ended: bool,
+struct Pace {
+    moved: u32,
+    since: Option<Instant>,
 }
 
-/// What a direction came to.
-enum Stopped {
-    /// The reader had no more, and the writer was told so.
-    Finished,
-    ReadFailed,
-    WriteFailed,
-}
-
-impl Pump {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-        mut see: impl FnMut(&[u8]),
-    ) -> Poll<Stopped> {
-        loop {
-            while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
-                match ready!(Pin::new(&mut to).poll_write(cx, rest)) {
-                    Ok(0) | Err(_) => return Poll::Ready(Stopped::WriteFailed),
-                    Ok(count) => self.written += count,
-                }
-            }
-            if self.written > 0 {
-                self.kept = Vec::new();
-                self.written = 0;
-            }
-            // TLS keeps what the socket did not take: a full one holds up the reading.
-            if self.unflushed {
-                if ready!(Pin::new(&mut to).poll_flush(cx)).is_err() {
-                    return Poll::Ready(Stopped::WriteFailed);
-                }
-                self.unflushed = false;
-            }
-            if self.ended {
-                return match ready!(Pin::new(&mut to).poll_shutdown(cx)) {
-                    Ok(()) => Poll::Ready(Stopped::Finished),
-                    Err(_) => Poll::Ready(Stopped::WriteFailed),
-                };
-            }
-            let step = BUFFERS.with_borrow_mut(|buffer| {
-                let mut read = ReadBuf::new(buffer);
-                if let Err(error) = ready!(Pin::new(&mut from).poll_read(cx, &mut read)) {
-                    return Poll::Ready(Err(error));
-                }
-                let bytes = read.filled();
-                see(bytes);
-                let count = match Pin::new(&mut to).poll_write(cx, bytes) {
-                    _ if bytes.is_empty() => 0,
-                    Poll::Ready(Ok(count)) => count,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::WriteFailed)),
-                    Poll::Pending => 0,
-                };
-                self.unflushed = true;
-                self.kept.extend_from_slice(bytes.get(count..).unwrap_or_default());
-                Poll::Ready(Ok(if bytes.is_empty() { Step::Ended } else { Step::Moved }))
-            });
-            match ready!(step) {
-                Ok(Step::Moved) => {}
-                Ok(Step::Ended) => self.ended = true,
-                Ok(Step::WriteFailed) => return Poll::Ready(Stopped::WriteFailed),
-                Err(_) => return Poll::Ready(Stopped::ReadFailed),
-            }
+impl Pace {
+    /// So many bytes were moved; whether that makes so many messages in a short time.
+    fn step(&mut self, bytes: usize, busy: u32) -> bool {
+        if bytes > MESSAGE {
+            *self = Pace::default();
+            return false;
         }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.moved += 1;
+        if self.moved < busy {
+            return false;
+        }
+        *self = Pace::default();
+        since.elapsed() < BUSY_WITHIN
     }
 }
 
-enum Step {
-    Moved,
-    Ended,
-    WriteFailed,
+/// What the polling of both directions came to.
+enum Next<'a> {
+    /// The session is busy, and there is a place for it.
+    Busy(Seat<'a>),
+    Stopped(Direction, Stopped),
+}
+
+enum Direction {
+    Up,
+    Down,
+}
+
+/// Where a relay stands. It outlasts the times in which somebody else carries the session.
+struct Course<'a> {
+    means: Means<'a>,
+    talk: Option<&'a mut Conversation>,
+    spin: Option<Box<Spin>>,
+    pace: Pace,
+    up: Pump,
+    down: Pump,
+    /// The client may still say something, and the server takes it.
+    up_runs: bool,
+    /// The server takes no more: its last words have this long.
+    until: Option<Instant>,
+    logged_in: Option<Instant>,
 }
 
 /// Relays until both sides have ended, one has failed, or the session is cut. `talk` follows what both say where that
-/// can be read: such a session is held at its next idle moment when its leash says so, and cut when it is `to_write` on a member that turns out
-/// to be a standby.
+/// can be read: such a session is held at its next idle moment when its leash says so, and cut when it is there to write on a member that turns out
+/// to be a standby. A busy one is carried meanwhile.
 pub(crate) async fn relay(
     client: &mut ClientStream,
-    server: &mut TcpStream,
-    to_write: Option<&NodeName>,
-    session: &Session,
-    mut talk: Option<&mut Conversation>,
-    traffic: &Traffic,
-    mut spin: Option<Box<Spin>>,
+    server: &mut ServerStream,
+    means: Means<'_>,
+    talk: Option<&mut Conversation>,
+    spin: Option<Box<Spin>>,
 ) -> End {
-    let leash = &session.leash;
-    let (mut up, mut down) = (Pump::default(), Pump::default());
-    let (mut up_runs, mut until) = (true, None::<Instant>);
-    let greeted = talk.as_deref().is_some_and(Conversation::is_idle);
-    let mut logged_in = greeted.then(Instant::now);
+    let leash = &means.session.leash;
+    let mut course = Course::new(means, talk, spin);
     loop {
-        // Before a switchover, one that has only just logged in is let have what it came for.
-        let fresh = talk.as_deref().is_some_and(|talk| !talk.has_asked())
-            && logged_in.is_none_or(|at| Instant::now() < at + FRESH);
+        let fresh = course.is_fresh();
         let rein = leash.rein();
         if rein == Rein::Cut {
-            let whole = down.kept.is_empty() && talk.is_some_and(|talk| talk.at_boundary());
-            return End::Cut { boundary: whole };
+            return poll_fn(|cx| Poll::Ready(course.cut(cx, client))).await;
         }
-        let both = poll_fn(|cx| {
-            let mut found = Found::default();
-            loop {
-                let moved = Cell::new(false);
-                let from_server = Eager { stream: &mut *server, found: found.server };
-                if let Poll::Ready(stopped) = down.poll(cx, from_server, &mut *client, |bytes| {
-                    moved.set(true);
-                    traffic.to_client(bytes.len());
-                    if let Some(talk) = talk.as_deref_mut() {
-                        talk.server_says(bytes);
-                        if let Some(key) = talk.take_key() {
-                            session.has_key(key);
-                        }
-                        if logged_in.is_none() && talk.is_idle() {
-                            logged_in = Some(Instant::now());
-                        }
-                    }
-                }) {
-                    return Poll::Ready((Direction::Down, stopped));
-                }
-                if let Some(member) =
-                    to_write.filter(|_| talk.as_deref().is_some_and(Conversation::is_with_standby))
-                {
-                    refuse_standby(session, member);
-                    // The leash wakes this task; what the client asks goes nowhere.
-                    return Poll::Pending;
-                }
-                if !up_runs {
-                    return Poll::Pending;
-                }
-                if rein == Rein::Held {
-                    // What cannot be read has no moment to wait for.
-                    let rests = |talk: &Conversation| talk.is_idle() && (talk.has_asked() || !fresh);
-                    let idle = talk.as_deref().is_none_or(rests) && up.kept.is_empty();
-                    if idle {
-                        leash.rest();
-                        if talk.is_some() {
-                            return Poll::Pending;
-                        }
-                    }
-                }
-                let see = |bytes: &[u8]| {
-                    moved.set(true);
-                    traffic.to_server(bytes.len());
-                    if let Some(talk) = talk.as_deref_mut() {
-                        talk.client_says(bytes);
-                    }
-                };
-                // Once there is something to forward it is not idle before the server has answered, so one look is enough.
-                let from_client = Eager { stream: &mut *client, found: found.client };
-                if let Poll::Ready(stopped) = up.poll(cx, from_client, &mut *server, see) {
-                    return Poll::Ready((Direction::Up, stopped));
-                }
-                let free = rein == Rein::Free && up.kept.is_empty() && down.kept.is_empty();
-                let bare = client.bare().filter(|_| free);
-                let now = bare.zip(spin.as_deref_mut()).and_then(|(client, spin)| {
-                    spin.wait(cx, moved.get(), (client, &*server), || leash.rein() != rein)
-                });
-                let Some(now) = now else { return Poll::Pending };
-                found = now;
-            }
-        });
-        let (direction, stopped) = tokio::select! {
+        let until = course.until;
+        let next = tokio::select! {
             biased;
             () = leash.pulled(rein) => continue,
             () = sleep(FRESH), if fresh && rein == Rein::Held => continue,
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
-            stopped = both => stopped,
+            next = poll_fn(|cx| course.poll(cx, client, server, (rein, fresh))) => next,
         };
-        match (direction, stopped) {
+        match next {
+            Next::Busy(seat) => {
+                // Not a part of the future of a session that is idle.
+                let broken = Box::pin(course.carry(seat, client, server)).await;
+                // One that is cut as well ends as a cut one.
+                if broken && leash.rein() != Rein::Cut {
+                    return End::Over;
+                }
+            }
             // The client has no more to say; the server may still have.
-            (Direction::Up, Stopped::Finished) => up_runs = false,
+            Next::Stopped(Direction::Up, Stopped::Finished) => course.up_runs = false,
             // The server takes no more; its last words may still be on the way.
-            (Direction::Up, Stopped::WriteFailed) => {
-                up_runs = false;
-                until = Some(Instant::now() + SERVER_ENDED);
+            Next::Stopped(Direction::Up, Stopped::WriteFailed) => {
+                course.up_runs = false;
+                course.until = Some(Instant::now() + SERVER_ENDED);
             }
-            (Direction::Down, Stopped::Finished) if up_runs => {
-                return Box::pin(wait_for_client(up, client, server, leash)).await;
+            Next::Stopped(Direction::Down, Stopped::Finished) if course.up_runs => {
+                return Box::pin(wait_for_client(course.up, client, server, leash)).await;
             }
-            _ => return End::Over,
+            Next::Stopped(..) => return End::Over,
         }
+    }
+}
+
+impl<'a> Course<'a> {
+    fn new(means: Means<'a>, talk: Option<&'a mut Conversation>, spin: Option<Box<Spin>>) -> Course<'a> {
+        let greeted = talk.as_deref().is_some_and(Conversation::is_idle);
+        Course {
+            means,
+            talk,
+            spin,
+            pace: Pace::default(),
+            up: Pump::default(),
+            down: Pump::default(),
+            up_runs: true,
+            until: None,
+            logged_in: greeted.then(Instant::now),
+        }
+    }
+
+    /// Before a switchover, one that has only just logged in is let have what it came for.
+    fn is_fresh(&self) -> bool {
+        self.talk.as_deref().is_some_and(|talk| !talk.has_asked())
+            && self.logged_in.is_none_or(|at| Instant::now() < at + FRESH)
+    }
+
+    /// What was read for the client before the cut goes to it, if it takes it at once; whether it has only whole messages then.
+    fn cut(&mut self, cx: &mut Context<'_>, client: &mut ClientStream) -> End {
+        let rest_is_there = matches!(self.down.poll_rest(cx, client), Poll::Ready(Ok(())));
+        let whole = self.talk.as_deref().is_some_and(Conversation::at_boundary);
+        End::Cut { boundary: rest_is_there && whole }
+    }
+
+    /// Moves what there is to move, both ways, under a rein; `fresh` as it was when the rein was looked at.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut ClientStream,
+        server: &mut ServerStream,
+        (rein, fresh): (Rein, bool),
+    ) -> Poll<Next<'a>> {
+        let session = self.means.session;
+        let mut found = Found::default();
+        loop {
+            let mut moved = 0;
+            let from_server = Eager { stream: &mut *server, found: found.server };
+            if let Poll::Ready(stopped) = self.poll_down(cx, from_server, &mut *client, &mut moved) {
+                return Poll::Ready(Next::Stopped(Direction::Down, stopped));
+            }
+            let standby = self.talk.as_deref().is_some_and(Conversation::is_with_standby);
+            if let Some(member) = self.means.to_write.filter(|_| standby) {
+                refuse_standby(session, member);
+                // The leash wakes this task; what the client asks goes nowhere.
+                return Poll::Pending;
+            }
+            if !self.up_runs || (rein == Rein::Held && self.rests(fresh)) {
+                return Poll::Pending;
+            }
+            // Once there is something to forward it is not idle before the server has answered, so one look is enough.
+            let from_client = Eager { stream: &mut *client, found: found.client };
+            if let Poll::Ready(stopped) = self.poll_up(cx, from_client, &mut *server, &mut moved) {
+                return Poll::Ready(Next::Stopped(Direction::Up, stopped));
+            }
+            let free = rein == Rein::Free && self.up.kept.is_empty() && self.down.kept.is_empty();
+            let Some(bare) = client.bare().zip(server.bare()).filter(|_| free) else { return Poll::Pending };
+            if let Some(seat) = self.seat(moved) {
+                return Poll::Ready(Next::Busy(seat));
+            }
+            let over = || session.leash.rein() != rein;
+            let now = self.spin.as_deref_mut().and_then(|spin| spin.wait(cx, moved > 0, bare, over));
+            let Some(now) = now else { return Poll::Pending };
+            found = now;
+        }
+    }
+
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: impl AsyncRead + Unpin,
+        to: &mut ClientStream,
+        moved: &mut usize,
+    ) -> Poll<Stopped> {
+        let Course { means, talk, down, logged_in, .. } = self;
+        down.poll(cx, from, to, |bytes| {
+            *moved += bytes.len();
+            means.service.counts.traffic.to_client(bytes.len());
+            let Some(talk) = talk.as_deref_mut() else { return };
+            talk.server_says(bytes);
+            if let Some(key) = talk.take_key() {
+                means.session.has_key(key);
+            }
+            if logged_in.is_none() && talk.is_idle() {
+                *logged_in = Some(Instant::now());
+            }
+        })
+    }
+
+    fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: impl AsyncRead + Unpin,
+        to: &mut ServerStream,
+        moved: &mut usize,
+    ) -> Poll<Stopped> {
+        let Course { means, talk, up, .. } = self;
+        up.poll(cx, from, to, |bytes| {
+            *moved += bytes.len();
+            means.service.counts.traffic.to_server(bytes.len());
+            if let Some(talk) = talk.as_deref_mut() {
+                talk.client_says(bytes);
+            }
+        })
+    }
+
+    /// A held session is at rest once it is idle; whether nothing more may be read from its client.
+    fn rests(&self, fresh: bool) -> bool {
+        let talk = self.talk.as_deref();
+        // What cannot be read has no moment to wait for.
+        let idle = talk.is_none_or(|talk| talk.is_idle() && (talk.has_asked() || !fresh));
+        if !idle || !self.up.kept.is_empty() {
+            return false;
+        }
+        self.means.session.leash.rest();
+        talk.is_some()
+    }
+
+    /// A place with the carrier, once the session is busy. One that is waited for on the processor stays.
+    fn seat(&mut self, moved: usize) -> Option<Seat<'a>> {
+        let carrier = self.means.carrier.filter(|_| moved > 0 && self.spin.is_none())?;
+        self.pace.step(moved, carrier.busy()).then(|| carrier.seat())?
+    }
+
+    /// Gives the session away until it comes back; whether it has come to its end there.
+    async fn carry(&mut self, seat: Seat<'_>, client: &mut ClientStream, server: &mut ServerStream) -> bool {
+        let ended = self.try_to_carry(seat, client, server).await;
+        ended.unwrap_or_else(|why| {
+            Event::LostByCarrier { why: why.to_string() }.log();
+            true
+        })
+    }
+
+    async fn try_to_carry(
+        &mut self,
+        seat: Seat<'_>,
+        client: &mut ClientStream,
+        server: &mut ServerStream,
+    ) -> io::Result<bool> {
+        let (Some(of_client), Some(of_server)) = (client.take_plain(), server.take()) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let load = Load {
+            client: of_client.into_std()?,
+            server: of_server.into_std()?,
+            talk: self.talk.as_deref_mut().map(|talk| std::mem::replace(talk, Conversation::new())),
+            to_write: self.means.to_write.is_some(),
+            leash: self.means.session.leash.clone(),
+            service: self.means.service.clone(),
+        };
+        let back =
+            seat.carry(load).await.ok_or_else(|| io::Error::other("the thread that carried it has ended"))?;
+        *client = ClientStream::Plain(TcpStream::from_std(back.client)?);
+        *server = ServerStream::new(TcpStream::from_std(back.server)?);
+        if let Some((talk, carried)) = self.talk.as_deref_mut().zip(back.talk) {
+            *talk = carried;
+            if let Some(key) = talk.take_key() {
+                self.means.session.has_key(key);
+            }
+        }
+        (self.up.kept, self.down.kept) = (back.up, back.down);
+        Ok(back.broken)
     }
 }
 
 /// A session that is to write has come to a standby: its member stopped to lead, and the router could not know it yet.
 pub(crate) fn refuse_standby(session: &Session, member: &NodeName) {
     session.leash.cut(CutReason::Standby { member: member.clone() });
-}
-
-enum Direction {
-    Up,
-    Down,
 }
 
 /// The server has ended: the client's last bytes still go to it, for a while.
@@ -267,6 +350,7 @@ async fn wait_for_client(
 
 /// Makes the coming close of a connection a break: the other side learns it at once, and nothing that is still queued
 /// is delivered.
-pub(crate) fn discard_on_close(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+pub(crate) fn discard_on_close(stream: &ServerStream) -> io::Result<()> {
+    let now = |tcp| socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    stream.tcp().map_or(Ok(()), now)
 }

@@ -19,11 +19,18 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long the thread that carries busy sessions has to end.
+const CARRIER_ENDS: Duration = Duration::from_secs(2);
+
+/// How often that thread is asked whether it is there.
+const LOOK_AT_CARRIER: Duration = Duration::from_secs(1);
 
 /// Reads the configuration again; the error says what is wrong with it.
 pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -135,6 +142,9 @@ impl Router {
                 () = stop.cancelled() => return Ok(()),
                 () = inherited.succeed(&shared) => {}
             }
+        }
+        if let Some(carrier) = &shared.carrier {
+            tokio::spawn(carrier.watch(LOOK_AT_CARRIER));
         }
         server.listen(listeners);
         let (orders, mut ordered) = mpsc::channel(1);
@@ -352,6 +362,9 @@ impl Server {
         if config.threads != before.threads {
             return Err(Error::Config("router.threads changed: restart the router for that".to_owned()));
         }
+        if config.io != before.io {
+            return Err(Error::Config("router.io changed: restart the router for that".to_owned()));
+        }
         let wanted: Vec<(String, SocketAddr)> = config
             .services
             .iter()
@@ -385,5 +398,11 @@ impl Server {
         // Whoever has not ended by then is cut off with the process.
         let _: Result<(), tokio::time::error::Elapsed> =
             tokio::time::timeout(self.shared.config().stop_timeout, over).await;
+        let carrier = self.shared.carrier.as_ref();
+        if let Some(carrier) = carrier
+            && !carrier.end(CARRIER_ENDS).await
+        {
+            Event::CarrierStays.log();
+        }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A reload replaces the values behind the locks; a connection keeps the service and the cluster that it began with.
 
-use crate::config::{self, Config};
+use crate::carrier::{Carrier, lacking};
+use crate::config::{self, Config, Io};
 use crate::descriptors;
 use crate::error::Error;
+use crate::events::Event;
 use crate::metrics::{Count, Gauge, ServiceCounts};
 use crate::sessions::Sessions;
 use crate::workers::Workers;
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) reloads: Count,
     /// The threads that serve clients.
     pub(crate) workers: Workers,
+    /// The thread that carries busy sessions, where there is one.
+    pub(crate) carrier: Option<Carrier>,
 }
 
 /// One cluster: what is believed of it and the sessions that live under it.
@@ -50,7 +54,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn new(settings: config::Service, tls: Option<Arc<ServerConfig>>) -> Arc<Service> {
+    pub(crate) fn new(settings: config::Service, tls: Option<Arc<ServerConfig>>) -> Arc<Service> {
         Arc::new(Service {
             name: settings.name.clone(),
             settings: RwLock::new(Arc::new(settings)),
@@ -72,6 +76,22 @@ impl Service {
     fn replace(&self, settings: config::Service, tls: Option<Arc<ServerConfig>>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+/// Started where it is wanted and can be had.
+fn carrier(config: &Config) -> Result<Option<Carrier>, Error> {
+    // Who spins looks at the sockets itself.
+    if config.io == Io::Epoll || !config.spin.is_zero() {
+        return Ok(None);
+    }
+    match Carrier::start(config.busy) {
+        Ok(carrier) => Ok(Some(carrier)),
+        Err(error) if config.io == Io::Uring => Err(Error::NoCarrier(lacking(&error))),
+        Err(error) => {
+            Event::NoCarrier { why: lacking(&error) }.log();
+            Ok(None)
+        }
     }
 }
 
@@ -132,6 +152,7 @@ impl Shared {
             connections: Gauge::default(),
             reloads: Count::default(),
             workers: Workers::start(config.threads).map_err(Error::Threads)?,
+            carrier: carrier(&config)?,
         });
         shared.replace(config)?;
         Ok(shared)

@@ -10,7 +10,7 @@
 //!
 //! It is off unless it is set: the processor that waits so is taken from whoever else wants it.
 
-use crate::stream::ClientStream;
+use crate::stream::{ClientStream, ServerStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -137,9 +137,9 @@ pub(crate) trait Wire: AsyncRead + Unpin {
     fn bare(&self) -> Option<&TcpStream>;
 }
 
-impl Wire for TcpStream {
+impl Wire for ServerStream {
     fn bare(&self) -> Option<&TcpStream> {
-        Some(self)
+        self.tcp()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client's side of a session: a plain connection, or one whose TLS ends here.
+//! The two sides of a session: the client's, a plain connection or one whose TLS ends here, and the server's.
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +10,22 @@ use tokio_rustls::server::TlsStream;
 pub(crate) enum ClientStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// In the hands of the TLS handshake, or lost in it.
+    /// In the hands of the TLS handshake or of a carrier, or lost there.
     Taken,
 }
 
 impl ClientStream {
+    /// The connection itself, where nothing lies between it and the bytes; it has to be put back.
+    pub(crate) fn take_plain(&mut self) -> Option<TcpStream> {
+        match std::mem::replace(self, ClientStream::Taken) {
+            ClientStream::Plain(stream) => Some(stream),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     /// The connection below.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
@@ -67,5 +78,51 @@ impl AsyncWrite for ClientStream {
             ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             ClientStream::Taken => Poll::Ready(Ok(())),
         }
+    }
+}
+
+/// The server's side; `None` in the hands of a carrier, or lost there.
+pub(crate) struct ServerStream(Option<TcpStream>);
+
+impl ServerStream {
+    pub(crate) fn new(stream: TcpStream) -> ServerStream {
+        ServerStream(Some(stream))
+    }
+
+    /// The connection, for who puts back a new [`ServerStream`].
+    pub(crate) fn take(&mut self) -> Option<TcpStream> {
+        self.0.take()
+    }
+
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        self.0.as_ref()
+    }
+
+    fn here(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.0.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().here()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().here()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().here()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().here()?.poll_shutdown(cx)
     }
 }

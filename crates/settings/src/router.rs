@@ -36,6 +36,8 @@ pub struct Router {
     pub threads: u32,
     /// Zero is never.
     pub spin: Duration,
+    /// `auto`, `epoll` or `io_uring`.
+    pub io: String,
     pub max_connections: u32,
     pub handshake_timeout: Duration,
     pub handshake_limit: u32,
@@ -191,6 +193,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Router {
         etcd_patience: values.duration("router.etcd_patience"),
         threads: values.number("router.threads"),
         spin: Duration::from_micros(u64::from(values.number::<u32>("router.spin"))),
+        io: values.text("router.io").unwrap_or_default(),
         max_connections: values.number("router.max_connections"),
         handshake_timeout: values.duration("router.handshake_timeout"),
         handshake_limit: values.number("router.handshake_limit"),

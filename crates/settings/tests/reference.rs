@@ -33,7 +33,9 @@ fn takes_effect(row: &Row) -> &'static str {
     match row.scope {
         Scope::Bootstrap => "when a new cluster is made",
         Scope::Dynamic => "at once, on every member",
-        Scope::Local if matches!(row.key, "router.api" | "router.threads") => "when the router starts",
+        Scope::Local if matches!(row.key, "router.api" | "router.threads" | "router.io") => {
+            "when the router starts"
+        }
         Scope::Local if is_at_or_below(row.key, "router") => "after a reload of the router",
         Scope::Local if is_at_or_below(row.key, "ctl") => "after a reload, and with the next command",
         Scope::Local if AT_THE_NEXT_START.iter().any(|key| is_at_or_below(row.key, key)) => {

@@ -80,7 +80,7 @@ impl From<router::Error> for Failure {
     fn from(error: router::Error) -> Failure {
         let code = match &error {
             router::Error::AddressInUse { .. } => Code::AddressInUse,
-            router::Error::Config(_) => Code::Configuration,
+            router::Error::Config(_) | router::Error::NoCarrier(_) => Code::Configuration,
             router::Error::Listen { .. }
             | router::Error::Threads(_)
             | router::Error::NotInherited(_)
@@ -112,6 +112,11 @@ fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
         config.threads = given.threads as usize;
     }
     config.spin = given.spin;
+    config.io = match given.io.as_str() {
+        "epoll" => router::Io::Epoll,
+        "io_uring" => router::Io::Uring,
+        _ => router::Io::Auto,
+    };
     config.max_connections = given.max_connections as usize;
     config.proxy_from = given
         .proxy_from

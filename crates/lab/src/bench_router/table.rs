@@ -15,8 +15,15 @@ pub(crate) fn markdown(options: &Options, binaries: &Binaries, figures: &Figures
         options.pairs,
         options.seconds,
     );
-    if options.spin > 0 {
-        text.push_str(&format!("The router has `spin: {}`.\n\n", options.spin));
+    let settings: Vec<String> = options
+        .settings()
+        .iter()
+        .map(|(name, value)| {
+            format!("`{name}: {}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect();
+    if !settings.is_empty() {
+        text.push_str(&format!("The router has {}.\n\n", settings.join(", ")));
     }
     text.push_str("| load | figure | HAProxy | Baton | Baton / HAProxy, median of pairs (least, most) | to reach |\n|---|---|---|---|---|---|\n");
     for (load, pairs) in figures.loads.iter().filter(|(_, pairs)| !pairs.is_empty()) {

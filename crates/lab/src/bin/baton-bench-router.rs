@@ -6,7 +6,7 @@ use lab::bench_router::{Load, Options, run};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: baton-bench-router [--loads c1,c8,c64,connect,copy|none] [--pairs N] [--seconds N] [--copy-megabytes N] [--idle N] [--changes N] [--hangs N] \
-     [--spin MICROSECONDS] [--baton FILE]";
+     [--spin MICROSECONDS] [--io epoll|auto|io_uring] [--threads N] [--baton FILE]";
 
 fn main() -> ExitCode {
     program(options(std::env::args().skip(1), USAGE, take), async |options| {
@@ -24,6 +24,8 @@ fn take(options: &mut Options, word: &str, value: &str) -> Result<bool> {
         "--changes" => options.changes = value.parse()?,
         "--hangs" => options.hangs = value.parse()?,
         "--spin" => options.spin = value.parse()?,
+        "--io" => options.io = Some(value.to_owned()),
+        "--threads" => options.threads = value.parse()?,
         "--baton" => options.baton = Some(value.into()),
         _ => return Ok(false),
     }

@@ -6,6 +6,7 @@ use lab::{Account, Target};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -171,10 +172,10 @@ pub(crate) fn identity(dir: &Path) -> (String, String) {
     (key.display().to_string(), certificate.display().to_string())
 }
 
-/// A cluster whose servers encrypt, and a router that encrypts at a port of its own.
-async fn encrypting() -> Story {
+/// A cluster whose servers encrypt, and a router that encrypts at a port of its own; `io` is how it moves the bytes of the busy.
+async fn encrypting(name: &str, io: &str) -> Story {
     let mut keys = None;
-    let mut story = Story::prepare("clients", |spec| {
+    let mut story = Story::prepare(name, |spec| {
         let (key, certificate) = identity(spec.base.parent().unwrap());
         let parameters = json!({ "ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key });
         spec.agent = json!({ "postgresql": { "parameters": parameters } });
@@ -186,7 +187,8 @@ async fn encrypting() -> Story {
         { "name": "primary", "port": ports.primary(), "role": "primary" },
         { "name": "encrypted", "port": ports.direct(), "role": "primary", "certfile": certificate, "keyfile": key },
     ]);
-    story.spec.router_file = json!({ "router": { "services": services } });
+    let api = format!("{}:{}", story.lab.block.router(), ports.router_rest());
+    story.spec.router_file = json!({ "router": { "services": services, "io": io, "api": api } });
     story.lab.configure_router(&story.spec).unwrap();
     story.start().await;
     story
@@ -194,15 +196,14 @@ async fn encrypting() -> Story {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_wants_to_write_is_sent_where_it_cannot() {
-    let mut story = encrypting().await;
+    let mut story = encrypting("clients", "epoll").await;
     let target = story.lab.target();
-    let made = pgbench(&story, &target, &["--initialize", "--quiet", "--scale=2"]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    initialize(&story, &target);
     target.run("CREATE TABLE brief (at timestamptz DEFAULT now())", SPAN).await.unwrap();
     let load = story.load().await;
     let writers = Writers::start(&target);
 
-    by_plan(&story).await;
+    by_plan(&story, async || {}).await;
     let (done, states) = writers.stop().await;
     assert!(done > 0 && states.is_empty(), "who connects anew sees no error at all: {states:?}");
     story.healthy().await;
@@ -220,8 +221,42 @@ async fn nobody_who_wants_to_write_is_sent_where_it_cannot() {
     story.end().await;
 }
 
-/// A planned switchover under every kind of client.
-async fn by_plan(story: &Story) {
+/// Where no io_uring is to be had the router says so, and serves all by epoll: for its clients there is no difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_bytes_io_uring_carries_has_the_same_of_a_planned_change() {
+    let story = encrypting("carried", "auto").await;
+    initialize(&story, &story.lab.target());
+    by_plan(&story, async || carried(&story).await).await;
+    story.healthy().await;
+    story.end().await;
+}
+
+fn initialize(story: &Story, target: &Target) {
+    let made = pgbench(story, target, &["--initialize", "--quiet", "--scale=2"]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Waits until busy sessions are carried; or sees in the log that no io_uring is to be had.
+async fn carried(story: &Story) {
+    let api = SocketAddrV4::new(story.lab.block.router(), story.lab.block.ports.router_rest());
+    let metrics = async || Some(lab::rest::get(api, "/metrics", SPAN).await.ok()?.body);
+    let figure = |text: &str, name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+        value.unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    lab::wait::until(SPAN, "busy sessions to be carried", async || {
+        let text = metrics().await?;
+        let up = figure(&text, "baton_router_carrier_up ") > 0;
+        let said = || fs::read_to_string(story.lab.router_log().unwrap()).unwrap();
+        (figure(&text, "baton_router_carried ") > 0 || (!up && said().contains("no io_uring is to be had")))
+            .then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// A planned switchover under every kind of client; `before` is there when all of them are busy.
+async fn by_plan(story: &Story, before: impl AsyncFnOnce()) {
     let transports = [Transport::Clear, Transport::PostgresEncrypts, Transport::RouterEncrypts];
     let mut all = Vec::new();
     for transport in transports {
@@ -230,6 +265,7 @@ async fn by_plan(story: &Story) {
     for bench in &all {
         bench.goes_on(1).await;
     }
+    before().await;
     let old = story.primary().await;
     let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -1,5 +1,6 @@
 //! `/metrics`, in the text of Prometheus: per cluster, per service, and per service, member and term.
 
+use crate::carrier::Carrier;
 use crate::metrics::{ServiceCounts, Tally};
 use crate::sessions::Tallied;
 use crate::shared::{Cluster, Service, Shared};
@@ -95,8 +96,17 @@ pub(super) fn metrics(shared: &Shared) -> String {
         }
     }
     per_member(&mut out, &clusters);
+    let up = shared.carrier.as_ref().is_some_and(Carrier::is_up);
+    let carried = shared.carrier.as_ref().map_or(0, Carrier::carried);
     for (name, kind, help, value) in [
         ("connections", "gauge", "Clients.", shared.connections.get() as u64),
+        (
+            "carrier_up",
+            "gauge",
+            "Whether io_uring takes busy sessions: 0 also where router.io is epoll.",
+            up.into(),
+        ),
+        ("carried", "gauge", "Busy sessions that are carried by io_uring.", carried as u64),
         ("reloads_total", "counter", "Configurations taken up since the start.", shared.reloads.get()),
     ] {
         head(&mut out, name, kind, help);

@@ -96,7 +96,9 @@ async fn a_client_may_end_its_side_before_the_answer() {
 /// Results of any size come through whole, also to a client that reads slowly, beside one that does not read at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_results_come_through_whole() {
-    let world = World::start(1, |config| config.spin = Duration::from_micros(50)).await;
+    // Who spins is not carried.
+    let spin = Duration::from_micros(if crate::io() == router::Io::Epoll { 50 } else { 0 });
+    let world = World::start(1, |config| config.spin = spin).await;
     world.lead(1).await;
     // One that asks and asks again is waited for on the processor; and so is one that pauses, in vain.
     let alone = world.connect("primary").await.unwrap();

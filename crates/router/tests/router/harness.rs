@@ -83,6 +83,10 @@ pub(crate) fn config(etcd: u16) -> Config {
         Service::new("offline", any, Serves::Offline),
     ];
     config.api = Some(any);
+    config.io = crate::io();
+    if config.io != router::Io::Epoll {
+        config.busy = 2;
+    }
     config
 }
 

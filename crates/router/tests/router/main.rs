@@ -26,3 +26,9 @@ mod switchovers;
 mod terms;
 #[cfg(test)]
 mod tls;
+
+/// All sessions are served by epoll here; `tests/carried` runs the important ones by io_uring.
+#[cfg(test)]
+fn io() -> router::Io {
+    router::Io::Epoll
+}

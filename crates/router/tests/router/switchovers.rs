@@ -6,7 +6,7 @@ use router::DrainEnd;
 use std::time::Duration;
 use types::{Role, Term};
 
-async fn announce(world: &World, number: usize, term: Term) {
+pub(crate) async fn announce(world: &World, number: usize, term: Term) {
     let by = || clock::now().after(crate::harness::SOON);
     let lease = world.etcd.grant(600, by()).await.unwrap().lease;
     let handover = Handover { term, name: db(number), mod_revision: 0 };
@@ -14,7 +14,7 @@ async fn announce(world: &World, number: usize, term: Term) {
 }
 
 /// What the routers of this world say.
-async fn quiet(world: &World) -> Vec<Option<Term>> {
+pub(crate) async fn quiet(world: &World) -> Vec<Option<Term>> {
     let snapshot = world.etcd.snapshot(clock::now().after(crate::harness::SOON)).await.unwrap();
     snapshot.routers.values().map(|router| router.quiet).collect()
 }
