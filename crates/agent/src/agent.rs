@@ -11,6 +11,7 @@
 use crate::act::{Faster, Hands, NotYet, Outcome, Turn};
 use crate::addresses::Addresses;
 use crate::api::{self, Shared};
+use crate::archiving::ArchivingCheck;
 use crate::callbacks::{self, Event};
 use crate::config_cache::{self, ConfigCache};
 use crate::configure::{self, As, Upstream};
@@ -172,6 +173,7 @@ impl Agent {
         let in_force = InForce::new(settings.clone(), dynamic.clone());
         let readiness = Readiness::new(in_force.clone(), local.clone(), view.clone());
         let lost_wal = LostWalCheck::new(in_force.clone(), local.clone(), view.clone(), journal.clone());
+        let archiving = ArchivingCheck::new(local.clone(), journal.clone());
         let signals = Signals::new(wake.clone());
         signals.install()?;
         let reader = Reader::new(surroundings.file, wake.clone());
@@ -187,6 +189,7 @@ impl Agent {
             losses: losses.clone(),
             readiness: readiness.clone(),
             lost_wal: lost_wal.clone(),
+            archiving: archiving.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
             planned: planned.clone(),
@@ -232,6 +235,7 @@ impl Agent {
         tasks.push(tokio::spawn(continuity.clone().run()));
         tasks.push(tokio::spawn(readiness.run()));
         tasks.push(tokio::spawn(lost_wal.run()));
+        tasks.push(tokio::spawn(archiving.run()));
         tasks.push(tokio::spawn(addresses.clone().tell_neighbors(etcd.clone(), settings.name.clone())));
         tasks.push(tokio::spawn(wake_on_view(view.clone(), wake.clone(), watcher)));
         let peers = Peers::new(http::Client::for_members(&settings.ctl), wake.clone());
@@ -675,6 +679,7 @@ impl Agent {
         );
         member.sick = self.health.get().sick.map(|ailment| ailment.to_string());
         member.waits_for = self.shared.lost_wal.found().map(|lost| lost.to_string());
+        member.archives_nothing = self.shared.archiving.trouble().map(|trouble| trouble.to_string());
         member.tags = settings.tags.published();
         if self.memory.leaving_sync.is_some() {
             member.tags = member.tags.without_sync();

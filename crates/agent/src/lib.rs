@@ -17,6 +17,7 @@ mod act;
 mod addresses;
 mod agent;
 mod api;
+mod archiving;
 mod before_stop;
 mod callbacks;
 mod conditions;

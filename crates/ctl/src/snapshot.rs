@@ -48,7 +48,10 @@ pub(crate) fn cluster(name: &str, snapshot: &Snapshot) -> Cluster {
         remarks: snapshot
             .members
             .iter()
-            .filter_map(|(name, member)| Some(format!("{name} {}", member.waits_for.as_ref()?)))
+            .flat_map(|(name, member)| {
+                let told = member.waits_for.iter().chain(&member.archives_nothing);
+                told.map(move |text| format!("{name} {text}"))
+            })
             .collect(),
     }
 }

@@ -8,6 +8,7 @@
 //! Nothing here decides anything: each function does one thing it is told to do, or says why it could not.
 
 pub mod archive;
+pub mod archiver;
 pub mod basebackup;
 pub mod config_files;
 pub mod connection;

@@ -321,6 +321,14 @@ fn cluster(page: &mut Page, shared: &Shared) {
         "Value is 1 if this standby waits for WAL that the one it follows has removed and no archive gives, 0 otherwise.",
         shared.lost_wal.found().is_some(),
     );
+    if let Some(waiting) = shared.archiving.waiting() {
+        page.gauge("baton_archive_waiting_files", "Files of WAL that wait for archive_command.", waiting);
+        page.flag(
+            "baton_archives_nothing",
+            "Value is 1 if archive_command fails or does not end, and files wait for it, 0 otherwise.",
+            shared.archiving.trouble().is_some(),
+        );
+    }
 }
 
 /// Each thing that a rewind depends on, so that an alert can name it.

@@ -31,6 +31,7 @@ pub(crate) use status::present;
 pub(crate) use tls::acceptor;
 
 use crate::addresses::Addresses;
+use crate::archiving::ArchivingCheck;
 use crate::error::Error;
 use crate::failsafe::Failsafe;
 use crate::in_force::InForce;
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     pub losses: Losses,
     pub readiness: Readiness,
     pub lost_wal: LostWalCheck,
+    pub archiving: ArchivingCheck,
     pub journal: Arc<Cell<Journal>>,
     pub orders: Orders,
     pub planned: Planned,

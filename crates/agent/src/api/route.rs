@@ -62,7 +62,8 @@ fn why(shared: &Shared) -> Value {
         .map(|obstacle| format!("if this member had to be rewound, that could fail: {obstacle}"))
         .collect();
     let lost = shared.lost_wal.found().map(|lost| format!("this member {lost}"));
-    let remarks: Vec<String> = remarks.into_iter().chain(lost).collect();
+    let unarchived = shared.archiving.trouble().map(|trouble| format!("this member {trouble}"));
+    let remarks: Vec<String> = remarks.into_iter().chain(lost).chain(unarchived).collect();
     json!({
         "member": shared.settings().name.as_str(), "now": now.to_string(), "decisions": decisions,
         "remarks": remarks,

@@ -133,6 +133,9 @@ pub(super) fn body(shared: &Shared, seen: &Seen) -> Value {
     if let Some(lost) = shared.lost_wal.found() {
         baton["waits_for_lost_wal"] = json!(lost.segment);
     }
+    if let Some(trouble) = shared.archiving.trouble() {
+        baton["archives_nothing"] = json!(trouble.to_string());
+    }
     if health.unfenced.is_some() {
         baton["fenced"] = json!(false);
     }

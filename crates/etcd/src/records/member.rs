@@ -23,6 +23,8 @@ pub struct Member {
     pub sick: Option<String>,
     /// Of Baton alone: it waits for WAL that the one it follows has removed, in words.
     pub waits_for: Option<String>,
+    /// Of Baton alone: its archive takes nothing, in words.
+    pub archives_nothing: Option<String>,
     pub proxy_url: Option<String>,
     /// `Some(false)` on a leader until its first checkpoint after the promotion.
     pub checkpoint_after_promote: Option<bool>,
@@ -65,6 +67,7 @@ impl Member {
             baton: None,
             sick: None,
             waits_for: None,
+            archives_nothing: None,
             proxy_url: None,
             checkpoint_after_promote: None,
             tags: Tags::default(),
@@ -112,6 +115,7 @@ impl Member {
         put("baton", text(&self.baton));
         put("baton_sick", text(&self.sick));
         put("baton_waits_for", text(&self.waits_for));
+        put("baton_archives_nothing", text(&self.archives_nothing));
         put("pause", self.pause.then_some(Value::Bool(true)));
         Value::Object(map).to_string()
     }
@@ -131,6 +135,7 @@ impl Member {
             baton: text("baton"),
             sick: text("baton_sick"),
             waits_for: text("baton_waits_for"),
+            archives_nothing: text("baton_archives_nothing"),
             proxy_url: text("proxy_url"),
             checkpoint_after_promote: flag("checkpoint_after_promote"),
             tags: map.get("tags").and_then(Value::as_object).map(tags).unwrap_or_default(),

@@ -298,6 +298,7 @@ async fn a_repository_host_that_is_spelled_wrong_holed_damaged_and_full() {
     // Copies and compression leave a small machine no time for a while.
     story.expect("has not answered whether this member may lead on without etcd");
     story.expect("baton.archive_check");
+    story.expect("this member archives nothing: archive_command fails");
     story.expect("the archive lacks what a restore across the fork of timeline 2");
     story.lab.account().own(&dir).unwrap();
     let host = RepositoryHost::start(&story, &dir, &backups);
@@ -384,9 +385,17 @@ async fn full(story: &Story, host: &RepositoryHost) {
     .await
     .unwrap();
     n2.run("INSERT INTO words VALUES ('while it was full')", Duration::from_secs(5)).await.unwrap();
+    metric(story, "n2", "baton_archives_nothing", "1").await;
+    let told = format!("n2 archives nothing: archive_command fails for {waits}");
+    let listed = lab::wait::until(SPAN, "the failure in baton list", async || {
+        let listed = story.baton("n1", &["list"]).await;
+        listed.contains(&told).then_some(listed)
+    });
+    listed.await.unwrap();
     story.healthy().await;
     host.disk.clear();
     // After three failures PostgreSQL waits for a minute, or for the next segment.
     next_segment(story, "n2").await;
     host.archived(&waits).await;
+    metric(story, "n2", "baton_archives_nothing", "0").await;
 }
