@@ -107,6 +107,23 @@ async fn session_with_key(address: SocketAddr, minor: u8) -> (TcpStream, Vec<u8>
     }
 }
 
+/// Waits until so many queries sleep, some on each of both servers: a request that comes before its query cancels nothing.
+async fn sleep(world: &World, count: usize) {
+    let sql = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and wait_event = 'PgSleep'";
+    let watchers = [
+        connect(world.servers[0].port_address()).await.unwrap(),
+        connect(world.servers[1].port_address()).await.unwrap(),
+    ];
+    until("the queries", async || {
+        let mut sleep = Vec::new();
+        for watcher in &watchers {
+            sleep.push(watcher.ask(sql).await.unwrap().parse::<usize>().unwrap());
+        }
+        (sleep.iter().sum::<usize>() == count && !sleep.contains(&0)).then_some(())
+    })
+    .await;
+}
+
 /// PostgreSQL 18 speaks of keys of up to 256 bytes. A request may come to any router: the one that has the session asks its member, another
 /// one all that it might be on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,19 +195,7 @@ async fn fifty_of_fifty_by_another_router() {
         raw.write_all(&message(b'Q', b"select pg_sleep(60)\0")).await.unwrap();
         sessions.push((raw, packet, there));
     }
-    let sql = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and wait_event = 'PgSleep'";
-    let watchers = [
-        connect(world.servers[0].port_address()).await.unwrap(),
-        connect(world.servers[1].port_address()).await.unwrap(),
-    ];
-    until("the queries", async || {
-        let mut sleep = Vec::new();
-        for watcher in &watchers {
-            sleep.push(watcher.ask(sql).await.unwrap().parse::<usize>().unwrap());
-        }
-        (sleep.iter().sum::<usize>() == SESSIONS && !sleep.contains(&0)).then_some(())
-    })
-    .await;
+    sleep(&world, SESSIONS).await;
     println!(
         "keys of {:?} bytes",
         sessions.iter().map(|(_, packet, _)| packet.len() - 12).collect::<BTreeSet<_>>()
@@ -228,6 +233,7 @@ async fn where_no_new_session_would_go() {
         for raw in [&mut on_primary, &mut on_replica] {
             raw.write_all(&message(b'Q', b"select pg_sleep(60)\0")).await.unwrap();
         }
+        sleep(&world, 2).await;
         let mut behind = world.member(2, Role::Replica);
         behind.replication_state = None;
         behind.state = PostgresState::Starting.into();
@@ -248,7 +254,8 @@ async fn where_no_new_session_would_go() {
             assert_eq!(cancel.read(&mut [0; 1]).await.unwrap(), 0, "closed when it is done");
             let mut answer = vec![0; 1024];
             let count = tokio::time::timeout(SOON, raw.read(&mut answer)).await.unwrap().unwrap();
-            assert!(String::from_utf8_lossy(&answer[..count]).contains("57014"), "{service}");
+            let answer = String::from_utf8_lossy(&answer[..count]);
+            assert!(answer.contains("57014"), "{service}: {answer}");
         }
         world.accept_writes(1, term).await;
         world.publish(2, &world.member(2, Role::Replica)).await;
