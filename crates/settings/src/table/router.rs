@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
         Kind::Choice(&["auto", "epoll", "io_uring"]),
         "How the bytes of busy sessions are moved: by io_uring where it is to be had (`auto`), as those of all others, or by io_uring or not at all: the router does not start where it is not to be had.",
     )
-    .default("epoll")
+    .default("auto")
     .env(&["BATON_ROUTER_IO"]),
     Row::new("router.max_connections", Kind::Int(1, 1_000_000), "Clients at once, over all services.")
         .default("20000")
