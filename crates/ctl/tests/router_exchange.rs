@@ -10,6 +10,7 @@ use one_etcd::Etcd;
 use postgresql::{Scratch, Server, pg_bin};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ struct Router {
     log: PathBuf,
     port: u16,
     api: u16,
+    /// What a service manager is told.
+    manager: UnixDatagram,
 }
 
 impl Router {
@@ -36,16 +39,29 @@ impl Router {
         let (file, log) = (dir.join("router.yml"), dir.join("router.log"));
         let (port, api) = (testbed::free_port(), testbed::free_port());
         fs::write(&file, settings(etcd, port, api)).unwrap();
+        let socket = dir.join("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_nonblocking(true).unwrap();
         let first = Command::new("/bin/sh")
             .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\"", env!("CARGO_BIN_EXE_baton")])
             .arg(&file)
             .arg(descriptors.to_string())
+            .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Router { first, file, log, port, api }
+        Router { first, file, log, port, api, manager }
+    }
+
+    /// Waits until the service manager is told that.
+    async fn tells(&self, wanted: &str) {
+        until(wanted, || {
+            let mut told = [0; 200];
+            self.manager.recv(&mut told).is_ok_and(|count| told[..count] == *wanted.as_bytes())
+        })
+        .await;
     }
 
     /// The processes that serve this file.
@@ -88,9 +104,32 @@ impl Router {
         }
     }
 
+    fn line(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let line = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
-        connect(&line).await
+        connect(&self.line()).await
+    }
+
+    /// Has it read its file with this in the place of `log_connections: true`.
+    async fn reload_with(&self, text: &str) {
+        let file = fs::read_to_string(&self.file).unwrap();
+        let begin = file.split("  log_connections:").next().unwrap();
+        let (_, end) = file.split_once("  services:").unwrap();
+        fs::write(&self.file, format!("{begin}  log_connections: true\n{text}  services:{end}")).unwrap();
+        let answer = self.api("POST /reload").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Has this process exchanged. The new one.
+    async fn exchange(&self, pid: i32) -> i32 {
+        let taken_over =
+            || fs::read_to_string(&self.log).unwrap().matches("a new process has taken over").count();
+        let before = taken_over();
+        self.signal(pid, Signal::USR2);
+        until("the new process to take over", || taken_over() > before).await;
+        *self.processes().iter().find(|other| **other != pid).expect("two processes")
     }
 }
 
@@ -107,8 +146,10 @@ fn settings(etcd: &Etcd, port: u16, api: u16) -> String {
     let etcd = etcd.endpoint.trim_start_matches("http://");
     format!(
         "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  api: 127.0.0.1:{api}\n  handshake_timeout: 4s\n  threads: 2\n  \
-         log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n",
-        any = testbed::free_port()
+         log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n    \
+         - {{name: offline, port: {offline}, role: offline, fallback: none}}\n",
+        any = testbed::free_port(),
+        offline = testbed::free_port()
     )
 }
 
@@ -126,9 +167,16 @@ async fn publish(etcd: &Etcd, postgres: &Server) {
     let lease = client.grant(600, by).await.unwrap().lease;
     let name = types::NodeName::from("pg-1");
     assert!(client.acquire_leader(&name, lease, by).await.unwrap().is_some());
-    let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Primary);
+    put(etcd, "pg-1", etcd::Member::new(types::PostgresState::Running, types::Role::Primary), postgres).await;
+}
+
+/// The key of a member that is this server.
+async fn put(etcd: &Etcd, name: &str, mut member: etcd::Member, postgres: &Server) {
+    let client = etcd.client();
+    let by = clock::now().after(SPAN);
+    let lease = client.grant(600, by).await.unwrap().lease;
     member.conn_url = Some(format!("postgres://127.0.0.1:{}/postgres", postgres.port));
-    client.put_member(&name, &member, lease, by).await.unwrap();
+    client.put_member(&types::NodeName::from(name), &member, lease, by).await.unwrap();
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -159,10 +207,7 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     }
 
     // Somebody connects all the time.
-    let (over, line) = (
-        Arc::new(AtomicBool::new(false)),
-        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", router.port),
-    );
+    let (over, line) = (Arc::new(AtomicBool::new(false)), router.line());
     let come_and_go = tokio::spawn({
         let over = over.clone();
         async move {
@@ -175,9 +220,9 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
         }
     });
     let first = i32::try_from(router.first.id()).unwrap();
-    router.signal(first, Signal::USR2);
-    until("the new process to take over", || router.said("a new process has taken over")).await;
-    let second = *router.processes().iter().find(|pid| **pid != first).expect("two processes");
+    router.tells("READY=1").await;
+    let second = router.exchange(first).await;
+    router.tells(&format!("MAINPID={second}")).await;
     stays.simple_query("SELECT 1").await.expect("the session goes on in the old process");
     assert!(router.first.try_wait().unwrap().is_none(), "the old process waits for it");
     drop(stays);
@@ -200,6 +245,54 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     assert!(connected > 10, "{connected}");
     router.signal(second, Signal::TERM);
     until("the router to end", || router.processes().is_empty()).await;
+}
+
+/// Clients that wait while the program is exchanged get what they wait for from the old process; who stays too long there has to go, but not
+/// within a transaction. And when the new process breaks off the old one does not go on as if somebody listened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("lingering"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut router = Router::start(dir.path(), &etcd, 5000);
+    until("the router to listen", || router.said("listening")).await;
+    router.reload_with("  linger: 1s\n  drain_timeout: 60s\n  hold_timeout: 60s\n").await;
+    let (idle, busy) = (router.connect().await.unwrap(), router.connect().await.unwrap());
+    busy.simple_query("BEGIN").await.unwrap();
+    let file = fs::read_to_string(&router.file).unwrap();
+    let (_, rest) = file.split_once("name: offline, port: ").unwrap();
+    let port = rest.split(',').next().unwrap();
+    let line = router.line().replace(&router.port.to_string(), port);
+    let waits = tokio::spawn(async move { connect(&line).await });
+    router.metric(r#"baton_router_waiting{scope="demo",service="offline"} 1"#).await;
+
+    let first = i32::try_from(router.first.id()).unwrap();
+    let second = router.exchange(first).await;
+    until("the session at rest to end", || idle.is_closed()).await;
+    busy.simple_query("SELECT 1").await.expect("a transaction goes on");
+    let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Replica);
+    member.replication_state = Some("streaming".into());
+    member.tags.0.insert("offline".into(), types::TagValue::Bool(true));
+    put(&etcd, "pg-2", member, &postgres).await;
+    waits.await.unwrap().expect("who waited is served");
+    busy.simple_query("COMMIT").await.expect("it ends by itself");
+    until("the old process to end", || router.first.try_wait().unwrap().is_some()).await;
+    assert!(busy.is_closed() && router.said("offline"));
+
+    router.reload_with("").await;
+    let stays = router.connect().await.unwrap();
+    let third = router.exchange(second).await;
+    stays.simple_query("SELECT 1").await.expect("it has all the time that it likes");
+    router.signal(third, Signal::KILL);
+    until("the old process to end as well", || router.processes().is_empty()).await;
+    assert!(
+        router.said("the process that took over has ended"),
+        "{}",
+        fs::read_to_string(&router.log).unwrap()
+    );
+    until("its sessions to end", || stays.is_closed()).await;
 }
 
 /// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.

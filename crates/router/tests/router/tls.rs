@@ -39,7 +39,14 @@ async fn encryption_is_between_client_and_server() {
     world.servers[0].use_tls();
     world.servers[0].start();
     world.lead(1).await;
+    // The certificate that the client sees is the server's own.
+    let certificate = world.servers[0].certificate();
+    let verify = format!(
+        "host=localhost hostaddr=127.0.0.1 sslmode=verify-full sslrootcert={}",
+        certificate.display()
+    );
     for (options, expected) in [
+        (verify.as_str(), (true, "ssl=true")),
         ("sslmode=require", (true, "ssl=true")),
         ("sslmode=prefer", (true, "ssl=true")),
         ("sslmode=disable", (true, "ssl=false")),
