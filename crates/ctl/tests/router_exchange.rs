@@ -10,6 +10,7 @@ use one_etcd::Etcd;
 use postgresql::{Scratch, Server, pg_bin};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,6 +37,10 @@ struct Router {
 impl Router {
     /// One that may have so many file descriptors.
     fn start(dir: &Path, etcd: &Etcd, descriptors: u32) -> Router {
+        Router::of(Path::new(env!("CARGO_BIN_EXE_baton")), dir, etcd, descriptors)
+    }
+
+    fn of(program: &Path, dir: &Path, etcd: &Etcd, descriptors: u32) -> Router {
         let (file, log) = (dir.join("router.yml"), dir.join("router.log"));
         let (port, api) = (testbed::free_port(), testbed::free_port());
         fs::write(&file, settings(etcd, port, api)).unwrap();
@@ -43,7 +48,8 @@ impl Router {
         let manager = UnixDatagram::bind(&socket).unwrap();
         manager.set_nonblocking(true).unwrap();
         let first = Command::new("/bin/sh")
-            .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\"", env!("CARGO_BIN_EXE_baton")])
+            .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\""])
+            .arg(program)
             .arg(&file)
             .arg(descriptors.to_string())
             .env("NOTIFY_SOCKET", &socket)
@@ -59,7 +65,9 @@ impl Router {
     async fn tells(&self, wanted: &str) {
         until(wanted, || {
             let mut told = [0; 200];
-            self.manager.recv(&mut told).is_ok_and(|count| told[..count] == *wanted.as_bytes())
+            self.manager
+                .recv(&mut told)
+                .is_ok_and(|count| told[..count].trim_ascii_end() == wanted.as_bytes())
         })
         .await;
     }
@@ -158,6 +166,15 @@ async fn connect(line: &str) -> Result<Client, tokio_postgres::Error> {
     tokio::spawn(connection);
     client.simple_query("SELECT 1").await?;
     Ok(client)
+}
+
+/// How many children a process has.
+fn children(parent: i32) -> usize {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    // Behind the name, which is in brackets: the state, and who the parent is.
+    let parents = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok());
+    parents.filter(|of| *of == parent).count()
 }
 
 /// Writes what the agent of a primary would.
@@ -293,6 +310,35 @@ async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
         fs::read_to_string(&router.log).unwrap()
     );
     until("its sessions to end", || stays.is_closed()).await;
+}
+
+/// A new program that never says that it is ready, at the place of the one that was started: it is given up, and meanwhile and afterwards
+/// everything is as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_hangs_is_given_up() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("hanging"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("baton");
+    fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
+    let router = Router::of(&program, dir.path(), &etcd, 5000);
+    until("the router to listen", || router.said("listening")).await;
+    let stays = router.connect().await.unwrap();
+    let hangs = dir.path().join("hangs");
+    fs::write(&hangs, "#!/bin/sh\nexec sleep 300\n").unwrap();
+    fs::set_permissions(&hangs, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&hangs, &program).unwrap();
+    let first = i32::try_from(router.first.id()).unwrap();
+    router.signal(first, Signal::USR2);
+    until("the new process to be there", || children(first) == 1).await;
+    router.connect().await.expect("it is served meanwhile");
+    until("the log to say that it was given up", || router.said("the new process was not ready in time"))
+        .await;
+    router.connect().await.expect("it is served afterwards");
+    stays.simple_query("SELECT 1").await.expect("its session was not touched");
+    assert_eq!((router.processes(), children(first)), (vec![first], 0), "nothing is left of it");
 }
 
 /// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.
