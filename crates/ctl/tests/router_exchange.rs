@@ -65,9 +65,8 @@ impl Router {
     async fn tells(&self, wanted: &str) {
         until(wanted, || {
             let mut told = [0; 200];
-            self.manager
-                .recv(&mut told)
-                .is_ok_and(|count| told[..count].trim_ascii_end() == wanted.as_bytes())
+            let Ok(count) = self.manager.recv(&mut told) else { return false };
+            String::from_utf8_lossy(&told[..count]).lines().any(|line| line == wanted)
         })
         .await;
     }

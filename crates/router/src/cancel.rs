@@ -29,7 +29,7 @@ pub(crate) async fn forward(
 ) {
     let mut requests = JoinSet::new();
     // Who wants to be told who the client is wants it of every connection.
-    let header = service.settings().send_proxy.then(|| proxy::header(client, called)).unwrap_or_default();
+    let header = if service.settings().send_proxy { proxy::header(client, called) } else { Vec::new() };
     let packet = [&header, packet].concat();
     let places = clusters.iter().flat_map(|cluster| cluster.sessions.cancel_places(service, key));
     for place in places {
