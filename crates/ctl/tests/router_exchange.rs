@@ -15,7 +15,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -223,16 +223,16 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     }
 
     // Somebody connects all the time.
-    let (over, line) = (Arc::new(AtomicBool::new(false)), router.line());
+    let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let line = router.line();
     let come_and_go = tokio::spawn({
-        let over = over.clone();
+        let (over, connected) = (over.clone(), connected.clone());
         async move {
-            let mut connected = 0;
             while !over.load(Ordering::Relaxed) {
                 connect(&line).await.map_err(|error| error.to_string())?;
-                connected += 1;
+                connected.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<usize, String>(connected)
+            Ok::<(), String>(())
         }
     });
     let first = i32::try_from(router.first.id()).unwrap();
@@ -256,9 +256,12 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     router.connect().await.expect("the same process serves");
     assert_eq!(router.processes(), [second]);
 
+    until("some to have come and gone", || {
+        connected.load(Ordering::Relaxed) > 10 || come_and_go.is_finished()
+    })
+    .await;
     over.store(true, Ordering::Relaxed);
-    let connected = come_and_go.await.unwrap().expect("nobody is refused");
-    assert!(connected > 10, "{connected}");
+    come_and_go.await.unwrap().expect("nobody is refused");
     router.signal(second, Signal::TERM);
     until("the router to end", || router.processes().is_empty()).await;
 }
