@@ -81,6 +81,11 @@ pub(crate) struct Rules {
     pub synchronous_mode: String,
     #[serde(default)]
     pub pause: bool,
+    #[serde(default)]
+    pub standby_cluster: bool,
+    /// `baton.await_routers`.
+    #[serde(default)]
+    pub await_routers_ms: u64,
 }
 
 /// What a failover may lose at most, and how that comes about.
@@ -122,7 +127,8 @@ pub(crate) struct World {
     pub status_slots: BTreeMap<String, u64>,
     /// The permanent slots, and whether PostgreSQL shall keep them itself.
     pub permanent: BTreeMap<String, bool>,
-    pub routers: usize,
+    /// The routers that are there, by what they call themselves in etcd.
+    pub routers: BTreeSet<String>,
     /// The host of each member.
     pub hosts: BTreeMap<String, String>,
     /// The members of etcd: name, hosts, whether it answers. Empty when no majority answers.
@@ -153,7 +159,17 @@ pub(crate) struct Forecast {
     /// etcd's members: how many there are, how many answer, those on the host, whether the rest is a majority.
     pub etcd: Option<Rest>,
     pub routers: usize,
+    /// Whose word the promotion would wait for.
+    pub witnesses: Option<Witnesses>,
     pub addresses: Vec<String>,
+}
+
+/// The routers that are to say that they have no session left on the old leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Witnesses {
+    pub routers: BTreeSet<String>,
+    /// So long at most.
+    pub ms: u64,
 }
 
 /// Who accepts writes then.
@@ -235,7 +251,8 @@ pub(crate) fn forecast(scenario: &Scenario, world: &World, answers: &Answers) ->
         commits: leads_then(&verdict).and_then(|name| said(answers, name)?.commits.clone()),
         slots: next.map(|next| slots(world, leader, next)).unwrap_or_default(),
         etcd,
-        routers: world.routers,
+        routers: world.routers.len(),
+        witnesses: next.and_then(|next| witnesses(scenario, world, &next.rules)),
         addresses: leader.map(|leader| leader.addresses.clone()).unwrap_or_default(),
         verdict,
     }
@@ -373,6 +390,13 @@ fn read(said: &SaidSlot) -> Slot {
         synced: said.synced,
         ..Slot::physical(&said.name)
     }
+}
+
+/// Before a switchover the routers have been told, and in a standby cluster nobody is promoted.
+fn witnesses(scenario: &Scenario, world: &World, rules: &Rules) -> Option<Witnesses> {
+    let (planned, ms) = (scenario.event == EventArg::Switchover, rules.await_routers_ms);
+    let waits = ms > 0 && !planned && !rules.standby_cluster && !world.routers.is_empty();
+    waits.then(|| Witnesses { routers: world.routers.clone(), ms })
 }
 
 /// What a lost host takes of etcd along.

@@ -10,10 +10,12 @@ use one_etcd::Etcd;
 use postgresql::{Scratch, Server, pg_bin};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,24 +30,45 @@ struct Router {
     log: PathBuf,
     port: u16,
     api: u16,
+    /// What a service manager is told.
+    manager: UnixDatagram,
 }
 
 impl Router {
     /// One that may have so many file descriptors.
     fn start(dir: &Path, etcd: &Etcd, descriptors: u32) -> Router {
+        Router::of(Path::new(env!("CARGO_BIN_EXE_baton")), dir, etcd, descriptors)
+    }
+
+    fn of(program: &Path, dir: &Path, etcd: &Etcd, descriptors: u32) -> Router {
         let (file, log) = (dir.join("router.yml"), dir.join("router.log"));
         let (port, api) = (testbed::free_port(), testbed::free_port());
         fs::write(&file, settings(etcd, port, api)).unwrap();
+        let socket = dir.join("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_nonblocking(true).unwrap();
         let first = Command::new("/bin/sh")
-            .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\"", env!("CARGO_BIN_EXE_baton")])
+            .args(["-c", "ulimit -n \"$2\"; exec \"$0\" router \"$1\""])
+            .arg(program)
             .arg(&file)
             .arg(descriptors.to_string())
+            .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Router { first, file, log, port, api }
+        Router { first, file, log, port, api, manager }
+    }
+
+    /// Waits until the service manager is told that.
+    async fn tells(&self, wanted: &str) {
+        until(wanted, || {
+            let mut told = [0; 200];
+            let Ok(count) = self.manager.recv(&mut told) else { return false };
+            String::from_utf8_lossy(&told[..count]).lines().any(|line| line == wanted)
+        })
+        .await;
     }
 
     /// The processes that serve this file.
@@ -88,9 +111,32 @@ impl Router {
         }
     }
 
+    fn line(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let line = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
-        connect(&line).await
+        connect(&self.line()).await
+    }
+
+    /// Has it read its file with this in the place of `log_connections: true`.
+    async fn reload_with(&self, text: &str) {
+        let file = fs::read_to_string(&self.file).unwrap();
+        let begin = file.split("  log_connections:").next().unwrap();
+        let (_, end) = file.split_once("  services:").unwrap();
+        fs::write(&self.file, format!("{begin}  log_connections: true\n{text}  services:{end}")).unwrap();
+        let answer = self.api("POST /reload").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Has this process exchanged. The new one.
+    async fn exchange(&self, pid: i32) -> i32 {
+        let taken_over =
+            || fs::read_to_string(&self.log).unwrap().matches("a new process has taken over").count();
+        let before = taken_over();
+        self.signal(pid, Signal::USR2);
+        until("the new process to take over", || taken_over() > before).await;
+        *self.processes().iter().find(|other| **other != pid).expect("two processes")
     }
 }
 
@@ -107,8 +153,10 @@ fn settings(etcd: &Etcd, port: u16, api: u16) -> String {
     let etcd = etcd.endpoint.trim_start_matches("http://");
     format!(
         "scope: demo\nnamespace: service\netcd3: {{host: '{etcd}'}}\nrouter:\n  listen: 127.0.0.1\n  api: 127.0.0.1:{api}\n  handshake_timeout: 4s\n  threads: 2\n  \
-         log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n",
-        any = testbed::free_port()
+         log_connections: true\n  services:\n    - {{name: primary, port: {port}, role: primary}}\n    - {{name: any, port: {any}, role: any}}\n    \
+         - {{name: offline, port: {offline}, role: offline, fallback: none}}\n",
+        any = testbed::free_port(),
+        offline = testbed::free_port()
     )
 }
 
@@ -119,6 +167,15 @@ async fn connect(line: &str) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
+/// How many children a process has.
+fn children(parent: i32) -> usize {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    // Behind the name, which is in brackets: the state, and who the parent is.
+    let parents = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok());
+    parents.filter(|of| *of == parent).count()
+}
+
 /// Writes what the agent of a primary would.
 async fn publish(etcd: &Etcd, postgres: &Server) {
     let client = etcd.client();
@@ -126,9 +183,16 @@ async fn publish(etcd: &Etcd, postgres: &Server) {
     let lease = client.grant(600, by).await.unwrap().lease;
     let name = types::NodeName::from("pg-1");
     assert!(client.acquire_leader(&name, lease, by).await.unwrap().is_some());
-    let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Primary);
+    put(etcd, "pg-1", etcd::Member::new(types::PostgresState::Running, types::Role::Primary), postgres).await;
+}
+
+/// The key of a member that is this server.
+async fn put(etcd: &Etcd, name: &str, mut member: etcd::Member, postgres: &Server) {
+    let client = etcd.client();
+    let by = clock::now().after(SPAN);
+    let lease = client.grant(600, by).await.unwrap().lease;
     member.conn_url = Some(format!("postgres://127.0.0.1:{}/postgres", postgres.port));
-    client.put_member(&name, &member, lease, by).await.unwrap();
+    client.put_member(&types::NodeName::from(name), &member, lease, by).await.unwrap();
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -159,25 +223,22 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     }
 
     // Somebody connects all the time.
-    let (over, line) = (
-        Arc::new(AtomicBool::new(false)),
-        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", router.port),
-    );
+    let (over, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let line = router.line();
     let come_and_go = tokio::spawn({
-        let over = over.clone();
+        let (over, connected) = (over.clone(), connected.clone());
         async move {
-            let mut connected = 0;
             while !over.load(Ordering::Relaxed) {
                 connect(&line).await.map_err(|error| error.to_string())?;
-                connected += 1;
+                connected.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<usize, String>(connected)
+            Ok::<(), String>(())
         }
     });
     let first = i32::try_from(router.first.id()).unwrap();
-    router.signal(first, Signal::USR2);
-    until("the new process to take over", || router.said("a new process has taken over")).await;
-    let second = *router.processes().iter().find(|pid| **pid != first).expect("two processes");
+    router.tells("READY=1").await;
+    let second = router.exchange(first).await;
+    router.tells(&format!("MAINPID={second}")).await;
     stays.simple_query("SELECT 1").await.expect("the session goes on in the old process");
     assert!(router.first.try_wait().unwrap().is_none(), "the old process waits for it");
     drop(stays);
@@ -195,11 +256,91 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
     router.connect().await.expect("the same process serves");
     assert_eq!(router.processes(), [second]);
 
+    until("some to have come and gone", || {
+        connected.load(Ordering::Relaxed) > 10 || come_and_go.is_finished()
+    })
+    .await;
     over.store(true, Ordering::Relaxed);
-    let connected = come_and_go.await.unwrap().expect("nobody is refused");
-    assert!(connected > 10, "{connected}");
+    come_and_go.await.unwrap().expect("nobody is refused");
     router.signal(second, Signal::TERM);
     until("the router to end", || router.processes().is_empty()).await;
+}
+
+/// Clients that wait while the program is exchanged get what they wait for from the old process; who stays too long there has to go, but not
+/// within a transaction. And when the new process breaks off the old one does not go on as if somebody listened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("lingering"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut router = Router::start(dir.path(), &etcd, 5000);
+    until("the router to listen", || router.said("listening")).await;
+    router.reload_with("  linger: 1s\n  drain_timeout: 60s\n  hold_timeout: 60s\n").await;
+    let (idle, busy) = (router.connect().await.unwrap(), router.connect().await.unwrap());
+    busy.simple_query("BEGIN").await.unwrap();
+    let file = fs::read_to_string(&router.file).unwrap();
+    let (_, rest) = file.split_once("name: offline, port: ").unwrap();
+    let port = rest.split(',').next().unwrap();
+    let line = router.line().replace(&router.port.to_string(), port);
+    let waits = tokio::spawn(async move { connect(&line).await });
+    router.metric(r#"baton_router_waiting{scope="demo",service="offline"} 1"#).await;
+
+    let first = i32::try_from(router.first.id()).unwrap();
+    let second = router.exchange(first).await;
+    until("the session at rest to end", || idle.is_closed()).await;
+    busy.simple_query("SELECT 1").await.expect("a transaction goes on");
+    let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Replica);
+    member.replication_state = Some("streaming".into());
+    member.tags.0.insert("offline".into(), types::TagValue::Bool(true));
+    put(&etcd, "pg-2", member, &postgres).await;
+    waits.await.unwrap().expect("who waited is served");
+    busy.simple_query("COMMIT").await.expect("it ends by itself");
+    until("the old process to end", || router.first.try_wait().unwrap().is_some()).await;
+    assert!(busy.is_closed() && router.said("offline"));
+
+    router.reload_with("").await;
+    let stays = router.connect().await.unwrap();
+    let third = router.exchange(second).await;
+    stays.simple_query("SELECT 1").await.expect("it has all the time that it likes");
+    router.signal(third, Signal::KILL);
+    until("the old process to end as well", || router.processes().is_empty()).await;
+    assert!(
+        router.said("the process that took over has ended"),
+        "{}",
+        fs::read_to_string(&router.log).unwrap()
+    );
+    until("its sessions to end", || stays.is_closed()).await;
+}
+
+/// A new program that never says that it is ready, at the place of the one that was started: it is given up, and meanwhile and afterwards
+/// everything is as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_hangs_is_given_up() {
+    let (etcd, scratch) = (Etcd::start(), Scratch::new("hanging"));
+    let postgres = Server::init(&scratch, &pg_bin(), "data");
+    postgres.start();
+    publish(&etcd, &postgres).await;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("baton");
+    fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
+    let router = Router::of(&program, dir.path(), &etcd, 5000);
+    until("the router to listen", || router.said("listening")).await;
+    let stays = router.connect().await.unwrap();
+    let hangs = dir.path().join("hangs");
+    fs::write(&hangs, "#!/bin/sh\nexec sleep 300\n").unwrap();
+    fs::set_permissions(&hangs, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&hangs, &program).unwrap();
+    let first = i32::try_from(router.first.id()).unwrap();
+    router.signal(first, Signal::USR2);
+    until("the new process to be there", || children(first) == 1).await;
+    router.connect().await.expect("it is served meanwhile");
+    until("the log to say that it was given up", || router.said("the new process was not ready in time"))
+        .await;
+    router.connect().await.expect("it is served afterwards");
+    stays.simple_query("SELECT 1").await.expect("its session was not touched");
+    assert_eq!((router.processes(), children(first)), (vec![first], 0), "nothing is left of it");
 }
 
 /// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.

@@ -157,7 +157,8 @@ impl Client {
                 (First::Cancel { key, packet }, _) => {
                     drop((carried, handshake));
                     self.service.counts.cancels.add(1);
-                    cancel::forward(&self.shared, &self.service, &self.clusters(), &key, &packet).await;
+                    let ends = (self.peer, self.local);
+                    cancel::forward(&self.shared, &self.service, &self.clusters(), ends, &key, &packet).await;
                     return Ok(None);
                 }
                 (First::Startup(packet), _) => {
@@ -165,8 +166,16 @@ impl Client {
                     let (backend, answer) = self.start(carried, &packet).await?;
                     return Ok(Some(self.opened(backend, Some(answer))));
                 }
-                (First::Encryption(packet), Some(tls)) => {
-                    let may = startup::asks_for_tls(&packet) && matches!(self.stream, ClientStream::Plain(_));
+                // GSS does not end here, and names no cluster: the client goes on with TLS or in the clear.
+                (First::Encryption(packet), _)
+                    if !startup::asks_for_tls(&packet) && (tls.is_some() || !settings.names.is_empty()) =>
+                {
+                    if self.stream.write_all(NO_ENCRYPTION).await.is_err() {
+                        return Ok(None);
+                    }
+                }
+                (First::Encryption(_), Some(tls)) => {
+                    let may = matches!(self.stream, ClientStream::Plain(_));
                     let answer = if may { ENCRYPT } else { NO_ENCRYPTION };
                     if self.stream.write_all(answer).await.is_err() {
                         return Ok(None);
@@ -273,11 +282,6 @@ impl Client {
         handshake: Option<Held>,
     ) -> Result<Option<Ready>, Refusal> {
         let limit = self.shared.config().handshake.timeout;
-        if !request.is_empty() && !startup::asks_for_tls(request) {
-            // GSS names nobody; the client goes on with TLS or in the clear.
-            self.refused("encryption by GSS is not passed on where clusters are found by name".to_owned());
-            return Ok(None);
-        }
         if !request.is_empty() && self.stream.write_all(ENCRYPT).await.is_err() {
             return Ok(None);
         }

@@ -37,6 +37,8 @@ pub struct Config {
     pub backend: Backend,
     pub truth: TruthLimits,
     pub tcp: Tcp,
+    /// How long sessions may go on after another process has taken over; zero: until they end by themselves.
+    pub linger: Duration,
     /// How long sessions get at the end to take their last message.
     pub stop_timeout: Duration,
 }
@@ -307,6 +309,7 @@ impl Config {
                 keepalive_probes: 3,
                 user_timeout: Some(Duration::from_secs(60)),
             },
+            linger: Duration::ZERO,
             stop_timeout: Duration::from_secs(2),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) enum CutReason {
     },
     /// Its cluster is no longer in the configuration.
     ClusterDropped,
+    /// Another process serves in this one's place, and the session was given its time.
+    Exchanged,
     Stopping,
 }
 
@@ -49,6 +51,7 @@ impl fmt::Display for CutReason {
                 write!(f, "{member} hands the lead over, and the transaction did not end in time")
             }
             CutReason::ClusterDropped => write!(f, "the router no longer serves this cluster"),
+            CutReason::Exchanged => write!(f, "a new process of the router has taken over"),
             CutReason::Stopping => write!(f, "the router is stopping"),
         }
     }

@@ -29,6 +29,11 @@ pub enum Error {
     /// Started as a successor, and there is nothing to succeed to.
     #[error("take over the sockets of the router that runs here: {0}; start the router without it")]
     NotInherited(std::io::Error),
+    /// Whoever took over is gone: only a new start opens the ports again.
+    #[error(
+        "go on serving: the process that took over has ended ({0}), and nobody listens; start the router again"
+    )]
+    SuccessorEnded(std::process::ExitStatus),
     /// The watch of etcd ended without being told to.
     #[error("watch etcd: the watch ended; restart the router")]
     WatchEnded,

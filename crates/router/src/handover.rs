@@ -4,7 +4,8 @@
 //!   order ─► the program is started anew; its standard input is one end of a socket
 //!         ─► the listening sockets, and who is drained or pinned ─► it follows etcd and accepts nothing yet
 //!         ◄── ready: all clusters are known ───────────────────────┘
-//!         ─► accept no more; the sessions that are here go on and are cut with their term as ever, until the last one ends
+//!         ─► accept no more; the sessions that are here go on and are cut with their term as ever, until the last one ends,
+//!            or their time is up (`router.linger`), or the new process breaks off: then nobody listens, and a new start is wanted
 //!
 //!   it ended, or was not ready in time ─► everything goes on here as before, and the log says why
 //! ```
@@ -109,12 +110,12 @@ fn members(list: Option<&Value>) -> Vec<NodeName> {
     names.filter_map(Value::as_str).map(NodeName::from).collect()
 }
 
-/// Starts the successor, gives it the sockets, and waits until it is ready. Its process id.
+/// Starts the successor, gives it the sockets, and waits until it is ready.
 pub(crate) async fn hand_over(
     mut command: Command,
     sockets: Vec<OwnedFd>,
     shared: &Shared,
-) -> Result<u32, String> {
+) -> Result<Child, String> {
     let orders = orders(shared);
     let work = tokio::task::spawn_blocking(move || {
         let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
@@ -128,17 +129,15 @@ pub(crate) async fn hand_over(
     work.await.map_err(|error| error.to_string())?
 }
 
-fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], orders: &str) -> Result<u32, String> {
-    let outcome = give(&ours, sockets, orders).and_then(|()| hear(ours));
-    outcome.map(|()| child.id()).map_err(|error| {
-        let ended = child.try_wait().ok().flatten();
-        // It must not accept anybody any more, now that this one goes on.
-        let _ = child.kill();
-        let _ = child.wait();
-        match ended {
-            Some(status) => format!("the new process ended ({status}); its log says why"),
-            None => format!("the new process was not ready in time: {error}"),
-        }
+fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], orders: &str) -> Result<Child, String> {
+    let Err(error) = give(&ours, sockets, orders).and_then(|()| hear(ours)) else { return Ok(child) };
+    let ended = child.try_wait().ok().flatten();
+    // It must not accept anybody any more, now that this one goes on.
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(match ended {
+        Some(status) => format!("the new process ended ({status}); its log says why"),
+        None => format!("the new process was not ready in time: {error}"),
     })
 }
 

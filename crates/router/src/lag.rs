@@ -70,12 +70,16 @@ impl fmt::Display for Lag {
 }
 
 impl Lag {
-    /// Whether a replica is left out, given whether it `was` before. What is not known is no reason.
+    /// Whether a replica is left out, given whether it `was` before. What is not known is no reason to leave one out; and when nothing is, as
+    /// in the first moments of a term, none to take it back.
     pub(crate) fn too_far(self, limit: LagLimit, was: bool) -> bool {
         let divisor = if was { 2 } else { 1 };
-        let bytes = self.bytes.zip(limit.bytes).is_some_and(|(lag, most)| lag > most / u64::from(divisor));
-        let time = self.time.zip(limit.time).is_some_and(|(lag, most)| lag > most / divisor);
-        bytes || time
+        let bytes = self.bytes.zip(limit.bytes).map(|(lag, most)| lag > most / u64::from(divisor));
+        let time = self.time.zip(limit.time).map(|(lag, most)| lag > most / divisor);
+        match (bytes, time) {
+            (None, None) => was && limit != LagLimit::default(),
+            (bytes, time) => bytes == Some(true) || time == Some(true),
+        }
     }
 }
 
@@ -121,10 +125,16 @@ mod tests {
             (lag(51, 0), true, true),
             (lag(0, 6), true, true),
             (lag(50, 5), true, false),
-            (Lag::default(), true, false),
+            (Lag::default(), true, true),
+            (Lag::default(), false, false),
+            (Lag { bytes: Some(50), time: None }, true, false),
+            (Lag { bytes: None, time: Some(Duration::from_secs(6)) }, true, true),
         ] {
             assert_eq!(lag.too_far(limit, was), out, "{lag:?} {was}");
         }
-        assert!(!lag(1 << 40, 1 << 20).too_far(LagLimit::default(), false));
+        for was in [false, true] {
+            assert!(!lag(1 << 40, 1 << 20).too_far(LagLimit::default(), was));
+            assert!(!Lag::default().too_far(LagLimit::default(), was), "the limit was taken away");
+        }
     }
 }

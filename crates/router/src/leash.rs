@@ -85,6 +85,11 @@ impl Leash {
         self.rein() == Rein::Held && !self.0.resting.load(Ordering::Acquire)
     }
 
+    /// Held, and at rest.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.rein() == Rein::Held && self.0.resting.load(Ordering::Acquire)
+    }
+
     pub(crate) fn why(&self) -> Option<&CutReason> {
         self.0.why.get()
     }

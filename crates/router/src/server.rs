@@ -15,14 +15,17 @@ use crate::handover::{self, Inherited};
 use crate::shared::{Cluster, Shared};
 use crate::{api, listener, presence, steer, survey};
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +34,9 @@ const CARRIER_ENDS: Duration = Duration::from_secs(2);
 
 /// How often that thread is asked whether it is there.
 const LOOK_AT_CARRIER: Duration = Duration::from_secs(1);
+
+/// How often an old process looks at the sessions that are left, and at the new process.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads the configuration again; the error says what is wrong with it.
 pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -160,9 +166,8 @@ impl Router {
                     Order::HandOver(command, answer) => {
                         let Some(successor) = server.hand_over(*command).await else { continue };
                         // Who ordered it may be gone.
-                        let _ = answer.send(successor);
-                        server.linger(&stop).await;
-                        break Ok(());
+                        let _ = answer.send(successor.id());
+                        break server.linger(successor, &mut failures, &stop).await;
                     }
                 },
                 Some(api::Reload(answer)) = ordered.recv() => {
@@ -303,7 +308,7 @@ impl Server {
     }
 
     /// Gives the listening sockets to a successor. Without one that is ready, everything stays as it is.
-    async fn hand_over(&self, command: Command) -> Option<u32> {
+    async fn hand_over(&self, command: Command) -> Option<Child> {
         let all = self.open.values().chain(&self.api);
         let sockets: Result<Vec<OwnedFd>, _> =
             all.map(|open| open.listener.as_fd().try_clone_to_owned()).collect();
@@ -315,7 +320,7 @@ impl Server {
             Ok(successor) => {
                 let open = self.shared.clusters().into_iter().map(|cluster| cluster.sessions.by_member());
                 let sessions = open.flat_map(|by_member| by_member.into_values().collect::<Vec<_>>()).sum();
-                Event::HandedOver { successor, sessions }.log();
+                Event::HandedOver { successor: successor.id(), sessions }.log();
                 Some(successor)
             }
             Err(why) => {
@@ -325,8 +330,13 @@ impl Server {
         }
     }
 
-    /// Another process listens: what is here goes on until it ends by itself, or until `stop`.
-    async fn linger(&mut self, stop: &CancellationToken) {
+    /// Another process listens: what is here goes on until it ends by itself, until its time is up, or until `stop`.
+    async fn linger(
+        &mut self,
+        mut successor: Child,
+        failures: &mut mpsc::Receiver<Error>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         for (_, open) in std::mem::take(&mut self.open) {
             open.stop.cancel();
         }
@@ -334,10 +344,38 @@ impl Server {
             open.stop.cancel();
         }
         self.clients.close();
+        let limit = self.shared.config().linger;
+        let over = async {
+            if limit.is_zero() {
+                pending::<()>().await;
+            }
+            sleep(limit).await;
+            self.wind_up().await;
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.clients.wait() => {}
+            () = stop.cancelled() => Ok(()),
+            () = self.clients.wait() => Ok(()),
+            Some(error) = failures.recv() => Err(error),
+            status = broken_off(&mut successor) => Err(Error::SuccessorEnded(status)),
+            () = over => Ok(()),
         }
+    }
+
+    /// The sessions that are left end: at their next idle moment, or when the time for that is up.
+    async fn wind_up(&self) {
+        let why = CutReason::Exchanged;
+        let all = || self.followed.values().map(|followed| &followed.cluster.sessions);
+        let at_rest = async {
+            while all().map(|sessions| sessions.cut_at_rest(&why)).sum::<usize>() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        // What outlasts that is cut where it is.
+        let _: Result<(), Elapsed> = timeout(self.shared.config().drain.timeout, at_rest).await;
+        for sessions in all() {
+            sessions.stop(&why);
+        }
+        let _: Result<(), Elapsed> = timeout(self.shared.config().stop_timeout, self.clients.wait()).await;
     }
 
     /// Takes up the configuration as it is now, or leaves everything as it is.
@@ -396,13 +434,23 @@ impl Server {
             self.steering.wait().await;
         };
         // Whoever has not ended by then is cut off with the process.
-        let _: Result<(), tokio::time::error::Elapsed> =
-            tokio::time::timeout(self.shared.config().stop_timeout, over).await;
+        let _: Result<(), Elapsed> = timeout(self.shared.config().stop_timeout, over).await;
         let carrier = self.shared.carrier.as_ref();
         if let Some(carrier) = carrier
             && !carrier.end(CARRIER_ENDS).await
         {
             Event::CarrierStays.log();
+        }
+    }
+}
+
+/// Ends when the process has ended, and not in good order: one that was stopped, or has handed over itself, has.
+async fn broken_off(process: &mut Child) -> ExitStatus {
+    loop {
+        match process.try_wait() {
+            Ok(Some(status)) if !status.success() => return status,
+            Ok(Some(_)) | Err(_) => pending::<()>().await,
+            Ok(None) => sleep(LOOK).await,
         }
     }
 }

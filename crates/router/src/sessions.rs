@@ -203,6 +203,21 @@ impl Sessions {
             .count()
     }
 
+    /// Ends the sessions that are at rest, and holds the others at their next idle moment. Gives the number of those that are left.
+    pub(crate) fn cut_at_rest(&self, why: &CutReason) -> usize {
+        let inner = self.lock();
+        let mut left = 0;
+        for entry in inner.open.values() {
+            entry.leash.hold(true);
+            if entry.leash.is_at_rest() {
+                entry.leash.cut(why.clone());
+            } else {
+                left += 1;
+            }
+        }
+        left
+    }
+
     /// Takes up where the members are, and looks who is too far behind for which service.
     pub(crate) fn measure(
         &self,

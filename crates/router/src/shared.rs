@@ -95,9 +95,13 @@ fn carrier(config: &Config) -> Result<Option<Carrier>, Error> {
     }
 }
 
+/// What no other router is called: a person finds the process by the first two parts of it.
 fn own_name() -> String {
-    let drawn = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
-    drawn.map_or_else(|_| format!("{}-{}", std::process::id(), clock::now().0), |name| name.trim().to_owned())
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let host: String = read("hostname").unwrap_or_default().trim().replace('/', "_");
+    let drawn = read("random/uuid").unwrap_or_else(|_| clock::now().0.to_string());
+    let drawn: String = drawn.chars().take_while(|c| *c != '-' && !c.is_whitespace()).collect();
+    format!("{host}-{}-{drawn}", std::process::id())
 }
 
 /// The certificates of the services that end TLS, read anew.

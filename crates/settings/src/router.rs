@@ -45,6 +45,8 @@ pub struct Router {
     pub drain_timeout: Duration,
     /// Whether transactions that outlast the drain are cut.
     pub drain_cuts: bool,
+    /// How long sessions outlast the exchange of the program; zero: as long as they like.
+    pub linger: Duration,
     /// Whether each session is logged.
     pub log_connections: bool,
     /// Networks whose PROXY headers are believed: an address and how many of its bits count.
@@ -200,6 +202,7 @@ pub(crate) fn build(raw: &Raw<'_>, findings: &mut Findings) -> Router {
         connect_timeout: values.duration("router.connect_timeout"),
         drain_timeout: values.duration("router.drain_timeout"),
         drain_cuts: values.text("router.drain_end").as_deref() == Some("cut"),
+        linger: values.duration("router.linger"),
         log_connections: values.flag("router.log_connections"),
         proxy_from: networks(values, findings),
         keepalive_idle: values.duration("router.keepalive_idle"),

@@ -133,7 +133,7 @@ fn rules(rules: &Rules) -> Value {
         "ttl": rules.ttl.as_secs(), "loop_wait": rules.loop_wait.as_secs(),
         "maximum_lag_on_failover": rules.maximum_lag_on_failover, "synchronous_mode": synchronous,
         "synchronous_mode_strict": rules.synchronous.strict, "failsafe_mode": rules.failsafe, "pause": rules.pause,
-        "standby_cluster": rules.standby_cluster,
+        "standby_cluster": rules.standby_cluster, "await_routers_ms": millis(rules.await_routers),
     })
 }
 

@@ -84,6 +84,7 @@ impl From<router::Error> for Failure {
             router::Error::Listen { .. }
             | router::Error::Threads(_)
             | router::Error::NotInherited(_)
+            | router::Error::SuccessorEnded(_)
             | router::Error::WatchEnded => Code::Failed,
         };
         Failure::new(code, format!("failed to {error}"))
@@ -125,6 +126,7 @@ fn config(settings: &RouterSettings) -> Result<router::Config, Failure> {
         .collect();
     let end = if given.drain_cuts { router::DrainEnd::Cut } else { router::DrainEnd::Resume };
     config.drain = router::Drain { timeout: given.drain_timeout, end };
+    config.linger = given.linger;
     config.hold.timeout = given.hold_timeout;
     config.hold.limit = given.hold_limit as usize;
     config.handshake.timeout = given.handshake_timeout;

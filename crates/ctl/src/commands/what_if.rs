@@ -124,7 +124,7 @@ fn world(snapshot: &Snapshot, cluster: &Cluster, health: &Health) -> World {
         optime: snapshot.optime().map(|lsn| lsn.0),
         status_slots: status.slots.into_iter().map(|(name, lsn)| (name, lsn.0)).collect(),
         permanent: slots.into_iter().map(|(name, slot)| (name, slot.wish.is_failover())).collect(),
-        routers: snapshot.routers.len(),
+        routers: snapshot.routers.keys().cloned().collect(),
         hosts: cluster.members.iter().map(|member| (member.name.clone(), member.host.clone())).collect(),
         etcd: members_of_etcd(health),
     }

@@ -47,9 +47,11 @@ pub(crate) fn configuration(settings: &RouterSettings, known: &Known) -> String 
 
 fn head(router: &Router) -> String {
     let mut out = String::from(
-        "# Written by `baton haproxy-config`: write it anew when members come or go. Differences that remain: HAProxy learns of\n\
-         # a change by its checks and not at once, holds nobody through a switchover, and sends cancel requests on replica\n\
-         # services to any server. Sessions from before a reload of HAProxy are not cut at a failover: restart it instead.\n",
+        "# Written by `baton haproxy-config`: write it anew when members, or their tags `offline` and `pg_offline_query`, come or go.\n\
+         # Differences that remain: HAProxy learns of a change by its checks and not at once, takes every server for good until its first\n\
+         # checks, holds nobody through a switchover, sends cancel requests on replica services to any server, takes a replica back as soon\n\
+         # as it is within max_lag, and uses one that no longer streams. Balancers in proxy_from must always send a header. Sessions from\n\
+         # before a reload of HAProxy are not cut at a failover: restart it instead.\n",
     );
     let _ = write!(
         out,
@@ -83,14 +85,16 @@ fn unique(used: &mut BTreeMap<String, usize>, name: &str) -> String {
 fn tiers(service: &Service) -> Vec<Tier> {
     let lag = service.max_lag.map(|bytes| format!("?lag={bytes}")).unwrap_or_default();
     let tier = |suffix, check: String, offline| Tier { suffix, check, offline };
-    let primary = || tier("primary", "/primary".to_owned(), None);
+    // One that leads and does not accept writes yet would be sent those who are to write.
+    let primary = || tier("primary", "/primary?writable".to_owned(), None);
     let replicas = |suffix, offline| tier(suffix, format!("/replica{lag}"), offline);
     let mut tiers = match service.role {
         ServiceRole::Primary => return vec![primary()],
-        ServiceRole::Any => return vec![tier("any", "/health".to_owned(), None)],
+        ServiceRole::Any => return vec![tier("any", format!("/read-only{lag}"), None)],
         ServiceRole::Replica => vec![replicas("replica", Some(false)), replicas("offline", Some(true))],
         ServiceRole::Offline => vec![replicas("offline", Some(true))],
-        ServiceRole::Sync => vec![tier("sync", "/sync".to_owned(), None)],
+        // Which of the two there are depends on synchronous_mode.
+        ServiceRole::Sync => ["sync", "quorum"].map(|kind| tier(kind, format!("/{kind}{lag}"), None)).into(),
     };
     let usual = if service.role == ServiceRole::Offline { Fallback::Replica } else { Fallback::Primary };
     match (service.role, service.fallback.unwrap_or(usual)) {
@@ -142,6 +146,15 @@ fn frontend(out: &mut String, router: &Router, service: &Service, base: &str) {
     let _ = writeln!(out, "    default_backend {base}-{}", last.suffix);
 }
 
+/// Its weight as HAProxy takes it, which knows none above 256: the shares stay what they are.
+fn weight(service: &Service, member: &str) -> u32 {
+    const MOST: u32 = 256;
+    const USUAL: u32 = 100;
+    let weight = service.weights.get(member).copied().unwrap_or(USUAL);
+    let highest = service.weights.values().copied().max().unwrap_or(USUAL).max(USUAL);
+    if highest <= MOST || weight == 0 { weight } else { (weight * MOST / highest).max(1) }
+}
+
 fn backend(out: &mut String, service: &Service, base: &str, tier: &Tier, servers: &[Server]) {
     let balance = match service.balance {
         ServiceBalance::LeastConn => "leastconn",
@@ -154,6 +167,7 @@ fn backend(out: &mut String, service: &Service, base: &str, tier: &Tier, servers
          on-marked-down shutdown-sessions\n",
         tier.suffix, tier.check,
     );
+    let mut names = BTreeMap::new();
     for server in servers.iter().filter(|server| tier.offline.is_none_or(|offline| server.offline == offline))
     {
         let place = match (service.destination_port, service.pooler) {
@@ -163,12 +177,13 @@ fn backend(out: &mut String, service: &Service, base: &str, tier: &Tier, servers
         };
         let Some((host, port)) = place else { continue };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let weight = service.weights.get(&server.name).copied().unwrap_or(100).min(256);
+        // Nobody else does the work of the primary, whatever its weight.
+        let weight = if tier.suffix == "primary" { 100 } else { weight(service, &server.name) };
+        let name = unique(&mut names, &server.name);
         let (api_host, api_port) = &server.api;
         let _ = write!(
             out,
-            "    server {} {host}:{port} check addr {api_host} port {api_port} weight {weight}",
-            server.name
+            "    server {name} {host}:{port} check addr {api_host} port {api_port} weight {weight}"
         );
         if server.api_tls {
             out.push_str(" check-ssl verify none");
@@ -208,7 +223,8 @@ mod tests {
         let begin = "scope: demo\netcd3: {hosts: '127.0.0.1:2379'}\n";
         std::fs::write(&file, format!("{begin}{yaml}")).unwrap();
         let settings = settings::load_router(&file, &BTreeMap::new()).unwrap();
-        let servers = || vec![server(1, false), server(2, false), server(3, true)];
+        let strange = || Server { name: "a strange\n#name".into(), ..server(4, false) };
+        let servers = || vec![server(1, false), server(2, false), server(3, true), strange()];
         let known: Known = [("demo".to_owned(), servers()), ("other".to_owned(), servers())].into();
         configuration(&settings, &known)
     }
@@ -216,13 +232,13 @@ mod tests {
     #[test]
     fn haproxy_takes_it() {
         let everything = "router:\n  listen: [127.0.0.1, '::1']\n  proxy_from: [10.0.0.0/8, 'fd00::/8']\n  clusters: [{name: other}]\n  services:\n\
-            \x20   - {name: primary, port: 5433, role: primary, destination: pooler, send_proxy: true}\n\
+            \x20   - {name: primary, port: 5433, role: primary, destination: pooler, send_proxy: true, weights: {pg-1: 0}}\n\
             \x20   - {name: replica, port: 5434, role: replica, max_lag: 1MB, max_lag_time: 5s, slow_start: 30s, balance: round_robin, weights: {pg-1: 0, pg-2: 200}}\n\
             \x20   - {name: sync one, port: 5435, role: sync}\n\
-            \x20   - {name: any, port: 5437, role: any, cluster: other}\n\
+            \x20   - {name: any, port: 5437, role: any, cluster: other, max_lag: 1MB}\n\
             \x20   - {name: offline, port: 5438, role: offline, destination_port: 7000}\n\
             \x20   - {name: never, port: 5439, role: offline, fallback: none}\n\
-            \x20   - {name: last, port: 5440, role: offline, fallback: primary}\n";
+            \x20   - {name: last, port: 5440, role: offline, fallback: primary, weights: {pg-3: 2560, pg-1: 0}}\n";
         for yaml in ["", everything] {
             let text = written(yaml);
             let dir = tempfile::tempdir().unwrap();
@@ -241,6 +257,15 @@ mod tests {
             "server pg-2 10.0.0.2:5432 check addr 10.0.0.2 port 8008 weight 200 check-ssl verify none slowstart 30000ms",
             "server pg-1 10.0.0.1:6432 check addr 10.0.0.1 port 8008 weight 100 send-proxy-v2",
             "server pg-3 10.0.0.3:7000",
+            "http-check send meth OPTIONS uri /primary?writable",
+            "backend demo-last-offline\n    balance leastconn\n",
+            "server pg-3 10.0.0.3:5432 check addr 10.0.0.3 port 8008 weight 256",
+            "server pg-1 10.0.0.1:5432 check addr 10.0.0.1 port 8008 weight 0",
+            "server pg-2 10.0.0.2:5432 check addr 10.0.0.2 port 8008 weight 10",
+            "http-check send meth OPTIONS uri /read-only?lag=1048576",
+            "use_backend demo-sync_one-quorum if { nbsrv(demo-sync_one-quorum) gt 0 }",
+            "default_backend demo-sync_one-primary",
+            "server a_strange__name 10.0.0.4:5432",
         ] {
             assert!(text.contains(wanted), "{wanted}\n{text}");
         }

@@ -2,7 +2,7 @@
 
 use super::Format;
 use crate::cli::EventArg;
-use crate::forecast::{Bound, Commits, Forecast, Rest, Scenario, Verdict};
+use crate::forecast::{Bound, Commits, Forecast, Rest, Scenario, Verdict, Witnesses};
 use ha::slots::Fate;
 use serde_json::{Value, json};
 
@@ -28,6 +28,9 @@ pub(crate) fn at_length(forecast: &Forecast) -> String {
     }
     if let Some(rest) = &forecast.etcd {
         out.push_str(&paragraph("  etcd: ", &etcd(rest)));
+    }
+    if let Some(waits) = &forecast.witnesses {
+        out.push_str(&paragraph("  Routers: ", &witnesses(waits, forecast)));
     }
     let traffic = traffic(forecast);
     if !traffic.is_empty() {
@@ -72,6 +75,8 @@ fn object(forecast: &Forecast) -> Value {
         "slots": slots.collect::<serde_json::Map<_, _>>(),
         "slots_lost": forecast.slots.iter().filter(|(_, fate)| !matches!(fate, Fate::Survives | Fate::NotPromised)).map(|(name, _)| name).collect::<Vec<_>>(),
         "etcd_majority": forecast.etcd.as_ref().map(|rest| rest.majority),
+        "awaits_routers": forecast.witnesses.as_ref().map(|waits| &waits.routers),
+        "awaits_routers_seconds": forecast.witnesses.as_ref().map(|waits| waits.ms as f64 / 1000.0),
         "exit": forecast.code().number(),
     })
 }
@@ -140,6 +145,10 @@ fn in_short(forecast: &Forecast) -> String {
         let lacks =
             forecast.lacks.map(|lacks| format!("{} at this moment, ", bytes(lacks))).unwrap_or_default();
         text.push_str(&format!("; may lose {lacks}{} at most", bytes(bound.bytes)));
+    }
+    if let Some(waits) = &forecast.witnesses {
+        let (count, seconds) = (waits.routers.len(), waits.ms as f64 / 1000.0);
+        text.push_str(&format!("; {seconds:.1} s more at most for the word of {count} routers"));
     }
     if let Some(waits) = &forecast.commits
         && waits.names.is_empty()
@@ -243,6 +252,16 @@ fn etcd(rest: &Rest) -> String {
     format!("{answer} of {members} members answer, {there}: {left}.")
 }
 
+fn witnesses(waits: &Witnesses, forecast: &Forecast) -> String {
+    let (old, seconds) = (forecast.leader.as_deref().unwrap_or("the leader"), waits.ms as f64 / 1000.0);
+    let routers: Vec<&str> = waits.routers.iter().map(String::as_str).collect();
+    format!(
+        "the promotion waits until each has said that it has no session left on {old} (baton.await_routers): milliseconds, and {seconds:.1} s \
+         more than is said above at most, if one of them hangs, is cut off from etcd, or ended less than 10 s before: {}.",
+        routers.join(", ")
+    )
+}
+
 fn traffic(forecast: &Forecast) -> String {
     let Verdict::Leads { .. } = forecast.verdict else { return String::new() };
     let old = forecast.leader.as_deref().unwrap_or("the leader");
@@ -320,7 +339,7 @@ mod tests {
             leader: Some("pg-1".into()),
             optime: Some(83_886_080),
             permanent: [("archive".to_owned(), false), ("cdc".to_owned(), true)].into(),
-            routers: 2,
+            routers: ["r1", "r2"].map(str::to_owned).into(),
             hosts: (1..=3).map(|at| (format!("pg-{at}"), host(at))).collect(),
             etcd: (1..=3).map(|at| (format!("etcd{at}"), [host(at)].into(), true)).collect(),
             ..World::default()
@@ -372,6 +391,23 @@ mod tests {
         let told = forecast(&dies(), &world(), &answers(|_| {}));
         assert_eq!(told.code(), Code::WouldLose);
         insta::assert_snapshot!("what_if_dies", at_length(&told));
+    }
+
+    #[test]
+    fn whose_word_a_promotion_would_wait_for_is_told() {
+        let waits = || answers(|all| all[1].1["rules"]["await_routers_ms"] = json!(2000));
+        let told = forecast(&dies(), &world(), &waits());
+        let text = at_length(&told);
+        let routers = text.split("  Routers: ").nth(1).unwrap().split("  Traffic").next().unwrap();
+        insta::assert_snapshot!("what_if_routers", format!("{routers}{}", in_lines(&[told])));
+        let nobody = World { routers: [].into(), ..world() };
+        assert_eq!(forecast(&dies(), &nobody, &waits()).witnesses, None);
+        let mut planned = waits();
+        planned.insert("pg-1".into(), Ok(Said { outcome: "hands over".into(), ..Said::default() }));
+        let switch = Scenario { event: EventArg::Switchover, member: Some("pg-2".into()) };
+        let told = forecast(&switch, &world(), &planned);
+        assert!(matches!(told.verdict, crate::forecast::Verdict::Leads { .. }) && told.witnesses.is_none());
+        assert_eq!(forecast(&dies(), &world(), &answers(|_| {})).witnesses, None, "it is off unless set");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use lab::Target;
 use lab::bench_router::{Load, Options, beside_haproxy};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
 use types::Moment;
 
 const WHO: &str = "SELECT host(inet_server_addr())";
@@ -67,6 +68,7 @@ async fn reads_leave_who_does_not_replay_and_a_session_costs_little() {
     story.lab.await_writable(SPAN).await.unwrap();
     story.healthy().await;
     standing_still(&story).await;
+    haproxy_leads_as_we_do(&story).await;
     costs(&mut story).await;
     story.end().await;
 }
@@ -104,6 +106,74 @@ async fn standing_still(story: &Story) {
     }
     story.router_says("has caught up", 4).await;
     assert_eq!(reached(&strict).await, [one_at, other_at].into());
+}
+
+/// A process that is ended with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _waited_already = self.0.wait();
+    }
+}
+
+/// What `baton haproxy-config` makes of services leads where the router would, before and after a switchover.
+async fn haproxy_leads_as_we_do(story: &Story) {
+    let ports = [(); 4].map(|()| testbed::free_port());
+    let services = json!([
+        { "name": "primary", "port": ports[0], "role": "primary" },
+        { "name": "replica", "port": ports[1], "role": "replica", "max_lag": "2MB", "slow_start": "1s" },
+        { "name": "sync", "port": ports[2], "role": "sync" },
+        { "name": "any", "port": ports[3], "role": "any", "balance": "round_robin" },
+    ]);
+    let mut spec = story.spec.clone();
+    spec.router_file =
+        json!({ "router": { "services": services, "listen": "127.0.0.1", "max_connections": 500 } });
+    story.lab.configure_router(&spec).unwrap();
+    let file = story.lab.base().join("router/router.yml");
+    let written = Command::new(lab::baton_of_this_build().unwrap()).arg("haproxy-config").arg(&file).output();
+    let written = written.unwrap();
+    story.lab.configure_router(&story.spec).unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let config = story.lab.base().join("haproxy-config.cfg");
+    std::fs::write(&config, &written.stdout).unwrap();
+    let mut haproxy = Command::new(lab::haproxy_binary().unwrap());
+    let log = std::fs::File::create(story.lab.base().join("haproxy-config.log")).unwrap();
+    haproxy.arg("-db").arg("-f").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let _haproxy = Running(haproxy.spawn().unwrap());
+    let targets = ports.map(|port| Target { host: "127.0.0.1".into(), ..story.lab.service(port) });
+    for round in 0..2 {
+        let primary = story.primary().await;
+        let all: BTreeSet<String> = story.lab.nodes.iter().map(|node| node.address.to_string()).collect();
+        let leader: BTreeSet<String> = [story.address(&primary)].into();
+        let replicas: BTreeSet<String> = all.difference(&leader).cloned().collect();
+        // Nobody is a synchronous standby here: the primary stands in.
+        let wanted = [leader.clone(), replicas, leader, all];
+        for (target, wanted) in targets.iter().zip(wanted) {
+            let what = format!("HAProxy's port {} to lead to {wanted:?}", target.port);
+            lab::wait::until(SPAN, &what, async || (tried(target).await? == wanted).then_some(()))
+                .await
+                .unwrap();
+        }
+        let table = format!("CREATE TABLE by_haproxy_{round} ()");
+        targets[0].run(&table, SPAN).await.expect("it can be written to");
+        if round == 0 {
+            let answer = story.send(&primary, "POST", "/switchover", &json!({ "leader": primary })).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            story.another_primary(&primary).await;
+            story.healthy().await;
+        }
+    }
+}
+
+/// Whom twelve new sessions reach, if they all reach somebody.
+async fn tried(target: &Target) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for _ in 0..12 {
+        all.insert(target.ask(WHO, SPAN).await.ok()?);
+    }
+    Some(all)
 }
 
 /// Very wide bounds, against what is slower by an order of magnitude: this is no optimized build, and the machine has other things to do. `make bench-router` has the narrow ones.

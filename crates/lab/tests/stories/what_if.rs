@@ -35,7 +35,8 @@ impl Story {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_predicted_of_the_loss_of_a_host_is_what_happens() {
     let mut story = Story::begin("what-if", |spec| {
-        spec.dynamic = json!({ "slots": { "archive": { "type": "physical" } } });
+        spec.dynamic =
+            json!({ "slots": { "archive": { "type": "physical" } }, "baton": { "await_routers": "2s" } });
         spec.tags = json!({ "nofailover": true });
     })
     .await;
@@ -53,7 +54,8 @@ async fn what_is_predicted_of_the_loss_of_a_host_is_what_happens() {
         let told = story.forecast(&[]);
         let all = told["members"].as_object()?.len() == 3;
         let settled = told["leads"].as_array()?.len() == 1 && told["slots"]["archive"] == "survives";
-        (all && settled && told["loss_bound_bytes"].as_u64()? > 1 << 20).then_some(())
+        let awaits = told["awaits_routers"].as_array()?.len() == 1 && told["awaits_routers_seconds"] == 2.0;
+        (all && settled && awaits && told["loss_bound_bytes"].as_u64()? > 1 << 20).then_some(())
     })
     .await
     .unwrap();

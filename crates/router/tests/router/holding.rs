@@ -104,13 +104,22 @@ async fn reads_go_to_replicas_and_to_the_primary_only_when_none_is_left() {
     assert_eq!(world.reaches("primary").await, 1);
     // libpq finds what it asks for among the ports of a router, as among servers.
     let ports = ["replica", "primary"].map(|service| world.router.address(service).port());
-    for (wanted, in_recovery) in
-        [("read-write", "f"), ("primary", "f"), ("read-only", "t"), ("standby", "t"), ("prefer-standby", "t")]
-    {
-        let target =
-            format!("host=127.0.0.1,127.0.0.1 port={},{} target_session_attrs={wanted}", ports[0], ports[1]);
-        let found = tokio::task::block_in_place(|| psql(&target, "select pg_is_in_recovery()"));
-        assert_eq!(found, (true, in_recovery.to_owned()), "{wanted}");
+    let found = |first: usize, wanted: &str| {
+        let (first, second) = (ports[first], ports[1 - first]);
+        let target = format!("host=127.0.0.1,127.0.0.1 port={first},{second} target_session_attrs={wanted}");
+        let (ok, text) = tokio::task::block_in_place(|| psql(&target, "select pg_is_in_recovery()"));
+        assert!(ok, "{wanted}: {text}");
+        text
+    };
+    for (wanted, replica_first, primary_first) in [
+        ("any", "t", "f"),
+        ("read-write", "f", "f"),
+        ("primary", "f", "f"),
+        ("read-only", "t", "t"),
+        ("standby", "t", "t"),
+        ("prefer-standby", "t", "t"),
+    ] {
+        assert_eq!([found(0, wanted), found(1, wanted)], [replica_first, primary_first], "{wanted}");
     }
     let read = world.connect("replica").await.unwrap();
     assert_eq!(read.ask("select pg_is_in_recovery()").await.unwrap(), "t");
@@ -137,6 +146,7 @@ async fn reads_go_to_replicas_and_to_the_primary_only_when_none_is_left() {
     }
     world.metric(r#"baton_router_replicas{scope="demo"} 0"#).await;
     assert_eq!(world.reaches("replica").await, 1);
+    assert_eq!(found(0, "prefer-standby"), "f");
     assert_eq!(refusal(world.router.address("offline")).await.0, "57P03");
     assert!(read.is_open(), "sessions end with their server");
 

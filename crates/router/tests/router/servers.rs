@@ -195,6 +195,11 @@ impl Server {
         self.append("postgresql.conf", "ssl = on\n");
     }
 
+    /// Where its certificate is.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.data.join("server.crt")
+    }
+
     fn pg_ctl(&self, arguments: &[&str]) {
         let mut pg_ctl = program(pg_bin("pg_ctl"), &self.home);
         pg_ctl.arg("--pgdata").arg(&self.data).arg("--log").arg(self.data.with_extension("log"));

@@ -1,5 +1,6 @@
 //! Roles, shares, limits of lag, orders of a person, and what load balancers and TLS names say.
 
+use crate::backends::startup;
 use crate::harness::{ANY, World, refusal, until};
 use router::{Balance, Fallback, LagLimit, Network, Role as Serves, Service};
 use std::net::Ipv4Addr;
@@ -117,19 +118,18 @@ async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() 
     .await;
     world.lead(1).await;
     world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
-    let signature = b"\r\n\r\n\0\r\nQUIT\n";
     let header =
-        [signature.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7, 10, 0, 0, 1, 0x10, 0, 0x15, 0x39]]
+        [SIGNATURE.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7, 10, 0, 0, 1, 0x10, 0, 0x15, 0x39]]
             .concat();
-    let startup = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    let startup = startup(0);
     let mut client = TcpStream::connect(world.router.address("pooled")).await.unwrap();
     client.write_all(&header).await.unwrap();
-    client.write_all(startup).await.unwrap();
+    client.write_all(&startup).await.unwrap();
     let (mut seen, _) = pooler.accept().await.unwrap();
     let mut said = vec![0; 28 + startup.len()];
     seen.read_exact(&mut said).await.unwrap();
     // The address of the client as it was told; the called one is the router's own.
-    assert_eq!(said[..20], [signature.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7]].concat());
+    assert_eq!(said[..20], [SIGNATURE.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7]].concat());
     assert_eq!(said[28..], startup[..]);
     seen.write_all(b"R\0\0\0\x08\0\0\0\0").await.unwrap();
     client.read_exact(&mut [0; 9]).await.unwrap();
@@ -142,6 +142,80 @@ async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() 
     let mut bad = TcpStream::connect(world.router.address("primary")).await.unwrap();
     bad.write_all(b"\r\n\r\nPROXY TCP4 1.2.3.4\r\n").await.unwrap();
     assert_eq!(bad.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+/// What begins every PROXY header.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header of IPv6, in pieces; one that comes before a request for TLS; one in which the balancer speaks for itself; and one of somebody who
+/// is not trusted. Who is told of clients is told of it with a request to cancel, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_come_in_pieces_before_tls_and_from_whom_nobody_trusts() {
+    let pooler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = pooler.local_addr().unwrap().port();
+    let world = World::start(1, |config| {
+        config.proxy_from = vec![Network { address: Ipv4Addr::LOCALHOST.into(), bits: 32 }];
+        let mut pooled = Service::new("pooled", ANY, Serves::Primary);
+        pooled.destination = router::Destination::Port(port);
+        pooled.send_proxy = true;
+        config.services.push(pooled);
+    })
+    .await;
+    world.lead(1).await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let address = world.router.address("pooled");
+    let source: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let header = [
+        SIGNATURE.as_slice(),
+        &[0x21, 0x21, 0, 39],
+        &source.octets(),
+        &[9; 16],
+        &[0x10, 1, 0x15, 0x39],
+        // Something that the balancer adds.
+        &[4, 0, 0],
+    ]
+    .concat();
+    let told = [SIGNATURE.as_slice(), &[0x21, 0x21, 0, 36], &source.octets()].concat();
+
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    for piece in [header.as_slice(), &startup(0)].concat().chunks(7) {
+        client.write_all(piece).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let (mut seen, _) = pooler.accept().await.unwrap();
+    let mut said = vec![0; 52 + startup(0).len()];
+    seen.read_exact(&mut said).await.unwrap();
+    assert_eq!((&said[..32], &said[48..50], &said[52..]), (told.as_slice(), &[0x10, 1][..], &startup(0)[..]));
+
+    // A request for TLS behind a header, and one to cancel.
+    for packet in [&[0, 0, 0, 8, 4, 210, 22, 47][..], &[0, 0, 0, 16, 4, 210, 22, 46, 1, 1, 1, 1, 2, 2, 2, 2]]
+    {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&[header.as_slice(), packet].concat()).await.unwrap();
+        let (mut seen, _) = pooler.accept().await.unwrap();
+        let mut said = vec![0; 52 + packet.len()];
+        seen.read_exact(&mut said).await.unwrap();
+        assert_eq!((&said[..32], &said[52..]), (told.as_slice(), packet));
+    }
+
+    // The balancer looks whether somebody is there: the connection is its own.
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(&[SIGNATURE.as_slice(), &[0x20, 0, 0, 0], &startup(0)].concat()).await.unwrap();
+    let (mut seen, _) = pooler.accept().await.unwrap();
+    let mut said = [0; 20];
+    seen.read_exact(&mut said).await.unwrap();
+    assert_eq!(said[12..], [0x21, 0x11, 0, 12, 127, 0, 0, 1]);
+
+    // From elsewhere a header is nothing that PostgreSQL's protocol knows.
+    let refused = r#"baton_router_refused_total{scope="demo",service="pooled"}"#;
+    world.metric(&format!("{refused} 0")).await;
+    let elsewhere = tokio::net::TcpSocket::new_v4().unwrap();
+    elsewhere.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut client = elsewhere.connect(address).await.unwrap();
+    client.write_all(&[header.as_slice(), &startup(0)].concat()).await.unwrap();
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    world.metric(&format!("{refused} 1")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,9 +7,10 @@ use crate::servers::pg_bin;
 use router::{Role as Serves, Service};
 use std::process::Command;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
@@ -38,7 +39,14 @@ async fn encryption_is_between_client_and_server() {
     world.servers[0].use_tls();
     world.servers[0].start();
     world.lead(1).await;
+    // The certificate that the client sees is the server's own.
+    let certificate = world.servers[0].certificate();
+    let verify = format!(
+        "host=localhost hostaddr=127.0.0.1 sslmode=verify-full sslrootcert={}",
+        certificate.display()
+    );
     for (options, expected) in [
+        (verify.as_str(), (true, "ssl=true")),
         ("sslmode=require", (true, "ssl=true")),
         ("sslmode=prefer", (true, "ssl=true")),
         ("sslmode=disable", (true, "ssl=false")),
@@ -136,14 +144,14 @@ fn identity(keys: &tempfile::TempDir, name: &str) -> tls::Identity {
 }
 
 /// A session that begins with TLS, for that server name.
-async fn at_once(
-    world: &World,
-    service: &str,
-    name: &str,
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn at_once(world: &World, service: &str, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    encrypted(TcpStream::connect(world.router.address(service)).await?, name).await
+}
+
+/// TLS on that connection. To an address no name is sent.
+async fn encrypted(stream: TcpStream, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = ClientConfig::clone(&tls::client(&tls::Trust::Anybody, None).unwrap());
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    let stream = TcpStream::connect(world.router.address(service)).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
@@ -195,4 +203,55 @@ async fn tls_at_once_is_passed_through_to_the_cluster_of_its_name() {
     other.write_all(b"Q\0\0\0\x05\0").await.unwrap();
     let mut answer = vec![0; 64];
     assert!(other.read(&mut answer).await.unwrap() > 0);
+}
+
+const MAY_I_USE_TLS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+const MAY_I_USE_GSS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+
+/// Logs in; which backend greets, by its key.
+async fn greeted_by(mut session: impl AsyncRead + AsyncWrite + Unpin) -> u8 {
+    session.write_all(&startup(0)).await.unwrap();
+    let mut greeting = [0; 9 + 5 + 8];
+    session.read_exact(&mut greeting).await.unwrap();
+    assert_eq!((greeting[0], greeting[9]), (b'R', b'K'));
+    greeting[17]
+}
+
+/// Where clusters are found by name: with TLS that ends here, by both ways to begin it, without a name and with an unknown one; and a client
+/// that would rather have GSS is told no, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_chooses_the_cluster_where_tls_ends_and_gss_is_declined() {
+    let keys = tempfile::tempdir().unwrap();
+    let identity = identity(&keys, "localhost");
+    let world = World::start(0, |config| {
+        with_other(config);
+        for (name, tls) in [("ended", Some(identity)), ("passed", None)] {
+            let mut named = Service::new(name, ANY, Serves::Primary);
+            named.names.insert("other.example".into(), "other".into());
+            named.tls = tls;
+            config.services.push(named);
+        }
+    })
+    .await;
+    for (number, cluster, member) in [(1, "demo", "db1"), (2, "other", "x1")] {
+        let backend = Scripted::start(vec![0, 0, 0, number, 9, 9, 9, 9], None).await;
+        backend.lead(&world, cluster, member).await;
+        world.metric(&format!("baton_router_primary_up{{scope=\"{cluster}\"}} 1")).await;
+    }
+    for (name, backend) in
+        [("other.example", 2), ("OTHER.example", 2), ("unknown.example", 1), ("127.0.0.1", 1)]
+    {
+        let session = at_once(&world, "ended", name).await.unwrap();
+        assert_eq!(greeted_by(session).await, backend, "{name}, TLS at once");
+        let mut session = TcpStream::connect(world.router.address("ended")).await.unwrap();
+        session.write_all(&MAY_I_USE_TLS).await.unwrap();
+        assert_eq!(session.read_u8().await.unwrap(), b'S');
+        assert_eq!(greeted_by(encrypted(session, name).await.unwrap()).await, backend, "{name}");
+    }
+    for service in ["ended", "passed"] {
+        let mut session = TcpStream::connect(world.router.address(service)).await.unwrap();
+        session.write_all(&MAY_I_USE_GSS).await.unwrap();
+        assert_eq!(session.read_u8().await.unwrap(), b'N', "{service}");
+        assert_eq!(greeted_by(session).await, 1, "{service}");
+    }
 }

@@ -60,6 +60,12 @@ pub(super) const ROWS: &[Row] = &[
     )
     .default("resume"),
     Row::new(
+        "router.linger",
+        Kind::Duration,
+        "How long sessions may go on in the old process after the program was exchanged (SIGUSR2); then they end, at rest if they can. 0: until they end by themselves.",
+    )
+    .default("0s"),
+    Row::new(
         "router.log_connections",
         Kind::Bool,
         "Log each session when it begins and ends, with its client and the address under which its member sees it.",
