@@ -344,7 +344,7 @@ impl Agent {
             by: self.etcd_deadline(&seen, now),
         };
         let mut failed = false;
-        for action in &decision.actions {
+        for (at, action) in decision.actions.iter().enumerate() {
             match self.hands.act(action, &turn).await {
                 Ok(Outcome::Done) if matches!(action, ha::Action::Follow(_)) => {
                     if let Some(role) = self.changes.role() {
@@ -369,6 +369,7 @@ impl Agent {
                 }
                 Err(error) => {
                     report(action, &error);
+                    self.memory.void(decision.actions.get(at..).unwrap_or_default());
                     failed = true;
                     break;
                 }

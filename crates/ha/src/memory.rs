@@ -1,6 +1,6 @@
 //! What a member remembers from turn to turn: only what no observation shows.
 
-use crate::action::StopMode;
+use crate::action::{Action, StopMode};
 use crate::observation::Order;
 use crate::reason::Refusal;
 use crate::signs::Ailment;
@@ -79,7 +79,7 @@ pub struct Memory {
     pub history_asked: Option<Moment>,
     /// Since when the running standby gets nothing from its leader.
     pub dry_since: Option<Moment>,
-    /// When the promotion was asked for last: an action before it may have failed.
+    /// When the promotion was asked for last; `None` when it was not sent, as an action before it failed.
     pub promote_sent: Option<Moment>,
     /// When all others were last asked whether we may lead on without etcd.
     pub failsafe_asked: Option<Moment>,
@@ -155,6 +155,16 @@ pub struct Race {
     pub asked: Option<Moment>,
     /// What spoke against this member after the last answers: it stands while they are asked again.
     pub refusal: Option<Refusal>,
+}
+
+impl Memory {
+    /// Takes in that these actions of the last decision were not carried out.
+    pub fn void(&mut self, actions: &[Action]) {
+        // What takes no effect is asked for again at once, not when the time for an effect is up.
+        if actions.iter().any(|action| matches!(action, Action::Promote(_))) {
+            self.promote_sent = None;
+        }
+    }
 }
 
 /// Something that is tried again after longer and longer rests.

@@ -191,8 +191,8 @@ fn pre_promote(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Option<Ans
 /// ended before it, and PostgreSQL takes no harm from a second word.
 fn wait_for_promotion(turn: &mut Turn<'_>, cluster: &Cluster, term: Term) -> Answer {
     let answer = Answer::because(Why::WaitsForPromotion { term });
-    let sent = turn.memory.promote_sent.unwrap_or(turn.now);
-    if turn.now.since(sent) < PROMOTE_AGAIN {
+    let young = |sent: &Moment| turn.now.since(*sent) < PROMOTE_AGAIN;
+    if let Some(sent) = turn.memory.promote_sent.filter(young) {
         return answer.wake_at(sent.after(PROMOTE_AGAIN));
     }
     turn.memory.promote_sent = Some(turn.now);

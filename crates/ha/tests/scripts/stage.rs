@@ -33,7 +33,7 @@
 use ha::sync_quorum::Promise;
 use ha::what_if::{Event, What};
 use ha::{
-    Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
+    Action, Authority, Cluster, Contact, Control, CrashRule, Data, Disk, Due, Etcd, Failover, Failsafe,
     FailsafePromise, FailsafeRound, Finished, Guard, Initialize, Job, Last, LeaderHistory, LeaderKey, Member,
     Memory, Observation, Order, Pace, PeerAnswer, PeerFacts, Peers, PlannedRestart, Postgres, Pulse, Router,
     Rules, Running, Signs, SyncKey, SyncMode, Synchronous, Unmet, Upstream, Watchdog, Work, Writable,
@@ -52,6 +52,8 @@ struct Stage {
     /// `None` before anything was read.
     contact: Option<Contact>,
     memory: Memory,
+    /// Of the last turn.
+    actions: Vec<Action>,
 }
 
 /// The transcript of a story: its lines, and under each turn what was decided.
@@ -147,7 +149,14 @@ impl Stage {
             planned: None,
             failsafe: Failsafe::default(),
         };
-        Stage { now: Moment(10_000), seen, cluster, contact: Some(Contact::Live), memory: Memory::default() }
+        Stage {
+            now: Moment(10_000),
+            seen,
+            cluster,
+            contact: Some(Contact::Live),
+            memory: Memory::default(),
+            actions: Vec::new(),
+        }
     }
 
     fn look(&mut self) {
@@ -195,6 +204,7 @@ impl Stage {
         }
         writeln!(told, "        next turn at {:?} at the latest", decision.wake_at).unwrap();
         self.memory = decision.memory;
+        self.actions = decision.actions;
         self.seen.finished = None;
         self.cluster.revision += 1;
     }
@@ -430,6 +440,7 @@ impl Stage {
             ("await-routers", [millis]) => {
                 self.seen.rules.await_routers = Duration::from_millis(number(millis));
             }
+            ("nothing-done", []) => self.memory.void(&self.actions),
             ("booted", []) => self.seen.failsafe.began = self.now,
             (verb, words) => panic!("what is {verb:?} {words:?}?"),
         }

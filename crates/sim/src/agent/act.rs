@@ -33,7 +33,7 @@ impl World {
                 Came::Done => {}
                 Came::Failed => {
                     note!(self, Some(node), "  failed: {action:?}");
-                    self.act_failed(node);
+                    self.act_failed(node, &action);
                     return;
                 }
                 Came::Waits => return,
@@ -47,9 +47,12 @@ impl World {
         self.turn_at(node, at);
     }
 
-    /// An action failed: the rest is void.
-    pub fn act_failed(&mut self, node: NodeNo) {
-        self.nodes[node].agent.acting = None;
+    /// An action failed: it and the rest are void.
+    pub fn act_failed(&mut self, node: NodeNo, action: &Action) {
+        let agent = &mut self.nodes[node].agent;
+        let rest = agent.acting.take().into_iter().flatten();
+        let void: Vec<Action> = std::iter::once(action.clone()).chain(rest).collect();
+        agent.memory.void(&void);
         let at = self.now + SECOND / 20;
         self.turn_at(node, at);
     }
@@ -225,11 +228,11 @@ impl World {
         let Some((_, action)) = self.nodes[node].agent.at_door.take().filter(|(set, _)| *set == token) else {
             return;
         };
-        let ok = match action {
+        let ok = match &action {
             Action::Promote(_) => self.signal_promote(node),
             _ => self.spawn_postgres(node, true, None),
         };
-        if ok { self.act(node) } else { self.act_failed(node) }
+        if ok { self.act(node) } else { self.act_failed(node, &action) }
     }
 
     fn write(&mut self, node: NodeNo, action: Action) -> Came {
@@ -304,13 +307,13 @@ impl World {
     pub fn act_answered(&mut self, node: NodeNo, action: Action, ok: bool, revision: i64) {
         if !ok {
             note!(self, Some(node), "  refused by etcd: {action:?}");
-            self.act_failed(node);
+            self.act_failed(node, &action);
             return;
         }
         if let Action::Promote(_) = action {
-            match self.approach_door(node, action) {
+            match self.approach_door(node, action.clone()) {
                 Came::Waits => {}
-                Came::Done | Came::Failed => self.act_failed(node),
+                Came::Done | Came::Failed => self.act_failed(node, &action),
             }
             return;
         }

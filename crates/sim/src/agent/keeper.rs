@@ -69,7 +69,7 @@ impl World {
             Pending::Read => self.contact_lost(node),
             Pending::Act(action) => {
                 note!(self, Some(node), "  no answer: {action:?}");
-                self.act_failed(node);
+                self.act_failed(node, &action);
             }
             Pending::Publish(_) => self.nodes[node].agent.published = None,
             Pending::Failsafe => {}
