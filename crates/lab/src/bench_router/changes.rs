@@ -2,6 +2,7 @@
 //! from etcd all the time) to the first new connection there, and the new connections that still reach the old one.
 
 use super::cost::{figures, program};
+use crate::bench::note;
 use crate::client::Target;
 use crate::demo::switchover;
 use crate::lab::Lab;
@@ -62,19 +63,22 @@ struct Prober {
 }
 
 impl Prober {
-    /// One connection after the other.
-    fn start(target: &Target) -> Prober {
+    /// One connection after the other; why one failed is told of those that must not.
+    fn start(target: &Target, must_not_fail: bool) -> Prober {
         let over = Arc::new(AtomicBool::new(false));
         let (target, ends) = (target.clone(), over.clone());
         let task = tokio::spawn(async move {
             let mut probes = Vec::new();
             while !ends.load(Ordering::Relaxed) {
                 let begun = clock::now();
-                let answer = target.ask(WHO, SPAN).await.ok();
-                if answer.is_none() {
+                let answer = target.ask(WHO, SPAN).await;
+                if let Err(error) = &answer {
+                    if must_not_fail {
+                        note(&format!("a connection failed: {error:#}"));
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
-                probes.push((begun, clock::now(), answer));
+                probes.push((begun, clock::now(), answer.ok()));
             }
             probes
         });
@@ -101,7 +105,7 @@ fn seen(probes: &[Probe], fact: Moment, new: &str) -> Option<Seen> {
 /// A planned switchover.
 pub(crate) async fn once(lab: &mut Lab, baton: &Target, haproxy: &Target) -> Result<Change> {
     let old = settled(lab, [baton, haproxy]).await?;
-    let probers = [Prober::start(baton), Prober::start(haproxy)];
+    let probers = [Prober::start(baton, true), Prober::start(haproxy, false)];
     switchover(lab, &old).await?;
     let (fact, new) = fact(lab, &old).await?;
     let new = lab.node(&new)?.address.to_string();
