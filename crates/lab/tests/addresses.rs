@@ -327,6 +327,44 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
     });
 }
 
+#[test]
+fn addresses_that_are_kept_wait_for_a_successor_and_end_by_themselves() {
+    in_the_network(async |site| {
+        let watch = Watch::start(&site.network);
+        let lease = lead(&site.keys, "n1").await;
+        let renewed = renew(&site.keys, lease);
+        let first = site.hold(0, "n1", SCOPE, "eth0");
+        watch.until(&[0], "both addresses on n1").await;
+        signal(&first, Signal::TERM);
+        watch.until(&[], "no addresses after SIGTERM").await;
+
+        let file = site.dir.join("n1.yml").display().to_string();
+        let keeps = || site.run(0, "n1", "baton", &["vip", "--keep-vip", &file]);
+        let second = keeps();
+        watch.until(&[0], "both addresses on n1 again").await;
+        signal(&second, Signal::TERM);
+        ended(&second).await;
+        watch.until(&[0], "both addresses without their holder").await;
+        let third = keeps();
+        site.logged("n1", "found the address here").await;
+        watch.until(&[0], "both addresses under the successor").await;
+
+        // Nobody comes: the kernel ends them.
+        signal(&third, Signal::TERM);
+        ended(&third).await;
+        watch.until(&[], "no addresses after their lifetimes").await;
+        renewed.abort();
+    });
+}
+
+/// Waits until a process has ended.
+async fn ended(process: &Running) {
+    let pid = i32::try_from(process.0.id()).unwrap();
+    lab::wait::until(SPAN, "the holder to end", async || (!lab::processes::alive(pid)).then_some(()))
+        .await
+        .unwrap();
+}
+
 /// The link address of a host's interface.
 fn mac(host: &Host) -> [u8; 6] {
     let shown = host.command("cat").arg("/sys/class/net/eth0/address").output().unwrap();

@@ -197,6 +197,8 @@ fn reaching(certificates: &Path, prefix: &str, port: u16, name: &str, config: &P
 /// A repository host: it makes the backups, and keeps them and the WAL on its disk.
 struct RepositoryHost {
     config: PathBuf,
+    /// What the configuration says when it knows the second member too.
+    second: String,
     disk: Disk,
     _servers: [Server; 2],
 }
@@ -237,10 +239,18 @@ impl RepositoryHost {
             own(story, "n1").port,
         );
         fs::write(&config, text).unwrap();
+        let n2 = story.at("n2");
+        let second = format!(
+            "{}pg2-path={}\npg2-socket-path={}\npg2-port={}\npg2-user=postgres\n",
+            reaching(&certificates, "pg2", here, "repository", &database),
+            n2.data_dir().display(),
+            n2.socket_dir().display(),
+            own(story, "n2").port,
+        );
         fs::create_dir(dir.join("lock-of-the-repository")).unwrap();
         account.own(&dir.join("lock-of-the-repository")).unwrap();
         let servers = [Server::start(story, dir, &config), Server::start(story, dir, &database)];
-        RepositoryHost { config, disk, _servers: servers }
+        RepositoryHost { config, second, disk, _servers: servers }
     }
 
     fn run(&self, story: &Story, words: &[&str]) -> Result<(), String> {
@@ -340,6 +350,7 @@ async fn a_repository_host_that_is_spelled_wrong_holed_damaged_and_full() {
     metric(&story, "n2", "baton_archive_continuity", "1").await;
 
     damaged(&story, &dir, &host.archived(&first).await);
+    from_a_standby(&story, &host, &dir);
     full(&story, &host).await;
     story.end().await;
     drop(host);
@@ -372,6 +383,15 @@ fn damaged(story: &Story, dir: &Path, segment: &Path) {
     assert!(said.contains(&name[..24]), "the segment is named: {said}");
     fs::remove_dir_all(dir.join("new.restoring")).unwrap();
     fs::write(segment, good).unwrap();
+}
+
+/// The primary is spared: its standby gives the files.
+fn from_a_standby(story: &Story, host: &RepositoryHost, dir: &Path) {
+    let known = fs::read_to_string(&host.config).unwrap();
+    fs::write(&host.config, known + &host.second).unwrap();
+    host.run(story, &["--type=incr", "--backup-standby", "backup"]).unwrap();
+    let said = fs::read_to_string(dir.join("log/main-backup.log")).unwrap();
+    assert!(said.contains("wait for replay on the standby"), "{said}");
 }
 
 /// A full repository costs the cluster nothing: what waits is archived when there is room again.

@@ -99,15 +99,31 @@ async fn pgbackrest_makes_replicas_has_every_timeline_and_gives_the_cluster_back
     let made = fs::read_to_string(dir.join("replicas")).unwrap();
     assert_eq!(made.trim(), story.at("n2").data_dir().display().to_string());
 
-    across_a_switchover(&story).await;
+    across_a_switchover(&story, &backups).await;
     a_cluster_from_the_backup(&mut story).await;
     back_in_time(&mut story, &dir).await;
     story.end().await;
     fs::remove_dir_all(&dir).unwrap();
 }
 
+/// The line of docs/backup-and-restore.md that is the same on every host; whether it made a backup.
+fn timer(story: &Story, backups: &PgBackRest, name: &str) -> bool {
+    let (node, own) = (story.at(name), own(story, name));
+    let of_this_node = format!(
+        "--pg1-path={} --pg1-socket-path={} --pg1-port={}",
+        node.data_dir().display(),
+        own.host,
+        own.port
+    );
+    let backup = backups.call(&format!("--type=incr {of_this_node} backup"));
+    let line = format!("curl -fsS -o /dev/null http://{}/primary && {backup}", node.rest);
+    as_account(story, Command::new("/bin/sh").args(["-c", &line]).env("PGPASSWORD", &own.password))
+        .status
+        .success()
+}
+
 /// The new leader finds that the archive has everything across the fork, and says so everywhere.
-async fn across_a_switchover(story: &Story) {
+async fn across_a_switchover(story: &Story, backups: &PgBackRest) {
     let body = json!({ "leader": "n1", "candidate": "n2" });
     let answer = story.send("n1", "POST", "/switchover", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -116,6 +132,8 @@ async fn across_a_switchover(story: &Story) {
     })
     .await
     .unwrap();
+    assert!(!timer(story, backups, "n1"), "a replica does not make the backup");
+    assert!(timer(story, backups, "n2"), "the new leader makes it");
     let n2 = own(story, "n2");
     n2.run("INSERT INTO words VALUES ('before')", SPAN).await.unwrap();
     n2.run("SELECT pg_create_restore_point('before')", SPAN).await.unwrap();
