@@ -10,7 +10,8 @@
 use crate::journal::Journal;
 use crate::local::Local;
 use crate::wake::Cell;
-use postgres::archiver::{self, Archiver};
+use postgres::archiver::{self, Archiver, Mode};
+use postgres::postmaster::Postmaster;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,24 +128,40 @@ impl ArchivingCheck {
 
     /// Looks for ever; ends when dropped.
     pub(crate) async fn run(self) {
-        let mut watch = Watch::default();
+        let (mut watch, mut known) = (Watch::default(), None);
         loop {
             tokio::time::sleep(LOOK).await;
-            let seen = if self.inner.local.is_running() {
-                match archiver::look(&self.inner.local.connect(), WITHIN).await {
-                    Ok(seen) => seen,
-                    // Who cannot be asked says nothing: the last finding stays.
-                    Err(error) => {
-                        tracing::debug!(%error, "failed to ask what the archiver does");
-                        continue;
-                    }
+            let seen = match self.look(&mut known).await {
+                Ok(seen) => seen,
+                // Who cannot be asked says nothing: the last finding stays.
+                Err(error) => {
+                    tracing::debug!(%error, "failed to ask what the archiver does");
+                    continue;
                 }
-            } else {
-                None
             };
             let trouble = watch.see(clock::now(), seen.as_ref());
             self.note(Found { waiting: seen.map(|seen| seen.waiting), trouble });
         }
+    }
+
+    /// Asks a server that archives. `known` is the mode of the one that was asked last: most archive nothing, or not as a standby, and that
+    /// stays so while they run.
+    async fn look(
+        &self,
+        known: &mut Option<(Arc<Postmaster>, Mode)>,
+    ) -> Result<Option<Archiver>, postgres::connection::SqlError> {
+        let local = &self.inner.local;
+        let Some(postmaster) = local.life().postmaster.filter(|_| local.is_running()) else {
+            return Ok(None);
+        };
+        let archives = |mode| mode == Mode::Always || mode == Mode::On && local.is_primary();
+        let mode = known.as_ref().filter(|(of, _)| Arc::ptr_eq(of, &postmaster)).map(|(_, mode)| *mode);
+        if mode.is_some_and(|mode| !archives(mode)) {
+            return Ok(None);
+        }
+        let (mode, archiver) = archiver::look(&local.connect(), WITHIN).await?;
+        *known = Some((postmaster, mode));
+        Ok(archives(mode).then_some(archiver))
     }
 
     /// Says it when it begins, ends or becomes another.

@@ -1,13 +1,21 @@
 //! What PostgreSQL's archiver has done and what waits for it.
 
-use crate::connection::{ConnectTo, Connection, Mode, SqlError};
+use crate::connection::{self, ConnectTo, Connection, SqlError};
 use std::time::Duration;
 
 /// `.ready` stands for what waits; the server reads the directory itself, wherever pg_wal is.
-const QUERY: &str = "SELECT s.archived_count, s.failed_count, coalesce(s.last_failed_wal, '') AS failed, \
+const QUERY: &str = "SELECT current_setting('archive_mode') AS mode, s.archived_count, s.failed_count, coalesce(s.last_failed_wal, '') AS failed, \
      coalesce(s.last_failed_time > coalesce(s.last_archived_time, '-infinity'), false) AS fails, w.waiting \
-     FROM pg_stat_archiver s, (SELECT count(*) AS waiting FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') w \
-     WHERE current_setting('archive_mode') = 'always' OR (current_setting('archive_mode') = 'on' AND NOT pg_is_in_recovery())";
+     FROM pg_stat_archiver s, (SELECT count(*) AS waiting FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') w";
+
+/// `archive_mode`, for as long as the server runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Off,
+    /// Only a primary archives.
+    On,
+    Always,
+}
 
 /// Where it stands.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,19 +29,23 @@ pub struct Archiver {
     pub waiting: u64,
 }
 
-/// Asks a server, version 12 or later; `None` when it does not archive.
-pub async fn look(to: &ConnectTo, within: Duration) -> Result<Option<Archiver>, SqlError> {
-    let mut connection = Connection::open(to, Mode::Sql, &[("search_path", "pg_catalog")], within).await?;
+/// Asks a server, version 12 or later.
+pub async fn look(to: &ConnectTo, within: Duration) -> Result<(Mode, Archiver), SqlError> {
+    let mut connection =
+        Connection::open(to, connection::Mode::Sql, &[("search_path", "pg_catalog")], within).await?;
     let rows = connection.query(QUERY, within).await?;
-    if rows.rows.is_empty() {
-        return Ok(None);
-    }
+    let mode = match rows.first("mode") {
+        Some("always") => Mode::Always,
+        Some("on") => Mode::On,
+        Some(_) | None => Mode::Off,
+    };
     let number = |column| rows.first(column).and_then(|text| text.parse().ok()).unwrap_or_default();
     let fails_at = rows.first("failed").filter(|_| rows.first("fails") == Some("t")).map(str::to_owned);
-    Ok(Some(Archiver {
+    let archiver = Archiver {
         archived: number("archived_count"),
         failed: number("failed_count"),
         fails_at,
         waiting: number("waiting"),
-    }))
+    };
+    Ok((mode, archiver))
 }
