@@ -176,6 +176,24 @@ fn children(parent: i32) -> usize {
     parents.filter(|of| *of == parent).count()
 }
 
+/// A primary that is published, and a directory for its router.
+struct Site {
+    etcd: Etcd,
+    postgres: Server,
+    dir: tempfile::TempDir,
+    _scratch: Scratch,
+}
+
+impl Site {
+    async fn start(name: &str) -> Site {
+        let (etcd, scratch) = (Etcd::start(), Scratch::new(name));
+        let postgres = Server::init(&scratch, &pg_bin(), "data");
+        postgres.start();
+        publish(&etcd, &postgres).await;
+        Site { etcd, postgres, dir: tempfile::tempdir().unwrap(), _scratch: scratch }
+    }
+}
+
 /// Writes what the agent of a primary would.
 async fn publish(etcd: &Etcd, postgres: &Server) {
     let client = etcd.client();
@@ -205,12 +223,8 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_is_exchanged_and_nobody_is_refused() {
-    let (etcd, scratch) = (Etcd::start(), Scratch::new("exchange"));
-    let postgres = Server::init(&scratch, &pg_bin(), "data");
-    postgres.start();
-    publish(&etcd, &postgres).await;
-    let dir = tempfile::tempdir().unwrap();
-    let mut router = Router::start(dir.path(), &etcd, 5000);
+    let site = Site::start("exchange").await;
+    let mut router = Router::start(site.dir.path(), &site.etcd, 5000);
     until("the router to listen", || router.said("listening")).await;
     let stays = router.connect().await.unwrap();
     let seen_as = "select host(inet_client_addr()) || ':' || inet_client_port()";
@@ -270,12 +284,8 @@ async fn the_program_is_exchanged_and_nobody_is_refused() {
 /// within a transaction. And when the new process breaks off the old one does not go on as if somebody listened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
-    let (etcd, scratch) = (Etcd::start(), Scratch::new("lingering"));
-    let postgres = Server::init(&scratch, &pg_bin(), "data");
-    postgres.start();
-    publish(&etcd, &postgres).await;
-    let dir = tempfile::tempdir().unwrap();
-    let mut router = Router::start(dir.path(), &etcd, 5000);
+    let site = Site::start("lingering").await;
+    let mut router = Router::start(site.dir.path(), &site.etcd, 5000);
     until("the router to listen", || router.said("listening")).await;
     router.reload_with("  linger: 1s\n  drain_timeout: 60s\n  hold_timeout: 60s\n").await;
     let (idle, busy) = (router.connect().await.unwrap(), router.connect().await.unwrap());
@@ -294,7 +304,7 @@ async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
     let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Replica);
     member.replication_state = Some("streaming".into());
     member.tags.0.insert("offline".into(), types::TagValue::Bool(true));
-    put(&etcd, "pg-2", member, &postgres).await;
+    put(&site.etcd, "pg-2", member, &site.postgres).await;
     waits.await.unwrap().expect("who waited is served");
     busy.simple_query("COMMIT").await.expect("it ends by itself");
     until("the old process to end", || router.first.try_wait().unwrap().is_some()).await;
@@ -318,17 +328,13 @@ async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
 /// everything is as it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_hangs_is_given_up() {
-    let (etcd, scratch) = (Etcd::start(), Scratch::new("hanging"));
-    let postgres = Server::init(&scratch, &pg_bin(), "data");
-    postgres.start();
-    publish(&etcd, &postgres).await;
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("baton");
+    let site = Site::start("hanging").await;
+    let program = site.dir.path().join("baton");
     fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
-    let router = Router::of(&program, dir.path(), &etcd, 5000);
+    let router = Router::of(&program, site.dir.path(), &site.etcd, 5000);
     until("the router to listen", || router.said("listening")).await;
     let stays = router.connect().await.unwrap();
-    let hangs = dir.path().join("hangs");
+    let hangs = site.dir.path().join("hangs");
     fs::write(&hangs, "#!/bin/sh\nexec sleep 300\n").unwrap();
     fs::set_permissions(&hangs, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(&hangs, &program).unwrap();
@@ -346,12 +352,8 @@ async fn a_program_that_hangs_is_given_up() {
 /// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_descriptors_are_few_clients() {
-    let (etcd, scratch) = (Etcd::start(), Scratch::new("descriptors"));
-    let postgres = Server::init(&scratch, &pg_bin(), "data");
-    postgres.start();
-    publish(&etcd, &postgres).await;
-    let dir = tempfile::tempdir().unwrap();
-    let mut router = Router::start(dir.path(), &etcd, 200);
+    let site = Site::start("descriptors").await;
+    let mut router = Router::start(site.dir.path(), &site.etcd, 200);
     until("the router to listen", || router.said("listening")).await;
     assert!(router.said("200 file descriptors allow 50 clients"));
     let stays = router.connect().await.unwrap();

@@ -104,8 +104,8 @@ async fn a_person_takes_members_out_and_in_and_others_may_not() {
     assert!(order("db1/explode").await.starts_with("HTTP/1.1 404"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() {
+/// A router that believes this host's PROXY headers and tells a pooler of the primary of its clients by one; and that pooler.
+async fn before_a_pooler() -> (World, TcpListener) {
     let pooler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = pooler.local_addr().unwrap().port();
     let world = World::start(1, |config| {
@@ -118,6 +118,12 @@ async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() 
     .await;
     world.lead(1).await;
     world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    (world, pooler)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trusted_load_balancer_tells_who_the_client_is_and_a_pooler_is_told() {
+    let (world, pooler) = before_a_pooler().await;
     let header =
         [SIGNATURE.as_slice(), &[0x21, 0x11, 0, 12, 203, 0, 113, 7, 10, 0, 0, 1, 0x10, 0, 0x15, 0x39]]
             .concat();
@@ -151,18 +157,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// is not trusted. Who is told of clients is told of it with a request to cancel, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_come_in_pieces_before_tls_and_from_whom_nobody_trusts() {
-    let pooler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = pooler.local_addr().unwrap().port();
-    let world = World::start(1, |config| {
-        config.proxy_from = vec![Network { address: Ipv4Addr::LOCALHOST.into(), bits: 32 }];
-        let mut pooled = Service::new("pooled", ANY, Serves::Primary);
-        pooled.destination = router::Destination::Port(port);
-        pooled.send_proxy = true;
-        config.services.push(pooled);
-    })
-    .await;
-    world.lead(1).await;
-    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let (world, pooler) = before_a_pooler().await;
     let address = world.router.address("pooled");
     let source: std::net::Ipv6Addr = "2001:db8::7".parse().unwrap();
     let header = [
