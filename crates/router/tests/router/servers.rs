@@ -11,12 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use testbed::{free_port, run_as};
 
-/// A directory under `/tmp` that belongs to the user `postgres`.
+/// A directory for temporary files that belongs to the user `postgres`; its path is short, for sockets are in it.
 pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     pub(crate) fn new() -> Scratch {
-        let dir = tempfile::Builder::new().prefix("baton-router-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("baton-router-").tempdir().unwrap();
         own(dir.path(), 0o700);
         Scratch(dir)
     }
@@ -202,8 +202,10 @@ impl Server {
 
     fn pg_ctl(&self, arguments: &[&str]) {
         let mut pg_ctl = program(pg_bin("pg_ctl"), &self.home);
-        pg_ctl.arg("--pgdata").arg(&self.data).arg("--log").arg(self.data.with_extension("log"));
-        run(pg_ctl.args(["--wait", "--silent", "--timeout=60"]).args(arguments));
+        let log = self.data.with_extension("log");
+        pg_ctl.arg("--pgdata").arg(&self.data).arg("--log").arg(&log);
+        let done = pg_ctl.args(["--wait", "--silent", "--timeout=60"]).args(arguments).status().unwrap();
+        assert!(done.success(), "{pg_ctl:?}: {}", fs::read_to_string(&log).unwrap_or_default());
     }
 
     pub(crate) fn port_address(&self) -> SocketAddr {
