@@ -2,6 +2,7 @@
 
 pub mod bootstrap_or_clone;
 pub mod carry_out_order;
+mod certainty;
 pub mod follow;
 pub mod keep_deadline;
 pub mod keep_schedule;

@@ -8,8 +8,8 @@
 //! PostgreSQL's fast stop waits until every connected standby has all WAL, the shutdown checkpoint included; so the key is
 //! released only when PostgreSQL has ended, and then at once.
 
-use super::another_could_lead;
 use super::recover::Cause;
+use super::{another_could_lead, certainty};
 use crate::action::{Action, StopMode, Work};
 use crate::decision::{Answer, Turn};
 use crate::memory::{StepAside, StepAsideWhy};
@@ -30,6 +30,7 @@ pub enum Why {
     TimeUnreadable,
     TooLate { late: Duration },
     AsksCandidates,
+    AwaitsCertainty,
     Refused { refusals: Vec<(NodeName, Refusal)> },
     AwaitsListing { members: Vec<NodeName> },
     Checkpoints { candidate: Option<NodeName> },
@@ -62,6 +63,7 @@ impl fmt::Display for Why {
             Why::AsksCandidates => {
                 f.write_str("a switchover was asked for: the candidates are asked for their state")
             }
+            Why::AwaitsCertainty => f.write_str(certainty::WAITS),
             Why::Refused { refusals } if refusals.is_empty() => {
                 f.write_str("the switchover is refused: there is no other member")
             }
@@ -136,11 +138,12 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
     if turn.seen.rules.pause && failover.due != Due::Now || !failover.due.has_come(turn.now) {
         return None;
     }
-    if let Some(asking) = ask(turn, &cluster, &failover) {
+    let refusals = nobody_fit(turn, &cluster, &failover, lsn);
+    if let Some(asking) = ask(turn, &cluster, &failover, refusals.is_none()) {
         return Some(asking);
     }
     turn.memory.asked_for = None;
-    if let Some(refusals) = nobody_fit(turn, &cluster, &failover, lsn) {
+    if let Some(refusals) = refusals {
         return Some(Answer::because(Why::Refused { refusals }).act(clear));
     }
     let why = if failover.leader.is_some() { StepAsideWhy::Switchover } else { StepAsideWhy::Failover };
@@ -168,8 +171,9 @@ fn untimely(turn: &Turn<'_>, failover: &Failover) -> Option<Why> {
     (!begun).then_some(Why::TooLate { late })
 }
 
-/// Asks the candidates for this wish and waits for their answers; those that are silent are asked again for a while.
-fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<Answer> {
+/// Asks the candidates for this wish and waits for their answers; those that are silent are asked again for a while, and longer
+/// who is fit but could not take the lead that is released.
+fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover, fit: bool) -> Option<Answer> {
     let patience = turn.seen.rules.peer_patience();
     let names = standing::reachable(&turn.seen.me, cluster);
     if names.is_empty() {
@@ -178,27 +182,29 @@ fn ask(turn: &mut Turn<'_>, cluster: &Cluster, failover: &Failover) -> Option<An
     let asked = turn.memory.asked_for.filter(|(revision, _)| *revision == failover.revision);
     let Some((_, at)) = asked else {
         turn.memory.asked_for = Some((failover.revision, turn.now));
-        return Some(ask_now(turn, names, patience));
+        return Some(ask_now(turn, Why::AsksCandidates, names, patience));
     };
-    if turn.now.since(at) >= patience {
+    let uncertain = fit && certainty::is_lacking(turn, cluster);
+    if turn.now.since(at) >= if uncertain { turn.seen.rules.ttl } else { patience } {
         return None;
     }
     let last = turn.memory.asked_last.unwrap_or(at);
-    let waits = Answer::because(Why::AsksCandidates);
+    let why = if uncertain { Why::AwaitsCertainty } else { Why::AsksCandidates };
+    let waits = Answer::because(why.clone());
     if turn.seen.peers.asked < Some(last) {
         return Some(waits.wake_at(at.after(patience)));
     }
     let listed = |name: &NodeName| !turn.seen.is_unlisted(cluster, name);
-    if !is_silent(turn, failover) && failover.candidate.as_ref().is_none_or(listed) {
+    if !uncertain && !is_silent(turn, failover) && failover.candidate.as_ref().is_none_or(listed) {
         return None;
     }
     let again = last.after(turn.seen.rules.race_pause());
-    if turn.now < again { Some(waits.wake_at(again)) } else { Some(ask_now(turn, names, patience)) }
+    if turn.now < again { Some(waits.wake_at(again)) } else { Some(ask_now(turn, why, names, patience)) }
 }
 
-fn ask_now(turn: &mut Turn<'_>, names: Vec<NodeName>, patience: Duration) -> Answer {
+fn ask_now(turn: &mut Turn<'_>, why: Why, names: Vec<NodeName>, patience: Duration) -> Answer {
     turn.memory.asked_last = Some(turn.now);
-    let answer = Answer::because(Why::AsksCandidates).act(Action::AskPeers(names));
+    let answer = Answer::because(why).act(Action::AskPeers(names));
     answer.wake_at(turn.now.after(patience))
 }
 

@@ -487,7 +487,7 @@ impl Stage {
                 takes_wal: !tags.contains(&"patroni"),
                 unprotected: false,
                 sick: words.contains(&"sick"),
-                failsafe_active: false,
+                failsafe_active: words.contains(&"unsure"),
             }),
             other => panic!("what peer is {other:?}?"),
         };
