@@ -116,7 +116,8 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         chooser.pick_if(slice == Slice::Crash, &[CrashRule::Auto, CrashRule::Restart, CrashRule::Failover]);
     let rules = Rules {
         crash,
-        failsafe: slice == Slice::Failsafe,
+        // Whoever doubts whether somebody leads without etcd does so only where one may.
+        failsafe: slice == Slice::Failsafe || peers.answers.values().any(is_in_doubt),
         standby_cluster: slice == Slice::Remote,
         pre_promote: slice == Slice::Conditions,
         await_routers: Duration::from_secs(if slice == Slice::Conditions { 2 } else { 0 }),
@@ -362,7 +363,7 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
         writable,
         last,
         history,
-        failsafe: failsafe.filter(|_| slice == Slice::Failsafe),
+        failsafe: failsafe.filter(|_| matches!(slice, Slice::Failsafe | Slice::Wishes)),
         routers,
         handed_over: None,
     };
@@ -527,6 +528,10 @@ fn memory(chooser: &mut Chooser, slice: Slice) -> Memory {
     chooser.pick(&all)
 }
 
+fn is_in_doubt(answer: &PeerAnswer) -> bool {
+    matches!(answer, PeerAnswer::Said(facts) if facts.failsafe_active)
+}
+
 fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
     let said = |primary, lsn, asked| {
         let facts = PeerFacts {
@@ -544,6 +549,12 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
         Peers { asked: Some(asked), answers: BTreeMap::from([(name("b"), PeerAnswer::Said(facts))]) }
     };
     let silent = Peers { asked: Some(ago(100)), answers: BTreeMap::from([(name("b"), PeerAnswer::Silent)]) };
+    let mut in_doubt = said(false, 4900, ago(100));
+    for answer in in_doubt.answers.values_mut() {
+        if let PeerAnswer::Said(facts) = answer {
+            facts.failsafe_active = true;
+        }
+    }
     let all = [
         Peers::default(),
         said(false, 4900, ago(100)),
@@ -551,6 +562,7 @@ fn peers(chooser: &mut Chooser, slice: Slice) -> Peers {
         said(true, 1, ago(100)),
         silent,
         said(false, 1, ago(9000)),
+        in_doubt,
     ];
     if slice == Slice::Failsafe {
         return chooser.pick(&[all[1].clone(), all[4].clone()]);
