@@ -144,8 +144,11 @@ fn refusal(
 
 /// Waits until another member leads and accepts writes, or the wish is gone and nothing has changed.
 async fn outcome(shared: &Arc<Shared>, kind: Kind, wish: &Wish, from: Option<NodeName>) -> Reply {
-    let loop_wait = Duration::from_secs(shared.dynamic().loop_wait.into());
-    let patience = 2 * loop_wait.max(Duration::from_secs(10));
+    let dynamic = shared.dynamic();
+    let loop_wait = Duration::from_secs(dynamic.loop_wait.into());
+    // Among members that were just started it begins when one can say that nobody leads without etcd.
+    let begins = if dynamic.failsafe_mode { Duration::from_secs(dynamic.ttl.into()) } else { Duration::ZERO };
+    let patience = begins + 2 * loop_wait.max(Duration::from_secs(10));
     let mut view = shared.view.clone();
     let mut written = false;
     let watched = async {

@@ -70,3 +70,42 @@ async fn a_switchover_that_makes_no_sense_is_refused_and_changes_nothing() {
     assert_eq!(story.lab.view().await.unwrap().leader, before);
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_among_agents_that_were_just_started_waits_until_nobody_is_in_doubt() {
+    let mut story = Story::begin("newcomers", |spec| spec.ttl = Some(10)).await;
+    let load = story.load().await;
+    let old = story.primary().await;
+    // As an upgrade of all agents does; the others last, whose doubt it is.
+    let mut names: Vec<String> = story.lab.nodes.iter().map(|node| node.name.clone()).collect();
+    names.sort_by_key(|name| *name != old);
+    for name in &names {
+        let node = story.lab.node(name).unwrap();
+        assert!(node.detach_agent(SPAN).await, "SIGUSR2 ends the agent");
+        node.start_agent().unwrap();
+    }
+    lab::wait::until(SPAN, "the restarted leader to lead", async || {
+        let node = &story.lab.nodes[story.lab.index(&old).unwrap()];
+        let answer = lab::rest::get(node.rest, "/primary", SPAN).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await
+    .unwrap();
+
+    let ordered = clock::now();
+    let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.another_primary(&old).await;
+    let why = story.get(&old, "/baton/why").await.body;
+    assert!(why.contains("it waits for that, and writes go on"), "{why}");
+    load.work.await_progress(10, SPAN).await.unwrap();
+    story.healthy().await;
+    let report = load.end().await;
+    let longest = report.longest_pause(ordered, clock::now());
+    assert!(
+        longest < std::time::Duration::from_secs(5),
+        "somebody led all the time, but for a moment: {longest:?}"
+    );
+    assert_eq!(report.missing().await.unwrap(), Vec::new());
+    story.end().await;
+}
