@@ -305,7 +305,7 @@ impl Client {
             if answer != ENCRYPT {
                 self.refused(format!(
                     "{} does not offer TLS, which was promised to the client",
-                    backend.member
+                    backend.place.member
                 ));
                 return Ok(None);
             }
@@ -373,7 +373,7 @@ impl Client {
             backend.session.has_key(key);
         }
         if backend.to_write && talk.is_with_standby() {
-            relay::refuse_standby(&backend.session, &backend.member);
+            relay::refuse_standby(&backend.session, &backend.place.member);
         } else if self.stream.write_all(&answer).await.is_err() || self.stream.flush().await.is_err() {
             return;
         }
@@ -390,10 +390,10 @@ impl Client {
 
     async fn relay(&mut self, backend: &mut Backend, talk: Option<&mut Conversation>) -> End {
         let counts = &self.service.counts;
-        let Backend { stream: server, session, member, to_write } = backend;
+        let Backend { stream: server, session, place, to_write } = backend;
         let spin = Spin::new(self.shared.config().spin, session.id());
         let means = Means {
-            to_write: Some(&*member).filter(|_| *to_write),
+            to_write: Some(&place.member).filter(|_| *to_write),
             session,
             service: &self.service,
             carrier: self.shared.carrier.as_ref(),
@@ -441,7 +441,7 @@ impl Client {
         Event::Opened {
             client: self.peer,
             service: &self.service.name,
-            member: &backend.member,
+            member: &backend.place.member,
             seen_as: backend.stream.tcp().and_then(|tcp| tcp.local_addr().ok()),
             wanted: self.service.settings().log_connections,
         }

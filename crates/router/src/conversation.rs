@@ -68,7 +68,7 @@ impl Conversation {
                 *state = *now;
             }
             (b'S', Some(_)) => *standby |= body == STANDBY,
-            (b'K', Some(_)) => *key = Some(CancelKey(body.to_vec())),
+            (b'K', Some(_)) => *key = Some(CancelKey(body.into())),
             _ => {}
         });
     }

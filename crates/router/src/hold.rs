@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use types::NodeName;
+use types::{NodeName, Term};
 
 /// The most of a first answer that is looked at before the relay takes over.
 const ANSWER: usize = 8 * 1024;
@@ -39,7 +39,7 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 pub(crate) struct Backend {
     pub(crate) stream: ServerStream,
     pub(crate) session: Session,
-    pub(crate) member: NodeName,
+    pub(crate) place: Arc<Place>,
     /// It is there as the primary, to write.
     pub(crate) to_write: bool,
 }
@@ -111,16 +111,17 @@ impl Wish<'_> {
                 Opened::Over => return Err(Refusal::Over),
                 Opened::Full { limit } => return Err(Refusal::Full { limit }),
                 Opened::Hold(why) => why.to_string(),
-                Opened::Session(session, place) => match self.attempt(session, &place, ask).await {
+                Opened::Session(session, place, term) => match self.attempt(session, &place, term, ask).await
+                {
                     Ok(reached) => return Ok(reached),
                     Err(Fault::ClientGone) => return Err(Refusal::ClientGone),
                     Err(Fault::Cut) => continue,
                     Err(Fault::Member(why)) => {
-                        self.failed(&place, &why);
+                        self.failed(&place.member, term, &why);
                         last = Some(why);
                         // The next one is tried at once; the same one after a pause.
                         if !failed.contains(&place.member) {
-                            failed.push(place.member);
+                            failed.push(place.member.clone());
                             if self.has_other(&failed) {
                                 continue;
                             }
@@ -150,12 +151,11 @@ impl Wish<'_> {
         }
     }
 
-    fn failed(&self, place: &Place, why: &str) {
+    fn failed(&self, member: &NodeName, term: Option<Term>, why: &str) {
         self.service.counts.connect_failed.add(1);
-        let tallied = (self.service.name.clone(), place.member.clone(), place.term);
+        let tallied = (self.service.name.clone(), member.clone(), term);
         self.cluster.sessions.count(tallied, |tally| tally.failed += 1);
-        let (service, member) = (&self.service.name, &place.member);
-        Event::Unreachable { service, member, why: why.to_owned() }.log();
+        Event::Unreachable { service: &self.service.name, member, why: why.to_owned() }.log();
     }
 
     fn has_other(&self, failed: &[NodeName]) -> bool {
@@ -176,7 +176,8 @@ impl Wish<'_> {
     async fn attempt(
         &self,
         session: Session,
-        place: &Place,
+        place: &Arc<Place>,
+        term: Option<Term>,
         ask: Ask<'_>,
     ) -> Result<(Backend, Vec<u8>), Fault> {
         let leash = session.leash.clone();
@@ -188,9 +189,9 @@ impl Wish<'_> {
             connected = connect(place, self.shared) => connected.map_err(Fault::Member)?,
         };
         session.connected(connected.local_addr().ok());
-        let (member, to_write) = (place.member.clone(), place.term.is_some());
+        let to_write = term.is_some();
         let stream = ServerStream::new(connected);
-        let mut backend = Backend { stream, session, member, to_write };
+        let mut backend = Backend { stream, session, place: place.clone(), to_write };
         if self.service.settings().send_proxy {
             let header = proxy::header(self.peer, self.local);
             backend.stream.write_all(&header).await.map_err(|error| Fault::Member(error.to_string()))?;
@@ -204,7 +205,8 @@ impl Wish<'_> {
 
     /// Sends the first packet and waits for the answer; on a fault the connection is of no more use.
     pub(crate) async fn ask(&self, backend: &mut Backend, ask: Ask<'_>) -> Result<Vec<u8>, Fault> {
-        let Backend { stream, session, member, .. } = backend;
+        let Backend { stream, session, place, .. } = backend;
+        let member = &place.member;
         let limit = self.shared.config().backend.answer_timeout;
         let answer = tokio::select! {
             biased;
@@ -224,7 +226,7 @@ impl Wish<'_> {
 }
 
 async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
-    let Place { member, host, port, .. } = place;
+    let Place { member, host, port } = place;
     let config = shared.config();
     let limit = config.backend.connect_timeout;
     let stream = match timeout(limit, TcpStream::connect((host.as_str(), *port))).await {

@@ -24,7 +24,7 @@ pub(crate) struct Leash(Arc<Inner>);
 
 struct Inner {
     rein: AtomicU8,
-    why: OnceLock<CutReason>,
+    why: OnceLock<Box<CutReason>>,
     /// While it is held: it has come to rest.
     resting: AtomicBool,
     pulled: Notify,
@@ -55,7 +55,7 @@ impl Leash {
     /// Ends the session; whether it had not been ended before.
     pub(crate) fn cut(&self, why: CutReason) -> bool {
         // The first reason stays.
-        let first = self.0.why.set(why).is_ok();
+        let first = self.0.why.set(Box::new(why)).is_ok();
         self.0.rein.store(Rein::Cut as u8, Ordering::Release);
         self.0.pulled.notify_waiters();
         first
@@ -91,7 +91,7 @@ impl Leash {
     }
 
     pub(crate) fn why(&self) -> Option<&CutReason> {
-        self.0.why.get()
+        self.0.why.get().map(Box::as_ref)
     }
 
     /// Ends when it is pulled: when the session may do something else than `known`.

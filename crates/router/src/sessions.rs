@@ -26,8 +26,9 @@ use types::{Moment, NodeName, Term};
 
 struct Entry {
     service: Arc<Service>,
-    /// Where it was opened, and the term of the primary it is on; none on a replica.
-    place: Place,
+    place: Arc<Place>,
+    /// The term of the primary it is on; none on a replica.
+    term: Option<Term>,
     client: SocketAddr,
     /// Our side of the connection to the member: what PostgreSQL shows as `client_port`.
     local: Option<SocketAddr>,
@@ -44,6 +45,8 @@ struct Inner {
     /// The session of each key.
     keys: HashMap<CancelKey, u64>,
     by_member: HashMap<NodeName, usize>,
+    /// Where sessions are: many share a place.
+    places: Vec<Arc<Place>>,
     wheels: BTreeMap<String, Wheel>,
     positions: Positions,
     /// Who is too far behind for which service.
@@ -74,7 +77,8 @@ pub(crate) struct Sessions {
 
 /// What became of a wish for a session.
 pub(crate) enum Opened {
-    Session(Session, Place),
+    /// Where it goes, and the term of the primary that it is opened on.
+    Session(Session, Arc<Place>, Option<Term>),
     Hold(Why),
     /// The service has as many sessions as it may have.
     Full {
@@ -89,8 +93,6 @@ pub(crate) struct Place {
     pub(crate) member: NodeName,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// As the primary of this term.
-    pub(crate) term: Option<Term>,
 }
 
 /// One entry of the registry; dropping it takes the entry out.
@@ -118,6 +120,7 @@ impl Sessions {
                 open: HashMap::new(),
                 keys: HashMap::new(),
                 by_member: HashMap::new(),
+                places: Vec::new(),
                 wheels: BTreeMap::new(),
                 positions: Positions::default(),
                 lagging: BTreeMap::new(),
@@ -168,10 +171,10 @@ impl Sessions {
                     cut += 1;
                 }
                 // A replica that was promoted: its sessions end with this term like any other on the primary.
-                if entry.place.term.is_none() && truth.leader.as_ref() == Some(&entry.place.member) {
-                    entry.place.term = truth.in_force;
+                if entry.term.is_none() && truth.leader.as_ref() == Some(&entry.place.member) {
+                    entry.term = truth.in_force;
                 }
-                if entry.place.term.is_some() {
+                if entry.term.is_some() {
                     entry.leash.hold(held);
                 }
             }
@@ -191,7 +194,7 @@ impl Sessions {
 
     /// Whether a session is left on the primary of a term before `term`.
     pub(crate) fn any_older(&self, term: Term) -> bool {
-        self.lock().open.values().any(|entry| entry.place.term.is_some_and(|of| of < term))
+        self.lock().open.values().any(|entry| entry.term.is_some_and(|of| of < term))
     }
 
     /// Cuts the sessions that did not come to rest. Gives their number.
@@ -352,13 +355,15 @@ impl Sessions {
         let Some((chosen, (host, port))) = found else { return Opened::Hold(Why::NoReplica(None)) };
         let member = chosen.target.name.clone();
         *inner.by_member.entry(member.clone()).or_insert(0) += 1;
-        let place = Place { member, host, port, term: chosen.term };
+        let place = shared(&mut inner.places, Place { member, host, port });
+        let term = chosen.term;
         let id = inner.next;
         inner.next += 1;
         let leash = Leash::new(self.calm.clone());
         let entry = Entry {
             service: service.clone(),
             place: place.clone(),
+            term,
             client,
             local: None,
             since: now,
@@ -367,7 +372,7 @@ impl Sessions {
             _held: held,
         };
         inner.open.insert(id, entry);
-        Opened::Session(Session { sessions: self.clone(), id, leash }, place)
+        Opened::Session(Session { sessions: self.clone(), id, leash }, place, term)
     }
 
     /// Whether a member is left that is not among `failed`.
@@ -378,7 +383,7 @@ impl Sessions {
 
     /// Where to send a request to cancel `key`: to where its session is, also when no other would be opened there; else to each member
     /// that may have it.
-    pub(crate) fn cancel_places(&self, service: &Service, key: &CancelKey) -> Vec<Place> {
+    pub(crate) fn cancel_places(&self, service: &Service, key: &CancelKey) -> Vec<Arc<Place>> {
         let inner = self.lock();
         if let Some(entry) = inner.keys.get(key).and_then(|id| inner.open.get(id)) {
             return vec![entry.place.clone()];
@@ -390,7 +395,7 @@ impl Sessions {
             truth.everybody.iter().filter(|target| leader.is_none_or(|leader| target.name == *leader));
         let place = |target: &crate::truth::Target| {
             let (host, port) = place_of(&settings, target)?;
-            Some(Place { member: target.name.clone(), host, port, term: None })
+            Some(Arc::new(Place { member: target.name.clone(), host, port }))
         };
         targets.filter_map(place).collect()
     }
@@ -417,7 +422,7 @@ impl Sessions {
     pub(crate) fn spread(&self) -> BTreeMap<Tallied, usize> {
         let mut spread = BTreeMap::new();
         for entry in self.lock().open.values() {
-            let key = (entry.service.name.clone(), entry.place.member.clone(), entry.place.term);
+            let key = (entry.service.name.clone(), entry.place.member.clone(), entry.term);
             *spread.entry(key).or_insert(0) += 1;
         }
         spread
@@ -433,13 +438,24 @@ impl Sessions {
             .map(|entry| Line {
                 service: entry.service.name.clone(),
                 member: entry.place.member.clone(),
-                term: entry.place.term,
+                term: entry.term,
                 client: entry.client,
                 local: entry.local,
                 since: entry.since,
             })
             .collect()
     }
+}
+
+/// The place, as the sessions have it that are there already.
+fn shared(places: &mut Vec<Arc<Place>>, wanted: Place) -> Arc<Place> {
+    if let Some(place) = places.iter().find(|place| ***place == wanted) {
+        return place.clone();
+    }
+    places.retain(|place| Arc::strong_count(place) > 1);
+    let place = Arc::new(wanted);
+    places.push(place.clone());
+    place
 }
 
 /// Counts of members that are gone and of terms long over end: Prometheus has them.
@@ -456,7 +472,7 @@ fn forget(tallies: &mut BTreeMap<Tallied, Tally>, truth: &Truth) {
 
 fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) -> Option<CutReason> {
     let member = entry.place.member.clone();
-    if let Some(term) = entry.place.term {
+    if let Some(term) = entry.term {
         let over = truth.in_force != Some(term);
         return over.then_some(CutReason::TermOver { member, term, now: truth.in_force });
     }
@@ -489,7 +505,7 @@ impl Session {
         let mut inner = self.sessions.lock();
         let inner = &mut *inner;
         if let Some(entry) = inner.open.get(&self.id) {
-            let tallied = (entry.service.name.clone(), entry.place.member.clone(), entry.place.term);
+            let tallied = (entry.service.name.clone(), entry.place.member.clone(), entry.term);
             count(inner.tallies.entry(tallied).or_default());
         }
     }

@@ -82,7 +82,7 @@ pub(crate) async fn read(client: &mut (impl AsyncRead + Unpin), limit: usize) ->
     client.read_exact(rest).await.map_err(Unacceptable::Closed)?;
     Ok(match code {
         SSL | GSSENC => First::Encryption(packet),
-        CANCEL => First::Cancel { key: CancelKey(packet.get(HEAD..).unwrap_or_default().to_vec()), packet },
+        CANCEL => First::Cancel { key: CancelKey(packet.get(HEAD..).unwrap_or_default().into()), packet },
         _ => First::Startup(packet),
     })
 }
@@ -117,7 +117,7 @@ mod tests {
         );
         assert!(matches!(parse(&packet(80_877_104, b"")).0, Ok(First::Encryption(_))));
         let (first, _) = parse(&packet(80_877_102, &[0, 0, 0, 5, 1, 2, 3, 4]));
-        assert!(matches!(first, Ok(First::Cancel { key, .. }) if key.0 == [0, 0, 0, 5, 1, 2, 3, 4]));
+        assert!(matches!(first, Ok(First::Cancel { key, .. }) if *key.0 == [0, 0, 0, 5, 1, 2, 3, 4]));
         assert!(matches!(parse(&packet(80_877_102, &[9; 4 + 32])).0, Ok(First::Cancel { .. })));
         let (first, used) = parse(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3]);
         assert!(matches!(first, Ok(First::DirectTls(_))));

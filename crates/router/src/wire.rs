@@ -1,5 +1,7 @@
 //! The little of PostgreSQL's protocol that a relay has to speak: one error message, and where messages end.
 
+use std::sync::Arc;
+
 /// An error as PostgreSQL sends it to a client: FATAL, with a SQLSTATE.
 #[must_use]
 pub(crate) fn fatal(sqlstate: &str, message: &str, hint: &str) -> Vec<u8> {
@@ -33,7 +35,7 @@ pub(crate) fn sqlstate(bytes: &[u8]) -> Option<&str> {
 /// What identifies a backend in a CancelRequest: its process number and the secret (4 bytes, up to 256 since
 /// protocol 3.2), as they stand in both messages.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct CancelKey(pub(crate) Vec<u8>);
+pub(crate) struct CancelKey(pub(crate) Arc<[u8]>);
 
 /// The longest body of BackendKeyData and of a CancelRequest after its code.
 pub(crate) const CANCEL_KEY_BYTES: usize = 4 + 256;
