@@ -3,6 +3,8 @@
 //! Called through a link named `patronictl` the grammar is the same; through one named `patroni` it is that of
 //! `baton agent`. Options may stand before or after arguments.
 
+#[cfg(test)]
+mod documented;
 mod member_sql;
 mod restore;
 mod standby_cluster;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -100,6 +101,39 @@ fn a_tarball_is_made_of_a_static_program_alone() {
         .unwrap();
     assert!(!made.status.success() && text(&made).contains("is not linked statically"), "{}", text(&made));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// As docs/install.md has it. The program is this build's, which the test says is static.
+#[test]
+fn a_tarball_is_unpacked_over_usr_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = dir.path().join("ldd");
+    std::fs::write(&says, "#!/bin/sh\necho '\tstatically linked'\n").unwrap();
+    std::fs::set_permissions(&says, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let made = run(Command::new(repository().join("tools/make-tarball"))
+        .arg(env!("CARGO_BIN_EXE_baton"))
+        .arg(dir.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display())));
+    let tarball = PathBuf::from(made.lines().last().unwrap());
+    let host = dir.path().join("host");
+    std::fs::create_dir(&host).unwrap();
+    let said = on_a_host(
+        &host,
+        &tarball,
+        "mv /baton.deb /baton-0-x86_64.tar.gz; tar -xzf baton-*-x86_64.tar.gz -C /usr/local --strip-components=1; \
+         /usr/local/bin/baton --version; ls /usr/local/share/baton/systemd /usr/local/share/man/man1 /usr/local/share/baton/examples; \
+         grep -h ^ExecStart= /usr/local/share/baton/systemd/*",
+    );
+    for wanted in [
+        concat!("baton ", env!("CARGO_PKG_VERSION")),
+        "baton-agent.service",
+        "baton-switchover.1.gz",
+        "baton.yml",
+        "ExecStart=/usr/local/bin/baton agent /etc/baton/baton.yml",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} in\n{said}");
+    }
+    assert!(!Path::new("/usr/local/share/baton/systemd").exists(), "nothing of it is on this machine");
 }
 
 #[test]

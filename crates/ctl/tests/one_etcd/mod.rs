@@ -10,6 +10,7 @@ use testbed::free_port;
 pub(crate) struct Etcd {
     process: Child,
     pub(crate) endpoint: String,
+    /// Its data directory is `m` in it.
     _dir: tempfile::TempDir,
 }
 
@@ -20,7 +21,8 @@ impl Drop for Etcd {
     }
 }
 
-fn etcd_binary() -> PathBuf {
+/// The program.
+pub(crate) fn etcd_binary() -> PathBuf {
     let named = std::env::var("BATON_TEST_ETCD_BINS").unwrap_or_default();
     let first = named.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from);
     first.unwrap_or_else(|| PathBuf::from("etcd"))
@@ -28,15 +30,19 @@ fn etcd_binary() -> PathBuf {
 
 impl Etcd {
     pub(crate) fn start() -> Etcd {
-        let dir = tempfile::tempdir().unwrap();
-        let (endpoint, peer) =
-            (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
+        Etcd::at(tempfile::tempdir().unwrap(), &format!("http://127.0.0.1:{}", free_port()), &[])
+    }
+
+    /// In a directory that may hold data of it, with its address for other members, and more arguments.
+    pub(crate) fn at(dir: tempfile::TempDir, peer: &str, more: &[&str]) -> Etcd {
+        let endpoint = format!("http://127.0.0.1:{}", free_port());
         let mut process = Command::new(etcd_binary())
             .args(["--name", "m", "--data-dir"])
             .arg(dir.path().join("m"))
             .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
             .args(["--initial-cluster", &format!("m={peer}")])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

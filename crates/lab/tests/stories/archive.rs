@@ -5,7 +5,7 @@ use crate::bad_input::as_account;
 use crate::story::{SPAN, Story};
 use crate::ways_to_make_data::{argument, command, of_another_cluster};
 use lab::Target;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -66,6 +66,7 @@ async fn an_archive_restores_a_cluster_feeds_a_replica_and_makes_one() {
         spec.tags = json!({ "nostream": true });
         spec.dynamic = json!({
             "slots": { "cdc": { "type": "logical", "database": "postgres", "plugin": "pgoutput" } },
+            "baton": { "archive_check": format!("test -f {}/%f", archive.display()) },
             "postgresql": {
                 "parameters": {
                     "wal_level": "logical", "archive_mode": "on",
@@ -197,4 +198,12 @@ async fn rescued(story: &mut Story) {
     let log = fs::read_to_string(story.at("n1").log()).unwrap();
     assert!(log.contains("a method that needs no leader (no_leader) makes a data directory"), "{log}");
     own(story, "n1").run("INSERT INTO words VALUES ('saved')", SPAN).await.unwrap();
+    // And a later restore can go on across this.
+    own(story, "n1").run("SELECT pg_switch_wal()", SPAN).await.unwrap();
+    lab::wait::until(SPAN, "the archive to hold everything across the fork", async || {
+        let rows: Value = story.get("n1", "/baton/archive").await.json().ok()?;
+        rows.get(0).filter(|row| row["found"] == "complete").map(drop)
+    })
+    .await
+    .unwrap();
 }

@@ -1,6 +1,8 @@
-//! The command line, under patronictl's name, against a real cluster: what a script around it does in a working day.
+//! The command line, under patronictl's name, against a real cluster: what a script around it does in a working day; under its own name,
+//! what the documents tell to look at.
 
 use crate::story::{SPAN, Story};
+use crate::tools::run;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -63,6 +65,7 @@ async fn a_script_around_patronictl_finds_what_it_knows() {
     let standby = ctl.run("query -d postgres -r replica -c SELECT(pg_is_in_recovery())").await;
     assert_eq!(standby, "pg_is_in_recovery\nTrue\n");
 
+    as_the_documents_have_it(&story, &primary, &replica).await;
     let said = ctl.run(&format!("restart {scope} {replica} --force")).await;
     assert!(said.ends_with(&format!("Success: restart on member {replica}\n")), "{said}");
     story.healthy().await;
@@ -95,4 +98,42 @@ async fn a_script_around_patronictl_finds_what_it_knows() {
     .await
     .unwrap();
     story.end().await;
+}
+
+/// What docs/*.md tells a reader to ask a cluster and a router.
+async fn as_the_documents_have_it(story: &Story, primary: &str, replica: &str) {
+    let asked = async |line: &str| story.baton(primary, &line.split(' ').collect::<Vec<_>>()).await;
+    for (line, said) in [
+        ("list -e", replica),
+        ("why", primary),
+        ("history", "New Leader"),
+        ("history --losses", "Transactions"),
+        ("history --archive", "Archive"),
+        ("history --addresses", "Address"),
+        ("timelines", primary),
+    ] {
+        let told = asked(line).await;
+        assert!(told.contains(said), "{line}: {told}");
+    }
+    // These end with what they found.
+    let config = story.at(primary).config().display().to_string();
+    for (line, said) in [("etcd", "etcd1"), ("what-if", replica), (&format!("what-if {replica}"), replica)] {
+        let words: Vec<&str> = ["-c", &config].into_iter().chain(line.split(' ')).collect();
+        let told = run(&story.at(primary).dir().join("bin/baton"), &words).await;
+        assert!(told.code.is_some_and(|code| [0, 1, 11].contains(&code)), "{line}: {}{}", told.out, told.err);
+        assert!(told.out.contains(said), "{line}: {}{}", told.out, told.err);
+    }
+    let file = story.lab.base().join("router/router.yml").display().to_string();
+    for order in [
+        "route FILE",
+        "route FILE --sessions",
+        "route FILE drain MEMBER",
+        "route FILE undrain MEMBER",
+        "route FILE pin MEMBER replica",
+        "route FILE unpin MEMBER replica",
+        "route FILE reload",
+    ] {
+        let told = asked(&order.replace("FILE", &file).replace("MEMBER", replica)).await;
+        assert!(!told.is_empty(), "{order}");
+    }
 }

@@ -90,18 +90,20 @@ async fn pgbackrest_makes_replicas_has_every_timeline_and_gives_the_cluster_back
     story.lab.node("n1").unwrap().start_agent().unwrap();
     story.lab.await_writable(SPAN).await.unwrap();
     backups.run(&story.lab, story.at("n1"), &["stanza-create"]).unwrap();
+    backups.run(&story.lab, story.at("n1"), &["check"]).unwrap();
     let n1 = own(&story, "n1");
     n1.run("CREATE TABLE words (word text); INSERT INTO words VALUES ('backup')", SPAN).await.unwrap();
     backups.run(&story.lab, story.at("n1"), &["--type=full", "backup"]).unwrap();
+    assert!(backups.run(&story.lab, story.at("n1"), &["info"]).unwrap().contains("full backup: "));
 
     story.lab.node("n2").unwrap().start_agent().unwrap();
     story.lab.await_healthy(2).await.unwrap();
     let made = fs::read_to_string(dir.join("replicas")).unwrap();
     assert_eq!(made.trim(), story.at("n2").data_dir().display().to_string());
 
-    across_a_switchover(&story, &backups).await;
+    let before = across_a_switchover(&story, &backups).await;
     a_cluster_from_the_backup(&mut story).await;
-    back_in_time(&mut story, &dir).await;
+    back_in_time(&mut story, &dir, &before).await;
     story.end().await;
     fs::remove_dir_all(&dir).unwrap();
 }
@@ -122,8 +124,8 @@ fn timer(story: &Story, backups: &PgBackRest, name: &str) -> bool {
         .success()
 }
 
-/// The new leader finds that the archive has everything across the fork, and says so everywhere.
-async fn across_a_switchover(story: &Story, backups: &PgBackRest) {
+/// The new leader finds that the archive has everything across the fork, and says so everywhere. The time of the restore point.
+async fn across_a_switchover(story: &Story, backups: &PgBackRest) -> String {
     let body = json!({ "leader": "n1", "candidate": "n2" });
     let answer = story.send("n1", "POST", "/switchover", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -137,6 +139,7 @@ async fn across_a_switchover(story: &Story, backups: &PgBackRest) {
     let n2 = own(story, "n2");
     n2.run("INSERT INTO words VALUES ('before')", SPAN).await.unwrap();
     n2.run("SELECT pg_create_restore_point('before')", SPAN).await.unwrap();
+    let time = n2.ask("SELECT clock_timestamp()::text", SPAN).await.unwrap();
     n2.run("INSERT INTO words VALUES ('later')", SPAN).await.unwrap();
     n2.run("SELECT pg_switch_wal()", SPAN).await.unwrap();
     let row = lab::wait::until(SPAN, "the archive to be looked at", async || {
@@ -155,6 +158,7 @@ async fn across_a_switchover(story: &Story, backups: &PgBackRest) {
     for part in ["full backup ", "archive: holds everything across this fork", "n2 Leader", "●  2"] {
         assert!(drawn.contains(part), "{part}:\n{drawn}");
     }
+    time
 }
 
 /// By `bootstrap.method`: a cluster of its own begins where the other one was at the restore point.
@@ -173,7 +177,7 @@ async fn a_cluster_from_the_backup(story: &mut Story) {
 }
 
 /// Into another directory while the cluster runs; in place only when it does not.
-async fn back_in_time(story: &mut Story, dir: &Path) {
+async fn back_in_time(story: &mut Story, dir: &Path, before: &str) {
     let new = dir.join("new").display().to_string();
     for (words, why) in [
         (&["--name", "before", "--in-place", "--force"][..], "stop the agents of the whole cluster first"),
@@ -194,7 +198,7 @@ async fn back_in_time(story: &mut Story, dir: &Path) {
     for name in ["n1", "n2"] {
         assert!(story.lab.node(name).unwrap().stop_agent(SPAN).await);
     }
-    let done = restore(story, dir, &["--name", "before", "--in-place", "--force"]);
+    let done = restore(story, dir, &["--time", before, "--exclusive", "--in-place", "--force"]);
     let said = text(&done.stdout);
     assert!(done.status.success(), "{said}{}", text(&done.stderr));
     let kept = said.lines().find_map(|line| line.strip_prefix("What was there is kept as "));

@@ -1,8 +1,12 @@
 //! A replica is made anew on request; a leader refuses. A copy that is cut off half-way is no data: its member never leads with it.
 
+use crate::bad_input::as_account;
 use crate::story::{SPAN, Story};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 /// Slow enough to be met half-way.
 const RATE: &str = "9M";
@@ -42,6 +46,7 @@ async fn a_replica_is_made_anew_and_half_a_copy_never_leads() {
     assert!(log.contains("clone: cancelled"), "the first copy was given up");
     story.healthy().await;
     assert_eq!(story.primary().await, primary);
+    what_was_kept_is_started_beside_the_cluster(&story, &replica).await;
 
     // The host dies in the middle of a copy, and then all others do.
     let answer = story.send(&replica, "POST", "/reinitialize", &json!({})).await;
@@ -71,4 +76,41 @@ async fn copies(story: &Story, name: &str) {
     })
     .await
     .unwrap();
+}
+
+/// By the commands of docs/operations.md: a primary of its own, of the directory that was moved aside.
+async fn what_was_kept_is_started_beside_the_cluster(story: &Story, name: &str) {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md")).unwrap();
+    let line =
+        |begin: &str| page.lines().find_map(|line| line.strip_prefix("    ")?.strip_prefix(begin)).unwrap();
+    let node = story.at(name);
+    let (scratch, port) = (node.dir().join("scratch"), testbed::free_port());
+    let kept = fs::read_dir(node.dir()).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<PathBuf> = kept.filter(|path| path.to_string_lossy().ends_with("-before_clone")).collect();
+    let told = |line: &str| {
+        let line =
+            line.replace("data.kept-20261127T100000.000Z-before_clone", &kept[0].display().to_string());
+        line.replace("/scratch/old", &scratch.display().to_string()).replace("15432", &port.to_string())
+    };
+    let copied = as_account(story, Command::new("sh").args(["-c", &told(&format!("cp {}", line("cp ")))]));
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let start =
+        told(&format!("exec {}/postgres {}", story.spec.binaries.postgres.display(), line("postgres ")));
+    let mut server = Command::new("sh");
+    server
+        .args(["-c", &start])
+        .current_dir("/")
+        .stderr(fs::File::create(node.dir().join("scratch.log")).unwrap());
+    story.lab.account().apply(&mut server);
+    let mut server = server.spawn().unwrap();
+    let own = lab::Target { port, ..story.lab.own_socket(node) };
+    lab::wait::until(SPAN, "what was kept to be a primary of its own", async || {
+        let sql = "SELECT pg_is_in_recovery() OR current_setting('archive_mode') <> 'off'";
+        own.ask(sql, SPAN).await.ok().filter(|answer| answer == "false")
+    })
+    .await
+    .unwrap();
+    kill_process(Pid::from_child(&server), Signal::INT).unwrap();
+    assert!(server.wait().unwrap().success());
+    fs::remove_dir_all(&scratch).unwrap();
 }

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diverged_primary_is_rewound_and_what_only_it_had_is_kept_and_told_to_the_row() {
@@ -73,6 +74,13 @@ async fn a_diverged_primary_is_rewound_and_what_only_it_had_is_kept_and_told_to_
         account["transactions"]["xids"].as_array().unwrap().iter().map(|xid| xid.as_u64().unwrap()).collect();
     xids.sort_unstable();
     assert_eq!(xids, missing, "{account}");
+
+    // A person looks at it as docs/operations.md has it; pg_waldump fails where the WAL ends.
+    let mut looks = Command::new(story.spec.binaries.postgres.join("pg_waldump"));
+    looks.arg("--path").arg(kept).args(["--timeline", &loss["timeline"].to_string()]);
+    let shown = looks.args(["--start", loss["fork"].as_str().unwrap()]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.matches(" desc: COMMIT ").count(), missing.len(), "{shown}");
 
     let metrics = story.get(&old, "/metrics").await.body;
     let counted = metrics.lines().find(|line| line.starts_with("baton_lost_transactions_total{"));
