@@ -328,6 +328,8 @@ def story(world):
     world.play("etcd-member.yml", "-l", f"{NET}.13", "-e", "member=add")
     check(world.leader() == leader and members() == 3, world.rows())
     world.await_commits()
+    said, _ = world.play("pgsql-rm.yml", "-l", f"{NET}.13", fails=True)
+    check("nobody said yes" in said and len(world.rows()) == 3, said)
     world.play("pgsql-rm.yml", "-l", f"{NET}.13", "-e", "force=true")
     check([row["Member"] for row in world.rows()] == ["pg-meta-1", "pg-meta-2"], world.rows())
     check(os.path.exists(f"{world.base}/13/pg/data/PG_VERSION"), "the data of a removed member are gone")

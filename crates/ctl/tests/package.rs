@@ -58,7 +58,10 @@ fn the_package_comes_and_goes() {
         ("-rw-r--r-- root/root", "./usr/share/man/man1/baton.1.gz"),
         ("-rw-r--r-- root/root", "./usr/share/man/man1/baton-switchover.1.gz"),
         ("-rw-r--r-- root/root", "./usr/share/bash-completion/completions/baton"),
+        ("-rw-r--r-- root/root", "./usr/share/zsh/vendor-completions/_baton"),
+        ("-rw-r--r-- root/root", "./usr/share/fish/vendor_completions.d/baton.fish"),
         ("-rw-r--r-- root/root", "./usr/share/doc/baton/examples/baton.yml"),
+        ("-rw-r--r-- root/root", "./usr/share/doc/baton/examples/router.yml"),
         ("drwxr-xr-x root/root", "./etc/baton/"),
     ] {
         let there = listed.lines().any(|line| line.starts_with(mode) && line.ends_with(path));

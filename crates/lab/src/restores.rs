@@ -178,6 +178,7 @@ async fn measured(
         own.ask(archived, SPAN).await.ok().filter(|name| *name >= last).map(drop)
     })
     .await?;
+    each_name_has_one_content(lab)?;
     let mut outcomes = Vec::new();
     for point in &points {
         let outcome = beside::restored(lab, dir, point, &log).await.with_context(|| point.title.clone())?;
@@ -194,6 +195,18 @@ async fn measured(
     // While it was looked back the cluster went its way.
     healthy(lab).await?;
     Ok((outcomes, checks))
+}
+
+/// Two members that archive one name with different content: pgBackRest refuses the second, and PostgreSQL's log has what it said.
+fn each_name_has_one_content(lab: &Lab) -> Result<()> {
+    for node in &lab.nodes {
+        let log = node.data_dir().with_extension("log");
+        let said = std::fs::read(&log).with_context(|| format!("read {}", log.display()))?;
+        if String::from_utf8_lossy(&said).contains("with a different checksum") {
+            bail!("{} archived a name that another one had archived with different content", node.name);
+        }
+    }
+    Ok(())
 }
 
 fn ways(options: &Options, number: usize) -> Vec<By> {

@@ -65,3 +65,39 @@ fn baton_understands_what_the_templates_make() {
     let peers = "etcd-1=http://10.0.0.1:2380,etcd-2=http://10.0.0.2:2380,etcd-3=http://10.0.0.3:2380,etcd-4=http://10.0.0.4:2380\n";
     has("two-2.etcd.yml", &["name: etcd-4", peers]);
 }
+
+/// What a dead leader's checks are told in each of the plans is understood by the HAProxy beside the router as well.
+#[test]
+fn haproxy_understands_the_checks_of_every_pg_rto() {
+    let defaults = fs::read_to_string(ansible().join("roles/agent/defaults/main.yml")).unwrap();
+    let (_, plans) = defaults.split_once("pg_rto_plan:\n").unwrap();
+    let plans: Vec<&str> = plans.lines().take_while(|line| line.starts_with("  ")).collect();
+    let names: Vec<&str> = plans.iter().filter_map(|plan| plan.trim().split(':').next()).collect();
+    assert_eq!(names, ["fast", "norm", "safe", "wide"]);
+    let dir = tempfile::tempdir().unwrap();
+    for plan in plans {
+        let (_, words) = plan.split_once('{').unwrap();
+        let of = |name: &str| {
+            let found = words
+                .trim_end_matches(" }")
+                .split(',')
+                .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix(": "));
+            found.unwrap_or_else(|| panic!("{name} in {plan}")).to_owned()
+        };
+        let checks: Vec<String> = ["inter", "fastinter", "downinter", "rise", "fall"]
+            .iter()
+            .map(|name| format!("{name} {}", of(name)))
+            .collect();
+        let text = format!(
+            "defaults\n mode tcp\n timeout connect 1s\n timeout client {hold}\n timeout server {hold}\n timeout queue {hold}\n\
+             listen primary\n bind 127.0.0.1:5433\n option httpchk GET /primary\n default-server {checks}\n server one 127.0.0.1:5432 check port 8008\n",
+            hold = of("hold"),
+            checks = checks.join(" ")
+        );
+        let file = dir.path().join("haproxy.cfg");
+        fs::write(&file, &text).unwrap();
+        let read =
+            Command::new(lab::haproxy_binary().unwrap()).args(["-c", "-f"]).arg(&file).output().unwrap();
+        assert!(read.status.success(), "{text}{}", String::from_utf8_lossy(&read.stderr));
+    }
+}

@@ -183,6 +183,16 @@ fn the_grammar_understands_every_command_of_the_documents() {
     assert!(understood > 100, "{understood}");
 }
 
+/// Whether a command, or one below it, has the option.
+fn takes(command: &clap::Command, option: &str) -> bool {
+    let mut arguments = command.get_arguments();
+    let own = arguments.any(|argument| {
+        argument.get_long_and_visible_aliases().is_some_and(|names| names.contains(&option))
+            || argument.get_all_aliases().is_some_and(|names| names.contains(&option))
+    });
+    own || command.get_subcommands().any(|below| takes(below, option))
+}
+
 /// docs/ctl.md has a table of the commands with their options.
 #[test]
 fn the_grammar_has_every_option_of_the_table_of_commands() {
@@ -202,13 +212,7 @@ fn the_grammar_has_every_option_of_the_table_of_commands() {
         seen.extend(commands.iter().map(|command| command.get_name().to_owned()));
         let options = cells[2].split('`').skip(1).step_by(2).flat_map(|span| span.split(['/', ' ']));
         for option in options.filter_map(|word| word.strip_prefix("--")) {
-            let known = |command: &&clap::Command| {
-                command.get_arguments().any(|argument| {
-                    argument.get_long_and_visible_aliases().is_some_and(|names| names.contains(&option))
-                        || argument.get_all_aliases().is_some_and(|names| names.contains(&option))
-                })
-            };
-            if !commands.iter().any(|command| known(&command)) {
+            if !commands.iter().any(|command| takes(command, option)) {
                 broken.push(format!("--{option} in {row}"));
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::story::{SPAN, Story};
 use crate::tools::run;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// The binary through its link, with the configuration of a member.
@@ -43,7 +43,11 @@ impl Ctl {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_around_patronictl_finds_what_it_knows() {
-    let mut story = Story::begin("ctl", |_| {}).await;
+    let mut story = Story::prepare("ctl", |_| {}).await;
+    let api = format!("{}:{}", story.lab.block.router(), story.lab.block.ports.router_rest());
+    story.spec.router_file = json!({ "router": { "api": api } });
+    story.lab.configure_router(&story.spec).unwrap();
+    story.start().await;
     story.expect("the old data directory is moved aside");
     story.expect("pause");
     let ctl = Ctl::of(&story);
@@ -117,7 +121,9 @@ async fn as_the_documents_have_it(story: &Story, primary: &str, replica: &str) {
     }
     // These end with what they found.
     let config = story.at(primary).config().display().to_string();
-    for (line, said) in [("etcd", "etcd1"), ("what-if", replica), (&format!("what-if {replica}"), replica)] {
+    for (line, said) in
+        [("etcd", "older ones kept"), ("what-if", replica), (&format!("what-if {replica}"), replica)]
+    {
         let words: Vec<&str> = ["-c", &config].into_iter().chain(line.split(' ')).collect();
         let told = run(&story.at(primary).dir().join("bin/baton"), &words).await;
         assert!(told.code.is_some_and(|code| [0, 1, 11].contains(&code)), "{line}: {}{}", told.out, told.err);

@@ -104,13 +104,13 @@ async fn what_was_kept_is_started_beside_the_cluster(story: &Story, name: &str) 
     story.lab.account().apply(&mut server);
     let mut server = server.spawn().unwrap();
     let own = lab::Target { port, ..story.lab.own_socket(node) };
-    lab::wait::until(SPAN, "what was kept to be a primary of its own", async || {
+    let serves = lab::wait::until(SPAN, "what was kept to be a primary of its own", async || {
         let sql = "SELECT pg_is_in_recovery() OR current_setting('archive_mode') <> 'off'";
-        own.ask(sql, SPAN).await.ok().filter(|answer| answer == "false")
+        own.ask(sql, SPAN).await.ok().filter(|answer| answer == "f")
     })
-    .await
-    .unwrap();
+    .await;
     kill_process(Pid::from_child(&server), Signal::INT).unwrap();
     assert!(server.wait().unwrap().success());
+    serves.unwrap();
     fs::remove_dir_all(&scratch).unwrap();
 }
