@@ -50,6 +50,7 @@ async fn a_script_around_patronictl_finds_what_it_knows() {
     story.start().await;
     story.expect("the old data directory is moved aside");
     story.expect("pause");
+    story.expect("by order: gets");
     let ctl = Ctl::of(&story);
     let (primary, replica) = (story.primary().await, story.a_replica().await);
 
