@@ -286,6 +286,11 @@ def story(world):
     for inventory, why in [("two-primaries.json", "needs exactly one member"), ("unreachable.json", "UNREACHABLE")]:
         said, changed = world.play("pgsql.yml", inventory=inventory, fails=True)
         check(why in said and sum(changed.values()) == 0 and world.leader() == "pg-meta-1", said)
+    servers = [world.postmaster(number) for number in HOSTS]
+    for book in ["pgsql-reload.yml", "upgrade.yml", "pgsql-rm.yml"]:
+        said, changed = world.play(book, "-e", "force=true", inventory="unreachable.json", fails=True)
+        check("UNREACHABLE" in said and sum(changed.values()) == 0, f"{book} and a host that nobody reaches: {said}")
+    check([world.postmaster(number) for number in HOSTS] == servers and world.leader() == "pg-meta-1", world.rows())
     world.write_inventory("other-primary.json", {13: "primary"})
     said, changed = world.play("pgsql.yml", inventory="other-primary.json")
     check("pg-meta-3 is not the primary" in said and "pg-meta-1 leads" in said, said)
