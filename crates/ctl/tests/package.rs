@@ -62,6 +62,7 @@ fn the_package_comes_and_goes() {
         ("-rw-r--r-- root/root", "./usr/share/fish/vendor_completions.d/baton.fish"),
         ("-rw-r--r-- root/root", "./usr/share/doc/baton/examples/baton.yml"),
         ("-rw-r--r-- root/root", "./usr/share/doc/baton/examples/router.yml"),
+        ("-rw-r--r-- root/root", "./usr/share/doc/baton/examples/alerts.yml"),
         ("drwxr-xr-x root/root", "./etc/baton/"),
     ] {
         let there = listed.lines().any(|line| line.starts_with(mode) && line.ends_with(path));
