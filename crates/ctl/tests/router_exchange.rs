@@ -133,10 +133,10 @@ impl Router {
     async fn exchange(&self, pid: i32) -> i32 {
         let taken_over =
             || fs::read_to_string(&self.log).unwrap().matches("a new process has taken over").count();
-        let before = taken_over();
+        let (before, known) = (taken_over(), self.processes());
         self.signal(pid, Signal::USR2);
         until("the new process to take over", || taken_over() > before).await;
-        *self.processes().iter().find(|other| **other != pid).expect("two processes")
+        *self.processes().iter().find(|other| !known.contains(other)).expect("a new process")
     }
 }
 
@@ -324,6 +324,58 @@ async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
     until("its sessions to end", || stays.is_closed()).await;
 }
 
+/// What an old process still has is known to the one that listens, which tells it what is ordered; also after that one was exchanged in its
+/// turn, and the one between has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_processes_are_seen_and_told() {
+    let site = Site::start("elders").await;
+    let mut router = Router::start(site.dir.path(), &site.etcd, 5000);
+    until("the router to listen", || router.said("listening")).await;
+    router.reload_with("  hold_timeout: 300s\n").await;
+    let stays = router.connect().await.unwrap();
+    let order = async |order: &str| {
+        let answer = router.api(&format!("POST /clusters/demo/members/pg-1/{order}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    let waits = async || {
+        let line = router.line();
+        let waits = tokio::spawn(async move { connect(&line).await });
+        router.metric(r#"baton_router_waiting{scope="demo",service="primary"} 1"#).await;
+        waits
+    };
+    order("drain").await;
+    let of_first = waits().await;
+    let first = i32::try_from(router.first.id()).unwrap();
+    let second = router.exchange(first).await;
+    let term = r#"baton_router_older_member_sessions{scope="demo",service="primary",member="pg-1",term=""#;
+    router.metric("baton_router_older_processes 1").await;
+    router.metric("baton_router_older_connections 2").await;
+    let metrics = router.api("GET /metrics").await;
+    assert!(metrics.lines().any(|line| line.starts_with(term) && line.ends_with(" 1")), "{metrics}");
+    let services = router.api("GET /services").await;
+    assert!(services.contains(&format!(r#""pid":{first}"#)), "{services}");
+
+    // Exchanged in its turn: the first one is known to the third, and hears what is ordered of that.
+    let of_second = waits().await;
+    let third = router.exchange(second).await;
+    router.metric("baton_router_older_processes 2").await;
+    router.metric("baton_router_older_connections 3").await;
+    order("undrain").await;
+    let client = of_first.await.unwrap().expect("the first process has heard of it");
+    drop((client, of_second.await.unwrap().expect("the second as well")));
+    router.metric("baton_router_older_processes 1").await;
+    router.metric("baton_router_older_connections 1").await;
+    stays.simple_query("SELECT 1").await.expect("it goes on where it was");
+    assert_eq!(router.processes().len(), 2);
+
+    // The one that listens ends in good order: the old one goes on alone.
+    router.signal(third, Signal::TERM);
+    until("it to end", || router.processes() == [first]).await;
+    stays.simple_query("SELECT 1").await.expect("it goes on where it was");
+    drop(stays);
+    until("the last one to end", || router.first.try_wait().unwrap().is_some()).await;
+}
+
 /// A new program that never says that it is ready, at the place of the one that was started: it is given up, and meanwhile and afterwards
 /// everything is as it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -331,7 +383,7 @@ async fn a_program_that_hangs_is_given_up() {
     let site = Site::start("hanging").await;
     let program = site.dir.path().join("baton");
     fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
-    let router = Router::of(&program, site.dir.path(), &site.etcd, 5000);
+    let mut router = Router::of(&program, site.dir.path(), &site.etcd, 5000);
     until("the router to listen", || router.said("listening")).await;
     let stays = router.connect().await.unwrap();
     let hangs = site.dir.path().join("hangs");
@@ -347,6 +399,16 @@ async fn a_program_that_hangs_is_given_up() {
     router.connect().await.expect("it is served afterwards");
     stays.simple_query("SELECT 1").await.expect("its session was not touched");
     assert_eq!((router.processes(), children(first)), (vec![first], 0), "nothing is left of it");
+
+    // Whoever stops the router meanwhile does not wait for it.
+    router.signal(first, Signal::USR2);
+    until("the new process to be there", || children(first) == 1).await;
+    let told = clock::now();
+    router.signal(first, Signal::TERM);
+    until("the router to end", || router.first.try_wait().unwrap().is_some()).await;
+    let took = clock::now().since(told);
+    assert!(took < Duration::from_secs(12), "{took:?}: the new process would have been given up by now");
+    assert!(router.said("this one is to stop"));
 }
 
 /// More clients than it has descriptors for: those beyond are refused and counted, and nothing that is there is harmed.

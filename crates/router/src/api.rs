@@ -13,6 +13,7 @@
 //! Orders need the login of `router.authentication`; where none is configured they are taken from this host alone.
 
 mod metrics;
+pub(crate) mod older;
 mod status;
 
 use crate::config::Role;
@@ -149,6 +150,7 @@ fn drain(shared: &Shared, cluster: &str, member: &str, out: bool) -> Response<Fu
         return plain(StatusCode::NOT_FOUND, &format!("cluster {cluster:?} has no member {member:?}"));
     }
     if found.sessions.drain(&member, out) {
+        shared.elders.ordered();
         Event::Drained { cluster, member: &member, out }.log();
     }
     let done = if out { "gets no new sessions; those it has go on" } else { "gets sessions again" };
@@ -179,6 +181,7 @@ fn pin(shared: &Shared, cluster: &str, member: &str, service: &str, on: bool) ->
         }
     }
     if found.sessions.pin(service, &member, on) {
+        shared.elders.ordered();
         Event::Pinned { cluster, member: &member, service, on }.log();
     }
     let done = if on {

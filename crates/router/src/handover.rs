@@ -4,33 +4,38 @@
 //!   order ─► the program is started anew; its standard input is one end of a socket
 //!         ─► the listening sockets, and who is drained or pinned ─► it follows etcd and accepts nothing yet
 //!         ◄── ready: all clusters are known ───────────────────────┘
+//!         ─► what was ordered meanwhile; the socket stays (`elders`)
 //!         ─► accept no more; the sessions that are here go on and are cut with their term as ever, until the last one ends,
 //!            or their time is up (`router.linger`), or the new process breaks off: then nobody listens, and a new start is wanted
 //!
-//!   it ended, or was not ready in time ─► everything goes on here as before, and the log says why
+//!   it ended, was not ready in time, or this one is to stop ─► it is ended; all goes on here as before, and the log says why
 //! ```
 
+use crate::elders::{self, Line};
 use crate::error::Error;
 use crate::shared::Shared;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
 };
-use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use serde_json::Value;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use types::NodeName;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Set for a process that is to find sockets at its standard input.
 const SUCCESSOR: &str = "BATON_ROUTER_SUCCESSOR";
 /// The successor must know all clusters in this time.
 const READY_WITHIN: Duration = Duration::from_secs(15);
+/// How long the successor waits for the orders of the last moment: a program from before there were any says nothing.
+const LAST_ORDERS: Duration = Duration::from_secs(2);
 /// The kernel carries at most 253 descriptors in a message.
 const MOST_SOCKETS: usize = 250;
 /// What is said of drained and pinned members fits into this.
@@ -40,6 +45,8 @@ const READY: u8 = b'r';
 /// What the router that ran here before left to this one.
 pub struct Inherited {
     listeners: Vec<TcpListener>,
+    /// The sockets to processes that were exchanged before it, and still serve sessions.
+    elders: Vec<OwnedFd>,
     orders: Value,
     predecessor: UnixStream,
 }
@@ -61,15 +68,19 @@ impl Inherited {
         let mut text = vec![0; MOST_BYTES];
         let received =
             recvmsg(&predecessor, &mut [IoSliceMut::new(&mut text)], &mut carried, RecvFlags::CMSG_CLOEXEC)?;
-        let mut listeners = Vec::new();
+        let (mut listeners, mut elders) = (Vec::new(), Vec::new());
         for message in carried.drain() {
-            if let RecvAncillaryMessage::ScmRights(sockets) = message {
-                listeners.extend(sockets.map(|socket: OwnedFd| TcpListener::from(socket)));
+            let RecvAncillaryMessage::ScmRights(sockets) = message else { continue };
+            for socket in sockets {
+                match sockopt::socket_domain(&socket)? {
+                    AddressFamily::UNIX => elders.push(socket),
+                    _ => listeners.push(TcpListener::from(socket)),
+                }
             }
         }
         text.truncate(received.bytes);
         let orders = serde_json::from_slice(&text)?;
-        Ok(Inherited { listeners, orders, predecessor })
+        Ok(Inherited { listeners, elders, orders, predecessor })
     }
 
     /// Takes out the socket that listens on this address.
@@ -82,63 +93,85 @@ impl Inherited {
     }
 
     /// Waits until all clusters are known, takes over who is drained and pinned, and tells the predecessor. What it listened on and is listened
-    /// on no more is closed.
-    pub(crate) async fn succeed(mut self, shared: &Shared) {
+    /// on no more is closed. Gives the sockets to the processes that still serve sessions.
+    pub(crate) async fn succeed(self, shared: &Shared) -> Vec<Line> {
         let known = || shared.clusters().iter().all(|cluster| cluster.sessions.truth().is_known());
         while !known() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        for cluster in shared.clusters() {
-            let of_cluster = self.orders.get(&cluster.name);
-            for member in members(of_cluster.and_then(|orders| orders.get("drained"))) {
-                cluster.sessions.drain(&member, true);
-            }
-            let pinned = of_cluster.and_then(|orders| orders.get("pinned")).and_then(Value::as_object);
-            for (service, on) in pinned.into_iter().flatten() {
-                for member in members(Some(on)) {
-                    cluster.sessions.pin(service, &member, true);
-                }
-            }
-        }
+        elders::take_up(shared, &self.orders);
+        let mut lines: Vec<Line> =
+            self.elders.into_iter().filter_map(|socket| Line::new(socket).ok()).collect();
+        let Ok(mut predecessor) = Line::new(OwnedFd::from(self.predecessor)) else { return lines };
         // One that has given up waiting has ended this process, or is about to.
-        let _ = self.predecessor.write_all(&[READY]);
+        if predecessor.say(&[READY]).await.is_ok()
+            && let Ok(Ok(orders)) = timeout(LAST_ORDERS, predecessor.hear()).await
+        {
+            elders::take_up(shared, &orders);
+            lines.push(predecessor);
+        }
+        lines
     }
 }
 
-fn members(list: Option<&Value>) -> Vec<NodeName> {
-    let names = list.and_then(Value::as_array).into_iter().flatten();
-    names.filter_map(Value::as_str).map(NodeName::from).collect()
-}
-
-/// Starts the successor, gives it the sockets, and waits until it is ready.
+/// Starts the successor, gives it the sockets, and waits until it is ready, or until `stop`. The socket to it stays.
 pub(crate) async fn hand_over(
-    mut command: Command,
+    command: Command,
     sockets: Vec<OwnedFd>,
     shared: &Shared,
-) -> Result<Child, String> {
-    let orders = orders(shared);
-    let work = tokio::task::spawn_blocking(move || {
-        let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-        command.env(SUCCESSOR, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
-        let child = command.spawn();
-        let child = child.map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))?;
-        // The command still has the other end.
-        drop(command);
-        converse(ours, child, &sockets, &orders)
-    });
-    work.await.map_err(|error| error.to_string())?
+    stop: &CancellationToken,
+) -> Result<(Child, Line), String> {
+    let orders = elders::orders(shared).to_string();
+    let begun = spawn_blocking(move || begin(command, &sockets, &orders)).await;
+    let (child, ours) = begun.map_err(|error| error.to_string())??;
+    let heard = tokio::select! {
+        biased;
+        () = stop.cancelled() => Err("this one is to stop".to_owned()),
+        heard = timeout(READY_WITHIN, hear(ours, shared)) => match heard {
+            Ok(heard) => heard.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("it does not know all clusters after {} s", READY_WITHIN.as_secs())),
+        },
+    };
+    match heard {
+        Ok(line) => Ok((child, line)),
+        Err(why) => {
+            let given_up = spawn_blocking(move || give_up(child, &why)).await;
+            Err(given_up.unwrap_or_else(|error| error.to_string()))
+        }
+    }
 }
 
-fn converse(ours: UnixStream, mut child: Child, sockets: &[OwnedFd], orders: &str) -> Result<Child, String> {
-    let Err(error) = give(&ours, sockets, orders).and_then(|()| hear(ours)) else { return Ok(child) };
+fn begin(mut command: Command, sockets: &[OwnedFd], orders: &str) -> Result<(Child, UnixStream), String> {
+    let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+    command.env(SUCCESSOR, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
+    let child = command.spawn();
+    let child = child.map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))?;
+    // The command still has the other end.
+    drop(command);
+    match give(&ours, sockets, orders) {
+        Ok(()) => Ok((child, ours)),
+        Err(error) => Err(give_up(child, &error.to_string())),
+    }
+}
+
+/// It must not accept anybody any more, now that this one goes on.
+fn give_up(mut child: Child, why: &str) -> String {
     let ended = child.try_wait().ok().flatten();
-    // It must not accept anybody any more, now that this one goes on.
     let _ = child.kill();
     let _ = child.wait();
-    Err(match ended {
+    match ended {
         Some(status) => format!("the new process ended ({status}); its log says why"),
-        None => format!("the new process was not ready in time: {error}"),
-    })
+        None => format!("the new process was not ready in time: {why}"),
+    }
+}
+
+/// That it is ready; it is told then what was ordered while it started.
+async fn hear(ours: UnixStream, shared: &Shared) -> io::Result<Line> {
+    let mut line = Line::new(OwnedFd::from(ours))?;
+    let _ready: u8 = line.byte().await?;
+    // A program from before there were such orders does not hear them.
+    let _: io::Result<()> = line.say(&elders::message(&elders::orders(shared))).await;
+    Ok(line)
 }
 
 fn give(ours: &UnixStream, sockets: &[OwnedFd], orders: &str) -> io::Result<()> {
@@ -153,22 +186,4 @@ fn give(ours: &UnixStream, sockets: &[OwnedFd], orders: &str) -> io::Result<()> 
     let text = [IoSlice::new(orders.as_bytes())];
     let sent = sendmsg(ours, &text, &mut carried, SendFlags::NOSIGNAL)?;
     if sent == orders.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
-}
-
-fn hear(mut ours: UnixStream) -> io::Result<()> {
-    ours.set_read_timeout(Some(READY_WITHIN))?;
-    ours.read_exact(&mut [0; 1])
-}
-
-/// Who is drained in which cluster, and pinned to what.
-fn orders(shared: &Shared) -> String {
-    let names = |members: &BTreeSet<NodeName>| members.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let of = |cluster: &crate::shared::Cluster| {
-        let (drained, pinned) = (cluster.sessions.drained(), cluster.sessions.pinned());
-        let pinned: serde_json::Map<String, Value> =
-            pinned.iter().map(|(service, members)| (service.clone(), json!(names(members)))).collect();
-        (cluster.name.clone(), json!({ "drained": names(&drained), "pinned": pinned }))
-    };
-    let all: serde_json::Map<String, Value> = shared.clusters().iter().map(|cluster| of(cluster)).collect();
-    Value::Object(all).to_string()
 }

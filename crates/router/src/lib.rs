@@ -6,6 +6,7 @@
 //!   listener ──► client ──► startup ──► hold ──► choose, balance (pure) ──► connect ──► relay
 //!                   └──► cancel
 //!   api: /health, /metrics, /services; drain, pin, reload            handover: the sockets go to the next process
+//!                                                                    elders: what the one before still serves
 //! ```
 //!
 //! The rules: nothing is routed before the first consistent state was read. A session on the primary carries the term
@@ -27,6 +28,7 @@ mod config;
 mod conversation;
 mod cut_reason;
 mod descriptors;
+mod elders;
 mod error;
 mod events;
 mod handover;

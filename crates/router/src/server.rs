@@ -9,6 +9,7 @@
 
 use crate::config::{self, Config};
 use crate::cut_reason::CutReason;
+use crate::elders::{self, Elder, Line};
 use crate::error::Error;
 use crate::events::Event;
 use crate::handover::{self, Inherited};
@@ -80,6 +81,10 @@ struct Server {
     open: BTreeMap<(String, SocketAddr), Open>,
     api: Option<Open>,
     followed: BTreeMap<String, Followed>,
+    /// Processes that were exchanged, and still serve sessions.
+    elders: Vec<Elder>,
+    /// The number of the next of them.
+    next_elder: u64,
     clients: TaskTracker,
     steering: TaskTracker,
     /// A cluster's watch ended by itself.
@@ -137,6 +142,8 @@ impl Router {
             open: BTreeMap::new(),
             api: None,
             followed: BTreeMap::new(),
+            elders: Vec::new(),
+            next_elder: 0,
             clients: TaskTracker::new(),
             steering: TaskTracker::new(),
             failed,
@@ -146,7 +153,7 @@ impl Router {
         if let Some(inherited) = inherited {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = inherited.succeed(&shared) => {}
+                lines = inherited.succeed(&shared) => lines.into_iter().for_each(|line| server.look_after(line)),
             }
         }
         if let Some(carrier) = &shared.carrier {
@@ -164,9 +171,10 @@ impl Router {
                 Some(order) = told.recv() => match order {
                     Order::Reload => drop(server.reload(&reread)),
                     Order::HandOver(command, answer) => {
-                        let Some(successor) = server.hand_over(*command).await else { continue };
+                        let Some((successor, line)) = server.hand_over(*command, &stop).await else { continue };
                         // Who ordered it may be gone.
                         let _ = answer.send(successor.id());
+                        tokio::spawn(elders::obey(shared.clone(), line));
                         break server.linger(successor, &mut failures, &stop).await;
                     }
                 },
@@ -307,23 +315,37 @@ impl Server {
         tokio::spawn(api::serve(self.shared.clone(), orders, listener, stop));
     }
 
-    /// Gives the listening sockets to a successor. Without one that is ready, everything stays as it is.
-    async fn hand_over(&self, command: Command) -> Option<Child> {
+    /// Stays in touch with a process that still serves sessions.
+    fn look_after(&mut self, line: Line) {
+        self.elders.retain(|elder| !elder.has_ended());
+        self.next_elder += 1;
+        // One that cannot be looked after goes on alone.
+        self.elders.extend(Elder::look_after(&self.shared, self.next_elder, line));
+    }
+
+    /// Gives the listening sockets to a successor, and those to the processes before. Without one that is ready, everything stays as it is.
+    async fn hand_over(&mut self, command: Command, stop: &CancellationToken) -> Option<(Child, Line)> {
         let all = self.open.values().chain(&self.api);
-        let sockets: Result<Vec<OwnedFd>, _> =
-            all.map(|open| open.listener.as_fd().try_clone_to_owned()).collect();
+        let listeners = all.map(|open| open.listener.as_fd().try_clone_to_owned());
+        let elders = self.elders.iter().filter(|elder| !elder.has_ended()).map(Elder::leave);
+        let sockets: Result<Vec<OwnedFd>, _> = listeners.chain(elders).collect();
         let handed = match sockets {
-            Ok(sockets) => handover::hand_over(command, sockets, &self.shared).await,
+            Ok(sockets) => handover::hand_over(command, sockets, &self.shared, stop).await,
             Err(error) => Err(error.to_string()),
         };
+        let elders = std::mem::take(&mut self.elders);
         match handed {
-            Ok(successor) => {
+            Ok((successor, line)) => {
                 let open = self.shared.clusters().into_iter().map(|cluster| cluster.sessions.by_member());
                 let sessions = open.flat_map(|by_member| by_member.into_values().collect::<Vec<_>>()).sum();
                 Event::HandedOver { successor: successor.id(), sessions }.log();
-                Some(successor)
+                Some((successor, line))
             }
             Err(why) => {
+                elders
+                    .into_iter()
+                    .filter_map(|elder| elder.line().ok())
+                    .for_each(|line| self.look_after(line));
                 Event::NotHandedOver { why: &why }.log();
                 None
             }

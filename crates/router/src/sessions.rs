@@ -314,6 +314,19 @@ impl Sessions {
         self.lock().pinned.clone()
     }
 
+    /// Takes up who is drained and what is pinned, as another process of this router has it.
+    pub(crate) fn obey(&self, drained: BTreeSet<NodeName>, pinned: BTreeMap<String, BTreeSet<NodeName>>) {
+        let changed = {
+            let mut inner = self.lock();
+            let changed = inner.drained != drained || inner.pinned != pinned;
+            (inner.drained, inner.pinned) = (drained, pinned);
+            changed
+        };
+        if changed {
+            self.reroute();
+        }
+    }
+
     /// Counts something that happened to a session that was not opened.
     pub(crate) fn count(&self, tallied: Tallied, count: impl FnOnce(&mut Tally)) {
         count(self.lock().tallies.entry(tallied).or_default());

@@ -5,6 +5,7 @@
 use crate::carrier::{Carrier, lacking};
 use crate::config::{self, Config, Io};
 use crate::descriptors;
+use crate::elders::Elders;
 use crate::error::Error;
 use crate::events::Event;
 use crate::metrics::{Count, Gauge, ServiceCounts};
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     /// The thread that carries busy sessions, where there is one.
     pub(crate) carrier: Option<Carrier>,
+    /// Processes that were exchanged for this one, and still serve sessions.
+    pub(crate) elders: Elders,
 }
 
 /// One cluster: what is believed of it and the sessions that live under it.
@@ -157,6 +160,7 @@ impl Shared {
             reloads: Count::default(),
             workers: Workers::start(config.threads).map_err(Error::Threads)?,
             carrier: carrier(&config)?,
+            elders: Elders::new(),
         });
         shared.replace(config)?;
         Ok(shared)

@@ -28,13 +28,34 @@ pub(crate) fn route(state: &Value, sessions: bool) -> String {
         out.push_str(&draw(None, &columns(&["Member", "Use"], &["Sessions", "Lag"]), &members));
         if sessions {
             out.push('\n');
-            let rows =
-                rows(&cluster["sessions"], &["client", "service", "member", "local", "term", "seconds"]);
-            let columns = columns(&["Client", "Service", "Member", "Seen by it as"], &["Term", "Seconds"]);
-            out.push_str(&draw(None, &columns, &rows));
+            out.push_str(&sessions_of(cluster));
+        }
+    }
+    for older in list(&state["older_processes"]) {
+        let [pid, clients, waiting] = ["pid", "connections", "waiting"].map(|field| text(&older[field]));
+        out.push_str(&format!(
+            "\nProcess {pid}, from before the program was exchanged ({clients} clients, {waiting} waiting)\n"
+        ));
+        for cluster in list(&older["clusters"]) {
+            let counts = rows(&cluster["counts"], &["service", "member", "term", "count"]);
+            let title = format!("Cluster {}", text(&cluster["name"]));
+            out.push_str(&draw(
+                Some(&title),
+                &columns(&["Service", "Member"], &["Term", "Sessions"]),
+                &counts,
+            ));
+            if sessions {
+                out.push_str(&sessions_of(cluster));
+            }
         }
     }
     out
+}
+
+fn sessions_of(cluster: &Value) -> String {
+    let rows = rows(&cluster["sessions"], &["client", "service", "member", "local", "term", "seconds"]);
+    let columns = columns(&["Client", "Service", "Member", "Seen by it as"], &["Term", "Seconds"]);
+    draw(None, &columns, &rows)
 }
 
 fn member(member: &Value) -> Vec<String> {
@@ -104,6 +125,10 @@ mod tests {
                  "too_far_behind_for": ["fresh"], "lag_bytes": 4096, "lag_seconds": 1.25, "sessions": 0},
             ], "sessions": [{"client": "10.0.0.9:4000", "service": "primary", "member": "pg-1",
                              "local": "10.0.0.5:5000", "term": 17, "seconds": 12.3}]}],
+            "older_processes": [{"pid": 4711, "connections": 2, "waiting": 1, "clusters": [{"name": "demo",
+                "counts": [{"service": "primary", "member": "pg-1", "term": 16, "count": 1}],
+                "sessions": [{"client": "10.0.0.8:4000", "service": "primary", "member": "pg-1",
+                              "local": "10.0.0.5:5001", "term": 16, "seconds": 99.9}]}]}],
         });
         let text = route(&state, true);
         for wanted in [
@@ -114,9 +139,13 @@ mod tests {
             "replica, synchronous; by order no new sessions; too far behind for fresh",
             "4096 B, 1.2 s",
             "| 10.0.0.9:4000 | primary | pg-1   | 10.0.0.5:5000 |   17 |      12 |",
+            "Process 4711, from before the program was exchanged (2 clients, 1 waiting)",
+            "| primary | pg-1   |   16 |        1 |",
+            "| 10.0.0.8:4000 | primary | pg-1   | 10.0.0.5:5001 |   16 |     100 |",
         ] {
             assert!(text.contains(wanted), "{wanted}\n{text}");
         }
-        assert!(!route(&state, false).contains("10.0.0.9"));
+        let short = route(&state, false);
+        assert!(!short.contains("10.0.0.9") && !short.contains("10.0.0.8"));
     }
 }

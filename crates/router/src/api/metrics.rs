@@ -1,5 +1,6 @@
 //! `/metrics`, in the text of Prometheus: per cluster, per service, and per service, member and term.
 
+use super::older;
 use crate::carrier::Carrier;
 use crate::metrics::{ServiceCounts, Tally};
 use crate::sessions::Tallied;
@@ -96,6 +97,7 @@ pub(super) fn metrics(shared: &Shared) -> String {
         }
     }
     per_member(&mut out, &clusters);
+    older(&mut out, shared, &clusters);
     let up = shared.carrier.as_ref().is_some_and(Carrier::is_up);
     let carried = shared.carrier.as_ref().map_or(0, Carrier::carried);
     for (name, kind, help, value) in [
@@ -129,6 +131,29 @@ fn per_member(out: &mut String, clusters: &[Arc<Cluster>]) {
             for (tallied, tally) in cluster.sessions.tallies() {
                 of_member(out, name, cluster, &tallied, read(&tally));
             }
+        }
+    }
+}
+
+/// What processes that were exchanged for this one still serve.
+fn older(out: &mut String, shared: &Shared, clusters: &[Arc<Cluster>]) {
+    let reports = shared.elders.reports();
+    for (name, help, value) in [
+        (
+            "older_processes",
+            "Processes of before an exchange of the program that still serve sessions.",
+            reports.len() as u64,
+        ),
+        ("older_connections", "Their clients.", older::connections(&reports)),
+    ] {
+        head(out, name, "gauge", help);
+        line(out, name, &[], value);
+    }
+    let name = "older_member_sessions";
+    head(out, name, "gauge", "Their open sessions by member and term; no term on a replica.");
+    for cluster in clusters {
+        for (tallied, count) in older::spread(&reports, &cluster.name) {
+            of_member(out, name, cluster, &tallied, count);
         }
     }
 }

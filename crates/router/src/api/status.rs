@@ -1,5 +1,6 @@
 //! `/health` and `/services` as values.
 
+use crate::sessions::Line;
 use crate::shared::{Cluster, Service, Shared};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ pub(super) fn services(shared: &Shared) -> Value {
         "waiting": shared.waiting.get(),
         "services": services,
         "clusters": clusters,
+        "older_processes": shared.elders.reports(),
     })
 }
 
@@ -80,27 +82,29 @@ fn whole(cluster: &Cluster, services: &[std::sync::Arc<Service>]) -> Value {
             })
         })
         .collect();
-    let listed: Vec<Value> = sessions
-        .lines(SESSIONS)
-        .into_iter()
-        .map(|line| {
-            json!({
-                "client": line.client.to_string(),
-                "local": line.local.map(|local| local.to_string()),
-                "service": line.service,
-                "member": line.member.as_str(),
-                "term": line.term.map(|term| term.0),
-                "seconds": now.since(line.since).as_secs_f64(),
-            })
-        })
-        .collect();
     let mut all = of_cluster(cluster);
     if let Value::Object(fields) = &mut all {
         fields.insert("handing_over".to_owned(), Value::Bool(truth.handover.is_some()));
         fields.insert("members".to_owned(), Value::Array(members));
-        fields.insert("sessions".to_owned(), Value::Array(listed));
+        fields.insert("sessions".to_owned(), Value::Array(lines(cluster)));
     }
     all
+}
+
+/// The oldest sessions of a cluster, one by one.
+pub(super) fn lines(cluster: &Cluster) -> Vec<Value> {
+    let now = clock::now();
+    let line = |line: Line| {
+        json!({
+            "client": line.client.to_string(),
+            "local": line.local.map(|local| local.to_string()),
+            "service": line.service,
+            "member": line.member.as_str(),
+            "term": line.term.map(|term| term.0),
+            "seconds": now.since(line.since).as_secs_f64(),
+        })
+    };
+    cluster.sessions.lines(SESSIONS).into_iter().map(line).collect()
 }
 
 /// The services that a person sent to this member.
