@@ -164,7 +164,7 @@ pub fn messages(bytes: &[u8]) {
         assert!(whole.as_ref().is_none_or(|key| key.0.len() <= CANCEL_KEY_BYTES));
         assert_eq!(whole.map(|key| key.0), key.map(|key| key.0));
     }
-    let _ = wire::sqlstate(&server);
+    let _ = (wire::sqlstate(&server), wire::login(&server));
 }
 
 fn between_messages(mut stream: &[u8]) -> bool {

@@ -8,7 +8,8 @@
 //!   └─── wait for a change ◄──── a short pause ◄───────┘        a cut at any of these steps: from the beginning
 //! ```
 //!
-//! Until the first answer nothing has reached the client, so all of this can be done again unseen.
+//! The answer is kept until it is the client's turn: when it is asked for a password, or is logged in. Until then nothing has reached it, so all
+//! of this can be done again unseen, also when a server that stops says so only after it has let the client in.
 
 use crate::conversation;
 use crate::events::Event;
@@ -20,20 +21,21 @@ use crate::sessions::{Opened, Place, Session};
 use crate::shared::{Cluster, Service, Shared};
 use crate::stream::{ClientStream, ServerStream};
 use crate::tcp;
-use crate::wire;
+use crate::wire::{self, Login};
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use types::{NodeName, Term};
 
 /// The most of a first answer that is looked at before the relay takes over.
 const ANSWER: usize = 8 * 1024;
 
-/// PostgreSQL says that it cannot take connections now, but could later.
-const CANNOT_CONNECT_NOW: &str = "57P03";
+/// With these a server says that it is stopped, has crashed, or takes no connections now: nothing against this client.
+const NOT_NOW: [&str; 3] = ["57P01", "57P02", "57P03"];
 
 /// A connection to a member, with its session.
 pub(crate) struct Backend {
@@ -47,12 +49,22 @@ pub(crate) struct Backend {
 /// What is said to the member first, and what an answer looks like.
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
-    /// A startup packet: any message, except that it is not the time.
+    /// A startup packet: all until it is the client's turn, except that it is not the time.
     Startup(&'a [u8]),
     /// A request to encrypt: one byte.
     Encryption(&'a [u8]),
     /// The beginning of something that cannot be read here: no answer is awaited.
     Opaque(&'a [u8]),
+}
+
+impl Ask<'_> {
+    /// Whether the session that comes of it cannot be looked at, or may become such a one.
+    fn is_unseen(self) -> bool {
+        match self {
+            Ask::Startup(_) => false,
+            Ask::Encryption(_) | Ask::Opaque(_) => true,
+        }
+    }
 }
 
 /// Why a client gets no session.
@@ -107,7 +119,7 @@ impl Wish<'_> {
         let mut last = None;
         loop {
             routes.borrow_and_update();
-            let why = match self.cluster.sessions.open(self.service, self.peer, &failed) {
+            let why = match self.cluster.sessions.open(self.service, self.peer, &failed, ask.is_unseen()) {
                 Opened::Over => return Err(Refusal::Over),
                 Opened::Full { limit } => return Err(Refusal::Full { limit }),
                 Opened::Hold(why) => why.to_string(),
@@ -212,10 +224,9 @@ impl Wish<'_> {
             biased;
             () = session.leash.pulled(Rein::Free) => Err(Fault::Cut),
             () = gone(self.client) => Err(Fault::ClientGone),
-            answer = timeout(limit, exchange(stream, ask)) => match answer {
-                Ok(answer) => answer.map_err(|why| Fault::Member(format!("{member}: {why}"))),
-                Err(_) => Err(Fault::Member(format!("{member} did not answer within {} s", limit.as_secs()))),
-            },
+            answer = exchange(stream, ask, limit) => {
+                answer.map_err(|why| Fault::Member(format!("{member}: {why}")))
+            }
         };
         if let Err(Fault::Cut) = answer {
             // Nothing of what was sent may still be delivered.
@@ -240,26 +251,41 @@ async fn connect(place: &Place, shared: &Shared) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-async fn exchange(stream: &mut ServerStream, ask: Ask<'_>) -> Result<Vec<u8>, String> {
+async fn exchange(stream: &mut ServerStream, ask: Ask<'_>, limit: Duration) -> Result<Vec<u8>, String> {
     let (packet, most) = match ask {
         Ask::Startup(packet) => (packet, ANSWER),
         Ask::Encryption(packet) => (packet, 1),
         Ask::Opaque(packet) => (packet, 0),
     };
-    stream.write_all(packet).await.map_err(|error| error.to_string())?;
-    let mut answer = vec![0; most];
-    if most > 0 {
-        let count = stream.read(&mut answer).await.map_err(|error| error.to_string())?;
+    let until = Instant::now() + limit;
+    let late = |_| format!("did not answer within {} s", limit.as_secs());
+    let written = timeout_at(until, stream.write_all(packet)).await.map_err(late)?;
+    written.map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    if most == 0 {
+        return Ok(answer);
+    }
+    let mut part = vec![0; most];
+    loop {
+        let count = match timeout_at(until, stream.read(&mut part)).await {
+            Ok(read) => read.map_err(|error| error.to_string())?,
+            // A pooler lets clients in before it has a server for them: whatever comes then is theirs.
+            Err(_) if !answer.is_empty() => return Ok(answer),
+            Err(elapsed) => return Err(late(elapsed)),
+        };
         if count == 0 {
             return Err("closed the connection without an answer".to_owned());
         }
-        answer.truncate(count);
+        answer.extend_from_slice(part.get(..count).unwrap_or_default());
+        let Ask::Startup(_) = ask else { return Ok(answer) };
+        match wire::login(&answer) {
+            Login::Begun => {}
+            Login::Refused(sqlstate) if NOT_NOW.contains(&sqlstate) => {
+                return Err(format!("PostgreSQL takes no connections at the moment ({sqlstate})"));
+            }
+            Login::Refused(_) | Login::Clients => return Ok(answer),
+        }
     }
-    let not_now = matches!(ask, Ask::Startup(_)) && wire::sqlstate(&answer) == Some(CANNOT_CONNECT_NOW);
-    if not_now {
-        return Err("PostgreSQL takes no connections at the moment".to_owned());
-    }
-    Ok(answer)
 }
 
 /// Ends when the client has gone away. A client that sent more than its first packet cannot be watched like that.

@@ -32,6 +32,47 @@ pub(crate) fn sqlstate(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(field.get(1..)?).ok()
 }
 
+/// How far a login has come, by all that the server has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Login<'a> {
+    /// Nothing yet that its client has to answer, or has waited for.
+    Begun,
+    /// It is the client's turn: to prove who it is, or to ask; or it is something else that the client has to see.
+    Clients,
+    /// Refused, with this SQLSTATE.
+    Refused(&'a str),
+}
+
+/// The most of a greeting: then it is the client's turn, whatever it is.
+const GREETING: usize = 4 * 1024;
+
+/// Reads the first answers of a server. A server that is stopped while somebody logs in may say so behind "you are who you say".
+#[must_use]
+pub(crate) fn login(mut bytes: &[u8]) -> Login<'_> {
+    let all = bytes.len();
+    loop {
+        match bytes.first() {
+            Some(b'R' | b'S' | b'K' | b'N' | b'v' | b'E') if all < GREETING => {}
+            Some(_) => return Login::Clients,
+            None => return Login::Begun,
+        }
+        let Some((head, rest)) = bytes.split_at_checked(5) else { return Login::Begun };
+        let (Some(kind), Some(length)) = (head.first(), head.get(1..).and_then(|four| four.try_into().ok()))
+        else {
+            return Login::Clients;
+        };
+        let length = (u32::from_be_bytes(length) as usize).checked_sub(4).filter(|length| *length < GREETING);
+        let Some(length) = length else { return Login::Clients };
+        let Some((body, next)) = rest.split_at_checked(length) else { return Login::Begun };
+        match (kind, body) {
+            (b'E', _) => return sqlstate(bytes).map_or(Login::Clients, Login::Refused),
+            (b'R', [0, 0, 0, 0]) => bytes = next,
+            (b'R', _) => return Login::Clients,
+            _ => bytes = next,
+        }
+    }
+}
+
 /// What identifies a backend in a CancelRequest: its process number and the secret (4 bytes, up to 256 since
 /// protocol 3.2), as they stand in both messages.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -131,7 +172,7 @@ pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frames, fatal, message, sqlstate};
+    use super::{Frames, Login, fatal, login, message, sqlstate};
     use proptest::prelude::{Just, any, prop_oneof, proptest};
 
     fn keys(frames: &mut Frames, bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -146,6 +187,33 @@ mod tests {
             },
         );
         found
+    }
+
+    #[test]
+    fn a_login_is_followed_until_it_is_the_clients_turn() {
+        let welcome =
+            [message(b'R', &[0; 4]), message(b'S', b"TimeZone\0UTC\0"), message(b'K', &[9; 8])].concat();
+        let refused = [welcome.clone(), fatal("57P01", "stopped", "")].concat();
+        let ready = [welcome.clone(), message(b'Z', b"I")].concat();
+        assert_eq!(login(&refused), Login::Refused("57P01"));
+        for count in 0..refused.len() {
+            assert_eq!(login(&refused[..count]), Login::Begun, "{count} of {}", refused.len());
+        }
+        for count in 0..=ready.len() {
+            let expected = if count > welcome.len() { Login::Clients } else { Login::Begun };
+            assert_eq!(login(&ready[..count]), expected, "{count} of {}", ready.len());
+        }
+        for (bytes, expected) in [
+            (message(b'R', &[0, 0, 0, 10]), Login::Clients),
+            (fatal("53300", "too many", ""), Login::Refused("53300")),
+            (b"Eold protocol\0".to_vec(), Login::Clients),
+            (message(b'S', &[0; 5000]), Login::Clients),
+            (message(b'N', b"").repeat(1000), Login::Clients),
+            (b"HTTP/1.1".to_vec(), Login::Clients),
+            (vec![b'R', 0, 0, 0, 1], Login::Clients),
+        ] {
+            assert_eq!(login(&bytes), expected, "{:?}", String::from_utf8_lossy(&bytes));
+        }
     }
 
     #[test]

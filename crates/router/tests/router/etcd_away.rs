@@ -20,6 +20,9 @@ fn impatient(config: &mut Config) {
     config.hold.timeout = Duration::from_secs(60);
 }
 
+/// The status of an agent that cannot be reached.
+const SILENT: u16 = 0;
+
 /// How often it was asked what.
 #[derive(Default)]
 struct Asked {
@@ -28,7 +31,7 @@ struct Asked {
 }
 
 /// The REST API of the leader's agent, as far as the router asks it: `GET /primary` is answered with `status`, and
-/// counted; `GET /baton/lead` is counted too, and answered when that is 200 no more.
+/// counted; `GET /baton/lead` is counted too, and answered when that is 200 no more. For [`SILENT`] neither is answered.
 async fn agent(status: watch::Receiver<u16>, asked: Arc<Asked>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/patroni", listener.local_addr().unwrap());
@@ -41,12 +44,12 @@ async fn agent(status: watch::Receiver<u16>, asked: Arc<Asked>) -> String {
                 let code = if request[..count].starts_with(b"GET /baton/lead?term=") {
                     let led = *status.borrow_and_update() == 200;
                     asked.lead.fetch_add(u16::from(led), Ordering::AcqRel);
-                    let _the_test_is_over = status.wait_for(|status| *status != 200).await;
+                    let _the_test_is_over = status.wait_for(|status| ![200, SILENT].contains(status)).await;
                     if led { 410 } else { 503 }
                 } else {
                     assert!(request[..count].starts_with(b"GET /primary HTTP/1.1\r\n"));
                     asked.primary.fetch_add(1, Ordering::AcqRel);
-                    *status.borrow()
+                    status.wait_for(|status| *status != SILENT).await.map_or(503, |status| *status)
                 };
                 let answer =
                     format!("HTTP/1.1 {code} So\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
@@ -161,6 +164,52 @@ async fn the_leaders_agent_says_that_it_leads_no_more() {
             assert!(ok, "{text}");
         }
         world.metric(UP).await;
+    }
+    world.etcd_server.thaw();
+}
+
+/// A router that is cut off from etcd and from the leader's agent: the leader may hand the lead over and come up again for reading without the
+/// router's hearing of it. Whom it cannot look at it leads there no more, long before its patience is over; who can be looked at goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_be_looked_at_waits_until_somebody_says_who_leads() {
+    let (status, asked) = (watch::Sender::new(200), Arc::new(Asked::default()));
+    let mut world = World::prepare(1, 0, |config| {
+        impatient(config);
+        config.truth.etcd_patience = Duration::from_secs(600);
+    });
+    world.servers[0].use_tls();
+    world.servers[0].start();
+    world.api_url = agent(status.subscribe(), asked.clone()).await;
+    world.lead(1).await;
+    world.metric(UP).await;
+    let server = connect(world.servers[0].port_address()).await.unwrap();
+    server.ask("create table t (n int)").await.unwrap();
+    let options = format!("host=127.0.0.1 port={} sslmode=require", world.router.address("primary").port());
+    let write = || {
+        let options = options.clone();
+        tokio::task::spawn_blocking(move || psql(&options, "insert into t values (1)"))
+    };
+    let stays = world.connect("primary").await.unwrap();
+    world.etcd_server.freeze();
+    world.metric(LOST).await;
+    let (ok, text) = write().await.unwrap();
+    assert!(ok, "the agent says that it leads: {text}");
+
+    status.send_replace(SILENT);
+    until("the proof to be too old", async || {
+        world.api("/health").await.contains(r#""proven":false"#).then_some(())
+    })
+    .await;
+    read_only(&server, "on").await;
+    let writers: Vec<_> = (0..3).map(|_| write()).collect();
+    world.metric(r#"baton_router_waiting{scope="demo",service="primary"} 3"#).await;
+    assert_eq!(stays.ask("select 'here'").await.unwrap(), "here");
+    assert_eq!(world.reaches("primary").await, 1, "in the clear");
+    read_only(&server, "off").await;
+    status.send_replace(200);
+    for writer in writers {
+        let (ok, text) = writer.await.unwrap();
+        assert!(ok, "{text}");
     }
     world.etcd_server.thaw();
 }

@@ -15,6 +15,8 @@ mod harness;
 #[cfg(test)]
 mod holding;
 #[cfg(test)]
+mod logins;
+#[cfg(test)]
 mod reloading;
 #[cfg(test)]
 mod servers;
