@@ -20,8 +20,9 @@ SEED ?= 1
 FAULTS_ARGS ?=
 DO ?= capture
 FAILOVERS ?= 10
+CUT_OFF_SECONDS ?= 600
 
-.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp bench-vip fuzz faults lab golden interruptions playbooks restores tarball packages
+.PHONY: help setup build deb demo test check tidy units stories sim bench bench-router bench-bgp bench-vip fuzz faults lab golden interruptions cut-off playbooks restores tarball packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +83,11 @@ sim: ## SEEDS simulated clusters under faults, against the laws
 interruptions: ## rewinds and copies interrupted INTERRUPTIONS times at random moments; make test does it eight times
 	@tools/setup test
 	@$(ENV); BATON_TEST_INTERRUPTIONS=$(INTERRUPTIONS) $(APART) cargo test --locked -p baton-postgres --test interrupted -- --nocapture
+
+cut-off: ## all of etcd away, and a primary cut off from it together with the router, for CUT_OFF_SECONDS; make test does it for moments
+	@tools/setup test
+	@$(ENV); BATON_TEST_CUT_OFF_SECONDS=$(CUT_OFF_SECONDS) exec $(APART) tools/run-tests --only lab/stories --workspace --locked -- --test-threads=2 \
+		the_loss_of_all_etcd_changes_nothing a_primary_that_alone_is_cut_off
 
 bench: ## the table of pauses, RUNS runs of each event; BENCH_ARGS="--mode on|quorum|all" for other synchronous modes
 	@tools/setup demo

@@ -1,6 +1,6 @@
 //! Cables are pulled: hosts that live and reach nobody, or everybody but etcd. Needs root, as network namespaces do.
 
-use crate::story::{SPAN, Story};
+use crate::story::{SPAN, Story, cut_off};
 use serde_json::json;
 use std::time::Duration;
 
@@ -88,10 +88,13 @@ async fn a_primary_that_alone_is_cut_off_from_etcd_steps_down_in_time_and_follow
         story.lab.cut_from_etcd(cut).unwrap();
     }
     story.another_primary(&old).await;
-    for _ in 0..5 {
+    // Both go through the router: who comes anew, and the load, which counts what it was told is written.
+    let (counted, end) = (load.work.acked(), clock::now().after(cut_off()));
+    while clock::now() < end {
         let written = story.lab.target().can_write(Duration::from_millis(300)).await;
         assert!(written.is_err(), "a write into a primary that is no more");
     }
+    assert_eq!(load.work.acked(), counted, "rows into a primary that is no more");
     for cut in [old.as_str(), "router"] {
         story.lab.mend_to_etcd(cut).unwrap();
     }

@@ -1,6 +1,6 @@
 //! etcd hangs, loses members, goes away and comes back.
 
-use crate::story::{SPAN, Story};
+use crate::story::{SPAN, Story, cut_off};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +108,11 @@ async fn the_loss_of_all_etcd_changes_nothing_while_all_others_agree() {
     let load = story.load().await;
     story.lab.etcd.iter_mut().for_each(lab::EtcdMember::kill);
     // Two leases long at 100 commits a second.
+    let end = clock::now().after(cut_off());
     load.work.await_progress(1000, SPAN).await.unwrap();
+    while clock::now() < end {
+        load.work.await_progress(100, SPAN).await.unwrap();
+    }
     assert_eq!(story.get(&primary, "/primary").await.status, 200);
     for member in [&primary, &replica] {
         let says = story.get(member, "/patroni").await.json().unwrap();

@@ -11,6 +11,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Generous: a story waits for a condition, and fails only when it never comes.
 pub(crate) const SPAN: Duration = Duration::from_secs(60);
 
+/// How long etcd is away where that has to be borne: `make cut-off` makes it as long as you like.
+pub(crate) fn cut_off() -> Duration {
+    let seconds = std::env::var("BATON_TEST_CUT_OFF_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(2, |seconds| seconds.parse().unwrap()))
+}
+
 /// Parts of a healthy life: every race has those who come second. And a machine that runs many tests at once is short of processors.
 const USUAL: [&str; 2] = ["another member was faster", "was not given the processor"];
 

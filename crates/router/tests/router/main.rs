@@ -15,6 +15,8 @@ mod harness;
 #[cfg(test)]
 mod holding;
 #[cfg(test)]
+mod libpq;
+#[cfg(test)]
 mod logins;
 #[cfg(test)]
 mod reloading;

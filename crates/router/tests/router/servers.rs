@@ -99,9 +99,15 @@ pub(crate) fn pg_bin(name: &str) -> PathBuf {
     first_of("BATON_TEST_PG_BINS").unwrap_or_else(newest).join(name)
 }
 
+/// Where the programs of a PostgreSQL 18 are that can encrypt, and its psql.
+pub(crate) fn pg_with_tls() -> PathBuf {
+    first_of("BATON_TEST_PG_TLS").expect("BATON_TEST_PG_TLS must be set, as tools/setup does")
+}
+
 /// A data directory fresh from initdb, of which servers are copies. Shared by the tests that run at the same time.
 pub(crate) struct Template {
     data: PathBuf,
+    bin: PathBuf,
     _scratch: Scratch,
 }
 
@@ -112,14 +118,19 @@ impl Template {
         if let Some(template) = shared.upgrade() {
             return template;
         }
-        let scratch = Scratch::new();
-        let data = scratch.path().join("data");
-        let mut initdb = program(pg_bin("initdb"), scratch.path());
-        initdb.arg("--pgdata").arg(&data);
-        run(initdb.args(["--no-sync", "--encoding=UTF8", "--username=postgres", "--auth=trust"]));
-        let template = Arc::new(Template { data, _scratch: scratch });
+        let template = Arc::new(Template::made_by(pg_bin("")));
         *shared = Arc::downgrade(&template);
         template
+    }
+
+    /// One of the PostgreSQL whose programs are there.
+    pub(crate) fn made_by(bin: PathBuf) -> Template {
+        let scratch = Scratch::new();
+        let data = scratch.path().join("data");
+        let mut initdb = program(bin.join("initdb"), scratch.path());
+        initdb.arg("--pgdata").arg(&data);
+        run(initdb.args(["--no-sync", "--encoding=UTF8", "--username=postgres", "--auth=trust"]));
+        Template { data, bin, _scratch: scratch }
     }
 }
 
@@ -128,11 +139,13 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     data: PathBuf,
     home: PathBuf,
+    bin: PathBuf,
 }
 
 impl Server {
     pub(crate) fn init(template: &Template, home: &Path, name: &str) -> Server {
-        let server = Server { port: free_port(), data: home.join(name), home: home.to_owned() };
+        let (data, bin) = (home.join(name), template.bin.clone());
+        let server = Server { port: free_port(), data, home: home.to_owned(), bin };
         run(Command::new("cp").arg("--archive").arg(&template.data).arg(&server.data));
         server.configure();
         server
@@ -140,9 +153,9 @@ impl Server {
 
     /// A standby that streams from `primary`.
     pub(crate) fn clone_of(primary: &Server, name: &str) -> Server {
-        let home = primary.home.clone();
-        let server = Server { port: free_port(), data: home.join(name), home };
-        let mut backup = program(pg_bin("pg_basebackup"), &server.home);
+        let (home, bin) = (primary.home.clone(), primary.bin.clone());
+        let server = Server { port: free_port(), data: home.join(name), home, bin };
+        let mut backup = program(server.bin.join("pg_basebackup"), &server.home);
         backup.arg("--pgdata").arg(&server.data).args([
             "--host=127.0.0.1",
             "--username=postgres",
@@ -201,7 +214,7 @@ impl Server {
     }
 
     fn pg_ctl(&self, arguments: &[&str]) {
-        let mut pg_ctl = program(pg_bin("pg_ctl"), &self.home);
+        let mut pg_ctl = program(self.bin.join("pg_ctl"), &self.home);
         let log = self.data.with_extension("log");
         pg_ctl.arg("--pgdata").arg(&self.data).arg("--log").arg(&log);
         let done = pg_ctl.args(["--wait", "--silent", "--timeout=60"]).args(arguments).status().unwrap();

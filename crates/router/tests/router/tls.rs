@@ -5,6 +5,7 @@ use crate::harness::{ANY, World};
 use crate::reloading::lead_other;
 use crate::servers::pg_bin;
 use router::{Role as Serves, Service};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,8 +26,13 @@ fn asked(world: &World, service: &str, options: &str, sql: &str) -> (bool, Strin
 
 /// Whether it went well, and what it said.
 pub(crate) fn psql(options: &str, sql: &str) -> (bool, String) {
+    psql_of(&pg_bin("psql"), options, sql)
+}
+
+/// The same by that psql.
+pub(crate) fn psql_of(psql: &Path, options: &str, sql: &str) -> (bool, String) {
     let target = format!("user=postgres dbname=postgres {options}");
-    let mut psql = Command::new(pg_bin("psql"));
+    let mut psql = Command::new(psql);
     psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &target]).current_dir("/");
     let output = psql.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -133,7 +139,7 @@ async fn encryption_can_end_at_the_router() {
 }
 
 /// A new certificate for that name.
-fn identity(keys: &tempfile::TempDir, name: &str) -> tls::Identity {
+pub(crate) fn identity(keys: &tempfile::TempDir, name: &str) -> tls::Identity {
     let at = |kind: &str| keys.path().join(format!("{name}.{kind}"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
