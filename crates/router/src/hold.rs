@@ -34,6 +34,10 @@ use types::{NodeName, Term};
 /// The most of a first answer that is looked at before the relay takes over.
 const ANSWER: usize = 8 * 1024;
 
+/// How long the rest of a greeting is waited for: a server that stops says so at once, and a pooler may let clients in long before it has a
+/// server for them.
+const REST: Duration = Duration::from_secs(1);
+
 /// With these a server says that it is stopped, has crashed, or takes no connections now: nothing against this client.
 const NOT_NOW: [&str; 3] = ["57P01", "57P02", "57P03"];
 
@@ -257,7 +261,7 @@ async fn exchange(stream: &mut ServerStream, ask: Ask<'_>, limit: Duration) -> R
         Ask::Encryption(packet) => (packet, 1),
         Ask::Opaque(packet) => (packet, 0),
     };
-    let until = Instant::now() + limit;
+    let mut until = Instant::now() + limit;
     let late = |_| format!("did not answer within {} s", limit.as_secs());
     let written = timeout_at(until, stream.write_all(packet)).await.map_err(late)?;
     written.map_err(|error| error.to_string())?;
@@ -269,12 +273,14 @@ async fn exchange(stream: &mut ServerStream, ask: Ask<'_>, limit: Duration) -> R
     loop {
         let count = match timeout_at(until, stream.read(&mut part)).await {
             Ok(read) => read.map_err(|error| error.to_string())?,
-            // A pooler lets clients in before it has a server for them: whatever comes then is theirs.
             Err(_) if !answer.is_empty() => return Ok(answer),
             Err(elapsed) => return Err(late(elapsed)),
         };
         if count == 0 {
             return Err("closed the connection without an answer".to_owned());
+        }
+        if answer.is_empty() {
+            until = Instant::now() + REST;
         }
         answer.extend_from_slice(part.get(..count).unwrap_or_default());
         let Ask::Startup(_) = ask else { return Ok(answer) };
