@@ -337,14 +337,14 @@ async fn old_processes_are_seen_and_told() {
         let answer = router.api(&format!("POST /clusters/demo/members/pg-1/{order}")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     };
-    let waits = async || {
+    let waits = || {
         let line = router.line();
-        let waits = tokio::spawn(async move { connect(&line).await });
-        router.metric(r#"baton_router_waiting{scope="demo",service="primary"} 1"#).await;
-        waits
+        tokio::spawn(async move { connect(&line).await })
     };
+    let held = r#"baton_router_waiting{scope="demo",service="primary"} 1"#;
     order("drain").await;
-    let of_first = waits().await;
+    let of_first = waits();
+    router.metric(held).await;
     let first = i32::try_from(router.first.id()).unwrap();
     let second = router.exchange(first).await;
     let term = r#"baton_router_older_member_sessions{scope="demo",service="primary",member="pg-1",term=""#;
@@ -356,7 +356,8 @@ async fn old_processes_are_seen_and_told() {
     assert!(services.contains(&format!(r#""pid":{first}"#)), "{services}");
 
     // Exchanged in its turn: the first one is known to the third, and hears what is ordered of that.
-    let of_second = waits().await;
+    let of_second = waits();
+    router.metric(held).await;
     let third = router.exchange(second).await;
     router.metric("baton_router_older_processes 2").await;
     router.metric("baton_router_older_connections 3").await;
