@@ -50,7 +50,8 @@ async fn the_primarys_cable_is_pulled_and_every_acknowledged_row_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_alone_is_cut_off_from_etcd_steps_down_in_time_and_follows() {
     let mut story = Story::begin("cut-off", |spec| spec.cables = true).await;
-    for expected in ["etcd", "lease", "without etcd", "failsafe"] {
+    // Stopped at once and without synchronous standbys, it may have rows that they had not got yet.
+    for expected in ["etcd", "lease", "without etcd", "failsafe", "undone and kept"] {
         story.expect(expected);
     }
     let load = story.load().await;
