@@ -188,8 +188,25 @@ fn dnsmasq(port: u16, words: &[String], log: &std::path::Path) -> Running {
     Running::start(command.arg(format!("--port={port}")).args(words), log)
 }
 
+/// unbound, as the distribution has it: a cache that asks `baton dns` for its zone.
+fn unbound(dir: &std::path::Path, port: u16, baton: u16) -> Running {
+    let programs =
+        std::env::var("BATON_TEST_PEERS").expect("tools/setup test installs unbound for the tests");
+    let file = dir.join("unbound.conf");
+    let text = format!(
+        "server:\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  \
+         interface: 127.0.0.3@{port}\n  access-control: 127.0.0.0/8 allow\n  do-not-query-localhost: no\n  module-config: \"iterator\"\n\
+         remote-control:\n  control-enable: no\n\
+         stub-zone:\n  name: \"c1.pg.test\"\n  stub-addr: {NAMES}@{baton}\n",
+        dir.display()
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(std::path::Path::new(&programs).join("unbound"));
+    Running::start(command.arg("-c").arg(&file), &dir.join("unbound.log"))
+}
+
 #[tokio::test]
-async fn dnsmasq_follows_by_the_hosts_file_and_as_a_cache() {
+async fn dnsmasq_follows_by_the_hosts_file_and_caches_for_the_time_they_were_given() {
     let site = Site::start().await;
     let (hosts, baton, port) = (site.dir.path().join("hosts"), testbed::free_port(), testbed::free_port());
     fs::create_dir(&hosts).unwrap();
@@ -200,11 +217,13 @@ async fn dnsmasq_follows_by_the_hosts_file_and_as_a_cache() {
     let forwarded = [format!("--server=/c1.pg.test/{NAMES}#{baton}"), "--cache-size=100".to_owned()];
     let _file = dnsmasq(port, &from_file, &site.dir.path().join("dnsmasq-file.log"));
     let _cache = dnsmasq(cache, &forwarded, &site.dir.path().join("dnsmasq-cache.log"));
+    let other = testbed::free_port();
+    let _unbound = unbound(site.dir.path(), other, baton);
     let at = |port: u16| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), port);
-    let both = [at(port), at(cache)];
+    let all = [at(port), at(cache), at(other)];
     let primary = "primary.c1.pg.test";
     let says = async |what: &str, address: Ipv4Addr| {
-        for server in both {
+        for server in all {
             lab::wait::until(SPAN, what, async || {
                 (told_by(server, primary) == Some((0, Some(address)))).then_some(())
             })
@@ -220,10 +239,10 @@ async fn dnsmasq_follows_by_the_hosts_file_and_as_a_cache() {
     lead(&site.keys, "pg-2").await;
     let began = clock::now();
     says("the second primary", [10, 0, 0, 2].into()).await;
-    println!("both had the new one {:?} after the key was written", clock::now().since(began));
+    println!("all had the new one {:?} after the key was written", clock::now().since(began));
     // And never the old one again.
     for _ in 0..20 {
-        for server in both {
+        for server in all {
             assert_eq!(told_by(server, primary), Some((0, Some([10, 0, 0, 2].into()))), "{server}");
         }
     }
