@@ -188,14 +188,15 @@ fn dnsmasq(port: u16, words: &[String], log: &std::path::Path) -> Running {
     Running::start(command.arg(format!("--port={port}")).args(words), log)
 }
 
-/// unbound, as the distribution has it: a cache that asks `baton dns` for its zone.
+/// unbound, as the distribution has it: a cache that asks `baton dns` for its zone. Names below `test.` it knows not to exist, unless told otherwise.
 fn unbound(dir: &std::path::Path, port: u16, baton: u16) -> Running {
     let programs =
         std::env::var("BATON_TEST_PEERS").expect("tools/setup test installs unbound for the tests");
     let file = dir.join("unbound.conf");
     let text = format!(
         "server:\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  directory: \"{}\"\n  use-syslog: no\n  \
-         interface: 127.0.0.3@{port}\n  access-control: 127.0.0.0/8 allow\n  do-not-query-localhost: no\n  module-config: \"iterator\"\n\
+         interface: 127.0.0.3@{port}\n  access-control: 127.0.0.0/8 allow\n  do-not-query-localhost: no\n  module-config: \"iterator\"\n  \
+         local-zone: \"test.\" nodefault\n\
          remote-control:\n  control-enable: no\n\
          stub-zone:\n  name: \"c1.pg.test\"\n  stub-addr: {NAMES}@{baton}\n",
         dir.display()
