@@ -16,7 +16,7 @@ mod watch;
 use crate::bench::{directory, note};
 use crate::binaries::{Binaries, baton_of_this_build};
 use crate::demo::interrupted;
-use crate::netns::Host;
+use crate::netns::stand;
 use anyhow::{Context, Result, bail};
 use names::Rate;
 use others::Reference;
@@ -92,22 +92,4 @@ async fn whole_run(options: &Options) -> Result<()> {
     }
     let text = table::markdown(options, &binaries, &figures);
     stdout().write_all(text.as_bytes()).context("write the table")
-}
-
-/// Does something on a thread of its own that is in the network of `host`: every socket that it opens is there.
-fn stand<T>(host: &Host, work: impl AsyncFnOnce() -> T + Send + 'static) -> Result<()> {
-    let host = host.clone();
-    let (told, heard) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let begun = host.enter().and_then(|()| runtime.context("start a runtime"));
-        match begun {
-            Ok(runtime) => {
-                let _ = told.send(Ok(()));
-                runtime.block_on(work());
-            }
-            Err(error) => drop(told.send(Err(error))),
-        }
-    });
-    heard.recv_timeout(Duration::from_secs(10)).context("stand in a network")?
 }

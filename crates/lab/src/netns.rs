@@ -10,8 +10,10 @@
 //! the next one.
 
 mod frames;
+mod holders;
 
 pub use frames::{Frame, Listener};
+pub use holders::Holders;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -25,6 +27,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -260,4 +263,22 @@ fn ip(words: &[&str]) -> Result<()> {
         bail!("run ip {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// Does something on a thread of its own that is in the network of `host`: every socket that it opens is there.
+pub(crate) fn stand<T>(host: &Host, work: impl AsyncFnOnce() -> T + Send + 'static) -> Result<()> {
+    let host = host.clone();
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let begun = host.enter().and_then(|()| runtime.context("start a runtime"));
+        match begun {
+            Ok(runtime) => {
+                let _ = told.send(Ok(()));
+                runtime.block_on(work());
+            }
+            Err(error) => drop(told.send(Err(error))),
+        }
+    });
+    heard.recv_timeout(Duration::from_secs(10)).context("stand in a network")?
 }

@@ -4,8 +4,10 @@
 
 #[path = "addresses/bgp.rs"]
 mod bgp;
+#[path = "stories/document.rs"]
+mod document;
 
-use lab::netns::{Frame, Host, Listener, Network};
+use lab::netns::{Frame, Holders, Host, Listener, Network};
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -14,8 +16,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStrea
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use testbed::Running;
 
@@ -23,62 +23,29 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 100));
 const V6: &str = "fd77::100";
 const PORT: u16 = 5432;
 const SPAN: Duration = Duration::from_secs(20);
+/// Where `baton vip` tells its metrics.
+const API: &str = "  api: 0.0.0.0:8010\n";
 
 fn signal(process: &Running, what: Signal) {
     kill_process(Pid::from_raw(i32::try_from(process.0.id()).unwrap()).unwrap(), what).unwrap();
 }
 
-/// Looks every 2 ms at which hosts have an address, and remembers whether two ever had it at once.
-struct Watch {
-    holding: Arc<Vec<[AtomicBool; 2]>>,
-    twice: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-}
+/// Who has both addresses.
+struct Watch(Holders);
 
 impl Watch {
     fn start(network: &Network) -> Watch {
-        let holding =
-            network.hosts.iter().map(|_| [AtomicBool::new(false), AtomicBool::new(false)]).collect();
-        let watch = Watch { holding: Arc::new(holding), twice: Arc::default(), stop: Arc::default() };
-        for (at, host) in network.hosts.iter().cloned().enumerate() {
-            let (holding, twice, stop) = (watch.holding.clone(), watch.twice.clone(), watch.stop.clone());
-            std::thread::spawn(move || {
-                host.enter().unwrap();
-                let ips = [V4, V6.parse().unwrap()];
-                while !stop.load(Ordering::SeqCst) {
-                    for (family, ip) in ips.into_iter().enumerate() {
-                        holding[at][family].store(Host::here(ip), Ordering::SeqCst);
-                        let holders =
-                            holding.iter().filter(|host| host[family].load(Ordering::SeqCst)).count();
-                        twice.fetch_add(usize::from(holders > 1), Ordering::SeqCst);
-                    }
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "the pace of the looking; nothing is ordered by it"
-                    )]
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            });
-        }
-        watch
+        Watch(Holders::watch(&network.hosts, &[V4, V6.parse().unwrap()]).unwrap())
     }
 
     /// Waits until exactly these hosts hold both addresses.
     async fn until(&self, wanted: &[usize], what: &str) {
-        lab::wait::until(SPAN, what, async || {
-            let so = |(at, host): (usize, &[AtomicBool; 2])| {
-                host.iter().all(|held| held.load(Ordering::SeqCst) == wanted.contains(&at))
-            };
-            self.holding.iter().enumerate().all(so).then_some(())
-        })
-        .await
-        .unwrap();
+        self.0.at(wanted, SPAN, what).await.unwrap();
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+    fn never_twice(&self) {
+        let (looks, twice) = self.0.looks();
+        assert!(looks > 10 && twice == 0, "{twice} of {looks} looks saw two hosts with an address");
     }
 }
 
@@ -170,6 +137,18 @@ impl Site {
 
     /// The binary under this name.
     fn run(&self, at: usize, name: &str, program: &str, words: &[&str]) -> Running {
+        self.run_with(at, name, program, words, &[])
+    }
+
+    /// The same with variables.
+    fn run_with(
+        &self,
+        at: usize,
+        name: &str,
+        program: &str,
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Running {
         let baton = self.dir.join("baton");
         if !baton.exists() {
             fs::copy(Binaries::find(baton_of_this_build().unwrap()).unwrap().baton, &baton).unwrap();
@@ -187,7 +166,7 @@ impl Site {
         if !called.exists() {
             std::os::unix::fs::symlink(&baton, &called).unwrap();
         }
-        command.arg(called).args(words);
+        command.arg(called).args(words).envs(variables.iter().copied());
         Running::start(&mut command, &self.log(name))
     }
 
@@ -206,6 +185,32 @@ impl Site {
     async fn logged_times(&self, name: &str, text: &str, times: usize) {
         lab::wait::until(SPAN, &format!("{text:?} in the log of {name}"), async || {
             (fs::read_to_string(self.log(name)).unwrap().matches(text).count() >= times).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+impl Site {
+    /// Waits until a metric of the holder on a host, asked there, has such a value for the IPv4 address.
+    async fn measured(&self, at: usize, metric: &str, wanted: impl Fn(u64) -> bool) {
+        let page = || {
+            let host = self.network.hosts[at].clone();
+            let asked = std::thread::spawn(move || {
+                host.enter().unwrap();
+                let mut stream = TcpStream::connect(("127.0.0.1", 8010)).ok()?;
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
+                let mut page = String::new();
+                stream.read_to_string(&mut page).ok()?;
+                Some(page)
+            });
+            asked.join().unwrap()
+        };
+        let (begins, has) = (format!("{metric}{{"), format!("address=\"{V4}\""));
+        lab::wait::until(SPAN, metric, async || {
+            let page = page()?;
+            let line = page.lines().find(|line| line.starts_with(&begins) && line.contains(&has))?;
+            wanted(line.rsplit(' ').next()?.parse().ok()?).then_some(())
         })
         .await
         .unwrap();
@@ -268,6 +273,11 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
         watch.until(&[0], "both addresses on n1").await;
         let v6: IpAddr = V6.parse().unwrap();
         assert_eq!((ask(client, V4), ask(client, v6)), (Some(1), Some(1)));
+        // Nobody else has it, so nothing is asked for a second before it can be used.
+        let shown = h1.command("ip").args(["-6", "-o", "addr", "show", "dev", "eth0"]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let line = shown.lines().find(|line| line.contains("fd77::100/128")).unwrap();
+        assert!(line.contains("nodad") && !line.contains("tentative"), "{line}");
 
         // A lead that is given up takes the addresses along; neighbours are told where they are then.
         site.keys.delete("leader").await.unwrap();
@@ -319,7 +329,7 @@ fn addresses_follow_the_lead_and_end_before_the_lease() {
         signal(&n1, Signal::TERM);
         watch.until(&[], "no addresses after SIGTERM").await;
         renewed.abort();
-        assert_eq!(watch.twice.load(Ordering::SeqCst), 0, "two hosts had an address at once");
+        watch.never_twice();
         for name in ["n1", "n2"] {
             let log = fs::read_to_string(site.log(name)).unwrap();
             assert!(!log.contains("ERROR"), "{name}: {log}");
@@ -498,31 +508,13 @@ fn an_address_of_another_network_is_refused_unless_it_is_routed() {
 #[test]
 fn who_had_an_address_is_written_down_and_metrics_are_told() {
     in_the_network(async |site| {
-        let (h1, h2) = (&site.network.hosts[0], &site.network.hosts[1]);
-        let entry = format!("    - {{address: {V4}, interface: eth0}}\n  api: 0.0.0.0:8010\n");
+        let h2 = &site.network.hosts[1];
+        let entry = format!("    - {{address: {V4}, interface: eth0}}\n{API}");
         let n1 = site.hold_these(0, "n1", SCOPE, &entry);
         let lease = lead(&site.keys, "n1").await;
         let renewed = renew(&site.keys, lease);
         site.logged("n1", "took the address").await;
-        let metrics = |host: &Host| {
-            let to = SocketAddr::from((host.v4, 8010));
-            let asking = site.network.switch.clone();
-            let asked = std::thread::spawn(move || {
-                asking.enter().unwrap();
-                let mut stream = TcpStream::connect(to).ok()?;
-                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
-                let mut page = String::new();
-                stream.read_to_string(&mut page).ok()?;
-                Some(page)
-            });
-            asked.join().unwrap()
-        };
-        let held = format!(
-            "baton_vip_held{{scope=\"{SCOPE}\",name=\"n1\",address=\"{V4}\",interface=\"eth0\",role=\"primary\"}} 1"
-        );
-        lab::wait::until(SPAN, "the metrics", async || metrics(h1)?.contains(&held).then_some(()))
-            .await
-            .unwrap();
+        site.measured(0, "baton_vip_held", |held| held == 1).await;
         // Given up in good order: both ends are known.
         site.keys.delete("leader").await.unwrap();
         site.logged("n1", "gave the address up").await;
@@ -567,7 +559,10 @@ fn who_had_an_address_is_written_down_and_metrics_are_told() {
 #[test]
 fn a_duplicate_and_a_missing_interface_are_named() {
     in_the_network(async |site| {
-        let _first = site.hold(0, "n1", SCOPE, "eth0");
+        let addresses = format!(
+            "    - {{address: {V4}, interface: eth0}}\n    - {{address: {V6}/128, interface: eth0}}\n{API}"
+        );
+        let _first = site.hold_these(0, "n1", SCOPE, &addresses);
         let lease = lead(&site.keys, "n1").await;
         let _renewed = renew(&site.keys, lease);
         let watch = Watch::start(&site.network);
@@ -579,11 +574,18 @@ fn a_duplicate_and_a_missing_interface_are_named() {
         let _renewed = renew(&foreign, lease);
         site.logged("n1", "another host with the link address").await;
         site.logged("n2", "another host with the link address").await;
-        let _third = site.hold(2, "n3", "third", "eth9");
+        site.measured(0, "baton_vip_conflicts_total", |conflicts| conflicts > 0).await;
+        let addresses = format!("    - {{address: {V4}, interface: eth9}}\n{API}");
+        let _third = site.hold_these(2, "n3", "third", &addresses);
         let third = site.gateway("third");
         let lease = lead(&third, "n3").await;
         let _renewed = renew(&third, lease);
         site.logged("n3", "failed to hold 10.77.0.100/32 on eth9: its interface does not exist").await;
+        site.measured(2, "baton_vip_unusable", |unusable| unusable == 1).await;
+        // Nothing of it is there, and nobody was told that it is.
+        assert_eq!(watch.0.now()[2], 0);
+        let told = third.read().await.unwrap();
+        assert!(!told.contains_key("baton/addresses"), "{:?}", told.keys());
     });
 }
 
@@ -591,7 +593,7 @@ fn a_duplicate_and_a_missing_interface_are_named() {
 fn an_address_of_replicas_has_one_holder_and_leaves_a_cable_that_is_out() {
     in_the_network(async |site| {
         let addresses = format!(
-            "    - {{address: {V4}, interface: eth0, role: replica}}\n    - {{address: {V6}, interface: eth0, role: replica}}\n"
+            "    - {{address: {V4}, interface: eth0, role: replica}}\n    - {{address: {V6}, interface: eth0, role: replica}}\n{API}"
         );
         let lease = lead(&site.keys, "n1").await;
         let _renewed = renew(&site.keys, lease);
@@ -609,10 +611,11 @@ fn an_address_of_replicas_has_one_holder_and_leaves_a_cable_that_is_out() {
         // Its cable is pulled: it gives them up by itself, its claim ends with its lease, and the next one has them.
         site.network.unplug(&site.network.hosts[2]).unwrap();
         site.logged("n3", "its interface is down or has no carrier").await;
+        site.measured(2, "baton_vip_carrier_losses_total", |losses| losses == 1).await;
         watch.until(&[1], "both addresses on the first replica again").await;
         signal(&n2, Signal::TERM);
         watch.until(&[], "no addresses after SIGTERM").await;
-        assert_eq!(watch.twice.load(Ordering::SeqCst), 0, "two hosts had an address at once");
+        watch.never_twice();
     });
 }
 
@@ -623,13 +626,15 @@ fn vip_manager_s_file_is_used_as_it_is_and_a_command_moves_what_arp_cannot() {
         answer(h1, 1);
         let file = site.dir.join("vip-manager.yml");
         let text = format!(
-            "interval: 1000\ntrigger-key: /{NAMESPACE}/{SCOPE}/leader\ntrigger-value: n1\nip: {V4}\nnetmask: 24\ninterface: eth0\n\
+            "interval: 1000\ntrigger-key: /{NAMESPACE}/{SCOPE}/leader\ntrigger-value: n1\nip: 10.77.0.99\nnetmask: 24\ninterface: eth0\n\
              hosting-type: basic\ndcs-type: etcd\ndcs-endpoints:\n  - http://{}:2379\nretry-num: 2\nverbose: false\n",
             site.network.switch.v4
         );
         fs::write(&file, text).unwrap();
         let config = format!("--config={}", file.display());
-        let manager = site.run(0, "n1", "vip-manager", &[&config]);
+        // A variable goes over the file.
+        let ip = V4.to_string();
+        let manager = site.run_with(0, "n1", "vip-manager", &[&config], &[("VIP_IP", &ip)]);
         let lease = lead(&site.keys, "n1").await;
         let _renewed = renew(&site.keys, lease);
         site.logged("n1", "took the address").await;
@@ -640,15 +645,22 @@ fn vip_manager_s_file_is_used_as_it_is_and_a_command_moves_what_arp_cannot() {
         // The command hangs when it shall acquire, and is killed; it is told to release what may be half done.
         let (script, told) = (site.dir.join("move"), site.dir.join("told"));
         let lines = format!(
-            "#!/bin/sh\necho \"$1 $2 $BATON_VIP_ROLE $BATON_TERM\" >> {}\n[ $1 = release ] || exec sleep 600\n",
+            "#!/bin/sh\necho \"$1 $2 $BATON_VIP_ACTION $BATON_VIP_ADDRESS $BATON_VIP_ROLE $BATON_TERM\" >> {}\n[ $1 = release ] || exec sleep 600\n",
             told.display()
         );
         fs::write(&script, lines).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(&told, "").unwrap();
         fs::set_permissions(&told, fs::Permissions::from_mode(0o666)).unwrap();
-        let entry = format!("    - {{address: 192.0.2.7, command: \"{}\", timeout: 1s}}\n", script.display());
-        let _cloud = site.hold_these(1, "n2", "cloud", &entry);
+        let section = document::with(
+            &document::example("## An address in a cloud", "yaml"),
+            &[
+                ("vip:\n  addresses:\n", ""),
+                ("/usr/local/bin/move-address ", &format!("{} ", script.display())),
+                ("timeout: 30s", "timeout: 1s"),
+            ],
+        );
+        let _cloud = site.hold_these(1, "n2", "cloud", &section);
         let cloud = site.gateway("cloud");
         let lease = lead(&cloud, "n2").await;
         let _renewed = renew(&cloud, lease);
@@ -657,8 +669,11 @@ fn vip_manager_s_file_is_used_as_it_is_and_a_command_moves_what_arp_cannot() {
         site.logged("n2", "the command to release the address has succeeded").await;
         let told = fs::read_to_string(told).unwrap();
         let (first, last) = (told.lines().next().unwrap(), told.lines().last().unwrap());
-        assert!(first.starts_with("acquire 192.0.2.7 primary "), "{told}");
-        assert!(last.starts_with("release 192.0.2.7 primary "), "{told}");
+        for (line, action) in [(first, "acquire"), (last, "release")] {
+            let begins = format!("{action} 203.0.113.7 {action} 203.0.113.7 primary ");
+            let term = line.strip_prefix(&begins).unwrap_or_else(|| panic!("{told}"));
+            assert!(term.parse::<i64>().is_ok_and(|term| term > 0), "{told}");
+        }
     });
 }
 

@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
 
+#[path = "stories/document.rs"]
+mod document;
+
 use lab::{Binaries, Gateway, NAMESPACE, SCOPE, baton_of_this_build};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use testbed::Running;
@@ -13,6 +17,8 @@ use testbed::Running;
 /// A free port is held as UDP on 127.0.0.1 by who gave it; names are told on another address.
 const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const SPAN: Duration = Duration::from_secs(20);
+const SECRET: &str = "c2VjcmV0LW9mLWEtdGVzdC1vbmx5LTMyLWJ5dGVzISE=";
+const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtYS10ZXN0LTMyLWJ5dGU=";
 
 /// What an agent of Patroni writes.
 async fn member(keys: &Gateway, name: &str, last: u8, role: &str) {
@@ -38,18 +44,29 @@ fn question(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// The code of an answer, and its only address.
+/// The code of an answer, and its only address. A longer life than a second would be as much time at an old primary.
 fn understood(answer: &[u8]) -> (u8, Option<Ipv4Addr>) {
-    assert!(answer[2] & 0x84 == 0x84, "an authoritative answer");
-    let only = (answer[7] == 1).then(|| answer.last_chunk::<4>().copied().unwrap().into());
+    let only = (answer[7] == 1).then(|| {
+        // The time to live, the length of the address, the address.
+        let last = answer.last_chunk::<10>().copied().unwrap();
+        let ttl = u32::from_be_bytes(last[..4].try_into().unwrap());
+        assert!(ttl <= 1 && last[4..6] == [0, 4], "{answer:?}");
+        <[u8; 4]>::try_from(&last[6..]).unwrap().into()
+    });
     (answer[3] & 15, only)
+}
+
+/// The same, of a server that says that it is the zone's own.
+fn authoritative(answer: &[u8]) -> (u8, Option<Ipv4Addr>) {
+    assert!(answer[2] & 0x84 == 0x84, "an authoritative answer");
+    understood(answer)
 }
 
 fn by_udp(socket: &UdpSocket, name: &str) -> Option<(u8, Option<Ipv4Addr>)> {
     socket.send(&question(name)).unwrap();
     let mut answer = [0; 1500];
     let length = socket.recv(&mut answer).ok()?;
-    Some(understood(&answer[..length]))
+    Some(authoritative(&answer[..length]))
 }
 
 fn by_tcp(to: SocketAddrV4, name: &str) -> (u8, Option<Ipv4Addr>) {
@@ -62,7 +79,7 @@ fn by_tcp(to: SocketAddrV4, name: &str) -> (u8, Option<Ipv4Addr>) {
     stream.read_exact(&mut length).unwrap();
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut answer).unwrap();
-    understood(&answer)
+    authoritative(&answer)
 }
 
 /// etcd with three members, of which the first leads.
@@ -97,20 +114,25 @@ impl Site {
         Site { dir, keys, etcd: client, _etcd: etcd }
     }
 
-    fn log(&self) -> std::path::PathBuf {
+    fn log(&self) -> PathBuf {
         self.dir.path().join("dns.log")
     }
 
     /// `baton dns` with these settings.
     fn tell(&self, number: u16, settings: &str) -> Running {
+        self.tell_all(number, &format!("dns: {{zone: c1.pg.test, {settings}}}\n"), &self.log())
+    }
+
+    /// The same with a whole section.
+    fn tell_all(&self, number: u16, section: &str, log: &Path) -> Running {
         let file = self.dir.path().join(format!("dns-{number}.yml"));
         let text = format!(
-            "scope: {SCOPE}\nnamespace: {NAMESPACE}\netcd3: {{host: \"127.0.0.1:{}\"}}\ndns: {{zone: c1.pg.test, {settings}}}\n",
+            "scope: {SCOPE}\nnamespace: {NAMESPACE}\netcd3: {{host: \"127.0.0.1:{}\"}}\n{section}",
             self.etcd
         );
         fs::write(&file, text).unwrap();
         let baton = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
-        Running::start(Command::new(baton).arg("dns").arg(&file), &self.log())
+        Running::start(Command::new(baton).arg("dns").arg(&file), log)
     }
 }
 
@@ -164,22 +186,21 @@ async fn names_follow_the_lead_and_never_name_two() {
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }
 
-/// What dnsmasq says of a name, asked at the port where it is.
-fn told_by(dnsmasq: SocketAddrV4, name: &str) -> Option<(u8, Option<Ipv4Addr>)> {
+/// What another server says of a name.
+fn told_by(server: SocketAddrV4, name: &str) -> Option<(u8, Option<Ipv4Addr>)> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(dnsmasq).unwrap();
+    socket.connect(server).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut question = question(name);
     question[2] = 1;
     socket.send(&question).ok()?;
     let mut answer = [0; 1500];
     let length = socket.recv(&mut answer).ok()?;
-    let only = (answer[7] == 1).then(|| answer[..length].last_chunk::<4>().copied().unwrap().into());
-    Some((answer[3] & 15, only))
+    Some(understood(&answer[..length]))
 }
 
 /// dnsmasq, as the distribution has it.
-fn dnsmasq(port: u16, words: &[String], log: &std::path::Path) -> Running {
+fn dnsmasq(port: u16, words: &[String], log: &Path) -> Running {
     let program =
         std::env::var("BATON_TEST_DNSMASQ").expect("tools/setup test installs dnsmasq for the tests");
     let mut command = Command::new(program);
@@ -189,7 +210,7 @@ fn dnsmasq(port: u16, words: &[String], log: &std::path::Path) -> Running {
 }
 
 /// unbound, as the distribution has it: a cache that asks `baton dns` for its zone. Names below `test.` it knows not to exist, unless told otherwise.
-fn unbound(dir: &std::path::Path, port: u16, baton: u16) -> Running {
+fn unbound(dir: &Path, port: u16, baton: u16) -> Running {
     let programs =
         std::env::var("BATON_TEST_PEERS").expect("tools/setup test installs unbound for the tests");
     let file = dir.join("unbound.conf");
@@ -202,7 +223,7 @@ fn unbound(dir: &std::path::Path, port: u16, baton: u16) -> Running {
         dir.display()
     );
     fs::write(&file, text).unwrap();
-    let mut command = Command::new(std::path::Path::new(&programs).join("unbound"));
+    let mut command = Command::new(Path::new(&programs).join("unbound"));
     Running::start(command.arg("-c").arg(&file), &dir.join("unbound.log"))
 }
 
@@ -249,20 +270,112 @@ async fn dnsmasq_follows_by_the_hosts_file_and_caches_for_the_time_they_were_giv
     }
 }
 
+/// A page of `baton dns` itself.
+fn page(api: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", api)).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
+/// BIND, as the distribution has it, with a zone that our key may change.
+fn bind(dir: &Path, listen: SocketAddrV4) -> Running {
+    let programs = std::env::var("BATON_TEST_PEERS").expect("tools/setup test installs BIND for the tests");
+    let (file, here) = (dir.join("named.conf"), dir.display());
+    let zone =
+        "$TTL 60\n@ IN SOA ns.example.net. host.example.net. 1 60 10 3600 1\n@ IN NS ns.example.net.\n";
+    fs::write(dir.join("zone"), zone).unwrap();
+    let text = format!(
+        "options {{ directory \"{here}\"; listen-on port {} {{ {}; }}; listen-on-v6 {{ none; }}; pid-file none; recursion no; minimal-responses yes; \
+         dnssec-validation no; session-keyfile \"{here}/session.key\"; }};\ncontrols {{ }};\n\
+         key \"baton\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+         zone \"example.org\" {{ type primary; file \"{here}/zone\"; allow-update {{ key \"baton\"; }}; }};\n",
+        listen.port(),
+        listen.ip()
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(Path::new(&programs).join("named"));
+    Running::start(command.arg("-g").arg("-c").arg(&file), &dir.join("named.log"))
+}
+
+/// The example of docs/vip.md: names by our own server, by a file, and by a server that takes updates.
+#[tokio::test]
+async fn the_example_of_names_is_told_everywhere_and_a_wrong_key_changes_nothing() {
+    let site = Site::start().await;
+    let (baton, port, api) = (testbed::free_port(), testbed::free_port(), testbed::free_port());
+    let server = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 4), port);
+    let _bind = bind(site.dir.path(), server);
+    let hosts = site.dir.path().join("hosts");
+    let with = |secret: &str| {
+        document::with(
+            &document::example("## Names", "yaml"),
+            &[
+                ("\"*:5353\" ", &format!("\"{NAMES}:{baton}\"\n  api: \"127.0.0.1:{api}\" ")),
+                ("/etc/dnsmasq.d/hosts/pg-main", &hosts.display().to_string()),
+                ("10.0.0.53:53", &server.to_string()),
+                ("…", secret),
+            ],
+        )
+    };
+    let (name, zone) = ("pg-main.example.org", "pg-main.db.example.org");
+    let nobody = Some((3, None));
+    lab::wait::until(SPAN, "BIND", async || (told_by(server, name) == nobody).then_some(())).await.unwrap();
+
+    // With a wrong key the name stays away, and it is told; the others are told their names all the same.
+    let wrong_log = site.dir.path().join("wrong.log");
+    let wrong = site.tell_all(1, &with(OTHER_SECRET), &wrong_log);
+    lab::wait::until(SPAN, "a refused update", async || {
+        let log = fs::read_to_string(&wrong_log).ok()?;
+        log.contains("ERROR").then_some(())?;
+        let page = page(api, "/metrics")?;
+        let line = page.lines().find(|line| line.starts_with("baton_dns_update_failures_total{"))?;
+        (!line.ends_with(" 0")).then_some(())
+    })
+    .await
+    .unwrap();
+    let log = fs::read_to_string(&wrong_log).unwrap();
+    assert!(log.contains("failed to have an update accepted by the name server"), "{log}");
+    assert!(!log.contains(OTHER_SECRET), "{log}");
+    assert_eq!(told_by(server, name), nobody);
+    assert_eq!(by_tcp(SocketAddrV4::new(NAMES, baton), zone), (0, Some([10, 0, 0, 1].into())));
+    drop(wrong);
+
+    // With the right one all say the same, of each term.
+    let _right = site.tell_all(2, &with(SECRET), &site.log());
+    for (last, leader) in [(1, "pg-1"), (2, "pg-2")] {
+        if leader == "pg-2" {
+            site.keys.delete("leader").await.unwrap();
+            member(&site.keys, "pg-1", 1, "replica").await;
+            member(&site.keys, leader, last, "primary").await;
+            lead(&site.keys, leader).await;
+        }
+        let told = Some((0, Some(Ipv4Addr::new(10, 0, 0, last))));
+        lab::wait::until(SPAN, &format!("{leader} at BIND"), async || {
+            (told_by(server, name) == told).then_some(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(Some(by_tcp(SocketAddrV4::new(NAMES, baton), zone)), told);
+        let line = format!("10.0.0.{last} {zone}\n");
+        lab::wait::until(SPAN, "the hosts file", async || {
+            fs::read_to_string(&hosts).ok()?.contains(&line).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    let log = fs::read_to_string(site.log()).unwrap();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
 #[tokio::test]
 async fn metrics_are_told_beside_the_names() {
     let site = Site::start().await;
     let (baton, api) = (testbed::free_port(), testbed::free_port());
     let _dns = site.tell(baton, &format!("listen: \"{NAMES}:{baton}\", api: \"127.0.0.1:{api}\""));
-    let page = |path: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", api)).ok()?;
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes())
-            .ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        Some(page)
-    };
+    let page = |path: &str| page(api, path);
     let known = format!("baton_dns_known{{scope=\"{SCOPE}\"}} 1");
     lab::wait::until(SPAN, "the metrics", async || page("/metrics")?.contains(&known).then_some(()))
         .await

@@ -4,6 +4,7 @@
 //!   n1, n2 (hosts 1, 2): 192.0.2.100 and 2001:db8::100 on lo ── BGP ──► router (host 3): the kernel's table is what counts
 //! ```
 
+use super::document;
 use super::{SPAN, Site, in_the_network, renew, signal};
 use lab::netns::Host;
 use lab::{Gateway, SCOPE};
@@ -21,6 +22,9 @@ use types::Moment;
 
 const V4: &str = "192.0.2.100";
 const V6: &str = "2001:db8::100";
+/// The members' number, and one that takes four bytes.
+const AS: u32 = 65_001;
+const LARGE_AS: u32 = 4_200_000_001;
 /// Longer than any hold time here needs.
 const LEASE: u32 = 15;
 const BOTH: &str =
@@ -29,7 +33,7 @@ const BOTH: &str =
 /// What `baton vip` is told of the router: its sessions over IPv4 and over IPv6.
 fn speaker(site: &Site, at: usize, neighbors: &str) -> String {
     format!(
-        "{BOTH}  bgp: {{as: 65001, router_id: {}, neighbors: [{neighbors}]}}\n",
+        "{BOTH}  bgp: {{as: {LARGE_AS}, med: 20, communities: [\"65001:77\"], router_id: {}, neighbors: [{neighbors}]}}\n",
         site.network.hosts[at].v4
     )
 }
@@ -65,8 +69,8 @@ impl Bird {
         Bird { process: Running::start(&mut command, &site.log(name)), socket }
     }
 
-    /// The router, as docs/vip.md has it, with these lines in its sessions with n1 and n2.
-    fn router(site: &Site, session: &str) -> Bird {
+    /// The router, much as docs/vip.md has it, for neighbours of this AS, with these lines in its sessions with n1 and n2.
+    fn router(site: &Site, theirs: u32, session: &str) -> Bird {
         let router = &site.network.hosts[2];
         let mut text = format!(
             "router id {};\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n\
@@ -79,7 +83,7 @@ impl Bird {
                 ("ipv6", router.v6.to_string(), host.v6.to_string()),
             ] {
                 text.push_str(&format!(
-                    "protocol bgp n{}_{kind} {{ local {own} as 65000; neighbor {peer} as 65001; error wait time 1, 2; connect delay time 1; \
+                    "protocol bgp n{}_{kind} {{ local {own} as 65000; neighbor {peer} as {theirs}; error wait time 1, 2; connect delay time 1; \
                      {session} {kind} {{ import all; export none; }}; }}\n",
                     at + 1
                 ));
@@ -220,7 +224,7 @@ impl Routes {
 fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
     in_the_network(async |site| {
         let (h1, h2, router) = (&site.network.hosts[0], &site.network.hosts[1], &site.network.hosts[2]);
-        let bird = Bird::router(&site, "");
+        let bird = Bird::router(&site, LARGE_AS, "");
         let routes = Routes::of(router);
         let (n1, n2) = {
             let start = |at: usize, name: &str| {
@@ -240,7 +244,12 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         let announcers = Announcers::watch(&bird);
         routes.until(Some(h1), "both routes to n1").await;
         let shown = bird.ask(&format!("show route all for {V4}"));
-        assert!(shown.contains("BGP.as_path: 65001") && shown.contains("BGP.origin: IGP"), "{shown}");
+        assert!(
+            ["BGP.as_path: 4200000001", "BGP.origin: IGP", "BGP.med: 20", "BGP.community: (65001,77)"]
+                .iter()
+                .all(|said| shown.contains(said)),
+            "{shown}"
+        );
         // Both tell in etcd how it stands, and their operator reads it.
         let listed = || {
             let file = site.dir.join("n1.yml");
@@ -275,7 +284,7 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
         signal(&bird.process, Signal::TERM);
         routes.until(None, "no routes without the router's BIRD").await;
         drop(bird);
-        let bird = Bird::router(&site, "");
+        let bird = Bird::router(&site, LARGE_AS, "");
         routes.until(Some(h2), "both routes to n2 after the restart").await;
         let announcers = Announcers::watch(&bird);
 
@@ -334,18 +343,23 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
 fn frr_learns_the_same_and_forgets_it_the_same() {
     in_the_network(async |site| {
         let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
-        let mut text =
-            String::from("router bgp 65000\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n");
-        for (ip, family) in [(h1.v4.to_string(), "ipv4"), (h1.v6.to_string(), "ipv6")] {
-            text.push_str(&format!(
-                " neighbor {ip} remote-as 65001\n neighbor {ip} password swordfish\n neighbor {ip} ttl-security hops 1\n \
-                 address-family {family} unicast\n  neighbor {ip} activate\n exit-address-family\n"
-            ));
-        }
+        let text = document::with(
+            &document::example("or for an FRR as their router", ""),
+            &[("10.0.0.11", &h1.v4.to_string()), ("fd00::11", &h1.v6.to_string()), ("…", "swordfish")],
+        );
         let _frr = Frr::start(&site, router, &text);
         let routes = Routes::of(router);
-        let more = ", password: swordfish, ttl_security: true";
-        let n1 = site.hold_these(0, "n1", SCOPE, &speaker(&site, 0, &router_twice(&site, more)));
+        let section = document::with(
+            &document::example("### The agent's own speaker", "yaml"),
+            &[
+                ("vip:\n  addresses:\n", ""),
+                ("router_id: 10.0.0.11 ", &format!("router_id: {} ", h1.v4)),
+                ("address: 10.0.0.1 ", &format!("address: {} ", router.v4)),
+                ("address: fd00::1 ", &format!("address: '{}' ", router.v6)),
+                ("…", "swordfish"),
+            ],
+        );
+        let n1 = site.hold_these(0, "n1", SCOPE, &section);
         site.logged_times("n1", "the BGP session is up", 2).await;
         let lease = lead(&site.keys, "n1").await;
         let _renewed = renew(&site.keys, lease);
@@ -366,9 +380,13 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
     in_the_network(async |site| {
         let router = &site.network.hosts[2];
         // n1 has another password than the router, n2 none of it right but the AS number.
-        let mut bird = Bird::router(&site, "password \"swordfish\"; ttl security on;");
+        let mut bird = Bird::router(&site, AS, "password \"swordfish\"; ttl security on;");
         let neighbor = format!("address: {}, as: 65000", router.v4);
         let with = |more: &str| format!("{{{neighbor}{more}}}");
+        // The wrong ones lead, so that they have something to announce: nothing of it may arrive.
+        let routes = Routes::of(router);
+        let lease = lead(&site.keys, "n1").await;
+        let renewed = renew(&site.keys, lease);
         let v4 = |at: usize, neighbors: &str| {
             format!(
                 "    - {{address: {V4}, interface: lo}}\n  bgp: {{as: 65001, router_id: {}, neighbors: [{neighbors}]}}\n",
@@ -379,6 +397,8 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
         let n2 = site.hold_these(1, "n2", SCOPE, &v4(1, &with(", password: swordfish, ttl_security: true")));
         site.logged("n2", "the BGP session is up").await;
         site.logged("n1", "compare password (TCP-MD5) and ttl_security on both sides").await;
+        site.logged("n1", "took the address").await;
+        assert_eq!(routes.now(), [None, None], "with a wrong password");
         drop((n1, n2));
         let _n1 = site.hold_these(
             0,
@@ -391,6 +411,8 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
             v4(1, &with(", password: swordfish, ttl_security: true")).replace("as: 65001", "as: 65002");
         let _n2 = site.hold_these(1, "n2b", SCOPE, &other);
         site.logged("n2b", "bad peer AS: compare the AS numbers on both sides (NOTIFICATION 2/2)").await;
+        assert_eq!(routes.now(), [None, None], "with a wrong AS number");
+        renewed.abort();
         for name in ["n1", "n1b", "n2b"] {
             let log = fs::read_to_string(site.log(name)).unwrap();
             assert!(
@@ -444,7 +466,7 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
 fn ends_with_the_addresses(dialect: &'static str) {
     in_the_network(async move |site| {
         let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
-        let _bird = Bird::router(&site, "");
+        let _bird = Bird::router(&site, AS, "");
         let n1 = site.hold_these(0, "n1", SCOPE, BOTH);
         let mut command = Command::new(site.dir.join("baton"));
         command.arg(dialect).arg(site.dir.join("n1.yml")).arg("--as=65001");

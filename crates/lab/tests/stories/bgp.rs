@@ -1,5 +1,6 @@
-//! A real cluster that announces its primary's address to a real BIRD. Needs root, as network namespaces do.
+//! A real cluster that announces its primary's address to a real BIRD, both as docs/vip.md has them. Needs root, as network namespaces do.
 
+use crate::document;
 use crate::story::{SPAN, Story};
 use lab::netns::Host;
 use serde_json::json;
@@ -8,13 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 use testbed::Running;
 
-const IP: &str = "192.0.2.100";
-
-/// The host that a route leads to.
-fn route(router: &Host) -> Option<String> {
-    let shown = router.command("ip").args(["route", "show", IP]).output().unwrap();
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    shown.split_whitespace().skip_while(|word| *word != "via").nth(1).map(str::to_owned)
+/// The hosts that the routes to both addresses of the document lead to.
+fn routes(router: &Host) -> [Option<String>; 2] {
+    [("-4", "192.0.2.100"), ("-6", "2001:db8::100")].map(|(kind, ip)| {
+        let shown = router.command("ip").args([kind, "route", "show", ip]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        shown.split_whitespace().skip_while(|word| *word != "via").nth(1).map(str::to_owned)
+    })
 }
 
 /// When a line was written, of an agent's log or PostgreSQL's.
@@ -22,10 +23,13 @@ fn moment(line: &str) -> String {
     line[..23].replace(',', ".")
 }
 
-async fn route_to(router: &Host, story: &Story, name: Option<&str>) {
-    let wanted = name.map(|name| story.at(name).address.to_string());
-    lab::wait::until(SPAN, &format!("the route to {name:?}"), async || {
-        (route(router) == wanted).then_some(())
+async fn routes_to(router: &Host, story: &Story, name: Option<&str>) {
+    let wanted = name.map_or([None, None], |name| {
+        let host = story.lab.block.host(story.at(name).address).unwrap();
+        [Some(host.v4.to_string()), Some(host.v6.to_string())]
+    });
+    lab::wait::until(SPAN, &format!("the routes to {name:?}"), async || {
+        (routes(router) == wanted).then_some(())
     })
     .await
     .unwrap();
@@ -44,27 +48,40 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     }
     let router = story.lab.block.network().unwrap().switch.clone();
     let mut sessions = String::new();
+    let speaker = document::example("### The agent's own speaker", "yaml");
+    let bird = document::example("and for a BIRD as their router", "");
+    let (router_v4, router_v6) = (router.v4.to_string(), router.v6.to_string());
     for node in &story.lab.nodes {
-        let section = json!({
-            "addresses": [{ "address": IP, "interface": "lo" }],
-            "bgp": {
-                "as": 65001,
-                "router_id": node.address.to_string(),
-                "neighbors": [{ "address": router.v4.to_string(), "as": 65000, "password": "swordfish" }],
-            },
-        });
+        let host = story.lab.block.host(node.address).unwrap();
+        let (v4, v6, name) = (host.v4.to_string(), host.v6.to_string(), node.name.as_str());
+        let section = document::with(
+            &speaker,
+            &[
+                ("router_id: 10.0.0.11 ", &format!("router_id: {v4} ")),
+                ("address: 10.0.0.1 ", &format!("address: {router_v4} ")),
+                ("address: fd00::1 ", &format!("address: \"{router_v6}\" ")),
+                ("…", "swordfish"),
+            ],
+        );
         let text = fs::read_to_string(node.config()).unwrap();
-        node.write_config(&format!("{text}\nvip: {section}\n")).unwrap();
-        sessions.push_str(&format!(
-            "protocol bgp {} {{ local as 65000; neighbor {} as 65001; password \"swordfish\"; error wait time 1, 2; ipv4 {{ import all; export \
-             none; }}; }}\n",
-            node.name, node.address
+        node.write_config(&format!("{text}\n{section}")).unwrap();
+        sessions.push_str(&document::with(
+            &bird,
+            &[
+                ("bgp n1", &format!("bgp {name}")),
+                ("neighbor 10.0.0.11 ", &format!("neighbor {v4} ")),
+                ("local 10.0.0.1 ", &format!("local {router_v4} ")),
+                ("neighbor fd00::11 ", &format!("neighbor {v6} ")),
+                ("local fd00::1 ", &format!("local {router_v6} ")),
+                ("…", "swordfish"),
+            ],
         ));
     }
     let dir = story.spec.base.clone();
     let conf = dir.join("bird.conf");
     let head = format!(
-        "router id {};\nlog stderr all;\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n",
+        "router id {};\nlog stderr all;\nprotocol device {{ }}\nprotocol kernel {{ ipv4 {{ import none; export all; }}; }}\n\
+         protocol kernel {{ ipv6 {{ import none; export all; }}; }}\n",
         router.v4
     );
     fs::write(&conf, head + &sessions).unwrap();
@@ -77,7 +94,7 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     story.lab.await_writable(SPAN).await.unwrap();
     story.healthy().await;
     let old = story.primary().await;
-    route_to(&router, &story, Some(&old)).await;
+    routes_to(&router, &story, Some(&old)).await;
 
     // The members say in etcd how it stands, and in their metrics.
     let new = story.a_replica().await;
@@ -85,7 +102,7 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
         let keys = story.lab.keys().read().await.ok()?;
         let up = |name: &String| {
             keys.get(&format!("baton/bgp/{name}"))
-                .is_some_and(|entry| entry.value.contains("\"established\""))
+                .is_some_and(|entry| entry.value.matches("\"established\"").count() == 2)
         };
         (up(&old) && up(&new)).then_some(())
     })
@@ -107,7 +124,7 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     let wish = json!({ "leader": old, "candidate": new });
     assert_eq!(story.send(&old, "POST", "/switchover", &wish).await.status, 200);
     assert_eq!(story.another_primary(&old).await, new);
-    route_to(&router, &story, Some(&new)).await;
+    routes_to(&router, &story, Some(&new)).await;
     let log = fs::read_to_string(story.at(&old).log()).unwrap();
     let place = |text: &str| log.rfind(text).unwrap_or_else(|| panic!("no {text:?} in {log}"));
     let parting = place("as one that is about to go (graceful shutdown)");
@@ -125,16 +142,16 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     let at = story.lab.index(&new).unwrap();
     let frozen = clock::now();
     story.lab.nodes[at].freeze_agent();
-    route_to(&router, &story, None).await;
+    routes_to(&router, &story, None).await;
     let gone = clock::now().since(frozen);
     assert!(gone < Duration::from_secs(6), "{gone:?}");
     story.lab.nodes[at].thaw_agent();
-    route_to(&router, &story, Some(&new)).await;
+    routes_to(&router, &story, Some(&new)).await;
 
     // Killed, it takes the connection along; the next agent takes up the same lead, and announces again.
     story.lab.nodes[at].kill_agent();
-    route_to(&router, &story, None).await;
+    routes_to(&router, &story, None).await;
     story.lab.nodes[at].start_agent().unwrap();
-    route_to(&router, &story, Some(&new)).await;
+    routes_to(&router, &story, Some(&new)).await;
     story.end().await;
 }

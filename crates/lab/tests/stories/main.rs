@@ -26,6 +26,7 @@ mod come_up;
 mod crash;
 mod crash_failover;
 mod ctl;
+mod document;
 mod etcd_trouble;
 mod failover_slots;
 mod golden;
