@@ -281,6 +281,14 @@ fn page(api: u16, path: &str) -> Option<String> {
     Some(page)
 }
 
+/// BIND listens on nothing but addresses that an interface has, and the UDP of `testbed::free_port` is held there.
+fn free_for_bind() -> SocketAddrV4 {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let _udp = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+}
+
 /// BIND, as the distribution has it, with a zone that our key may change.
 fn bind(dir: &Path, listen: SocketAddrV4) -> Running {
     let programs = std::env::var("BATON_TEST_PEERS").expect("tools/setup test installs BIND for the tests");
@@ -305,8 +313,7 @@ fn bind(dir: &Path, listen: SocketAddrV4) -> Running {
 #[tokio::test]
 async fn the_example_of_names_is_told_everywhere_and_a_wrong_key_changes_nothing() {
     let site = Site::start().await;
-    let (baton, port, api) = (testbed::free_port(), testbed::free_port(), testbed::free_port());
-    let server = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 4), port);
+    let (baton, api, server) = (testbed::free_port(), testbed::free_port(), free_for_bind());
     let _bind = bind(site.dir.path(), server);
     let hosts = site.dir.path().join("hosts");
     let with = |secret: &str| {

@@ -71,7 +71,7 @@ impl Clients {
 /// Two members with what the document has.
 async fn begin(name: &str) -> (Story, Site) {
     let mut story = Story::prepare(name, |spec| {
-        (spec.members, spec.etcd, spec.router) = (2, 1, false);
+        (spec.members, spec.etcd) = (2, 1);
         (spec.cables, spec.network_rights) = (true, true);
         spec.dynamic = json!({ "failsafe_mode": true });
     })
@@ -184,6 +184,8 @@ async fn addresses_and_names_follow_the_primary_stay_without_etcd_and_end_when_t
     assert!(node.stop_agent(SPAN).await, "it was told to end");
     node.start_agent().unwrap();
     story.healthy().await;
+    // Frozen first, or it could see that its cable is dead.
+    story.lab.node(&old).unwrap().freeze_agent();
     story.lab.unplug(&old).unwrap();
     story.lab.node(&old).unwrap().kill_host();
     story.another_primary(&old).await;
