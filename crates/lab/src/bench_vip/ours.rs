@@ -115,8 +115,8 @@ async fn all(options: &Options, lab: &mut Lab, figures: &mut Figures) -> Result<
     let servers: Vec<SocketAddr> = hosts.iter().map(|host| SocketAddr::from((host.v4, DNS))).collect();
     let watch = Watch::start(network, &hosts, &ips, &servers, &format!("primary.{ZONE}"))?;
     let mut site = Site { lab, hosts, ips, watch };
-    // In failsafe mode a member that has just been started may have agreed that another one leads without etcd, and takes the lead only when a
-    // lease from then on is over: that would be measured as well.
+    // For a lease after the members' start nobody can say, in failsafe mode, that nobody leads on without etcd: a switchover would wait for that
+    // as well.
     note("a lease, so that no member is too young to lead");
     tokio::time::sleep(Duration::from_secs(u64::from(TTL))).await;
     for number in 0..options.switchovers {
