@@ -151,7 +151,9 @@ impl Site {
     ) -> Running {
         let baton = self.dir.join("baton");
         if !baton.exists() {
-            fs::copy(Binaries::find(baton_of_this_build().unwrap()).unwrap().baton, &baton).unwrap();
+            // Not by this process: what it starts meanwhile would have the file open for writing, and a file that somebody writes cannot be run.
+            let built = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
+            assert!(Command::new("cp").arg(built).arg(&baton).status().unwrap().success());
         }
         let mut command = self.network.hosts[at].command("setpriv");
         let rights = "+net_admin,+net_raw";
