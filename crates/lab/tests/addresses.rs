@@ -191,9 +191,7 @@ impl Site {
         .await
         .unwrap();
     }
-}
 
-impl Site {
     /// Waits until a metric of the holder on a host, asked there, has such a value for the IPv4 address.
     async fn measured(&self, at: usize, metric: &str, wanted: impl Fn(u64) -> bool) {
         let page = || {
