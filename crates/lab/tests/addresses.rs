@@ -113,6 +113,10 @@ impl Site {
         let endpoint = SocketAddrV4::new(network.switch.v4, 2379);
         let keys = Gateway::new(vec![endpoint], NAMESPACE, SCOPE);
         lab::wait::until(SPAN, "etcd", async || keys.read().await.ok()).await.unwrap();
+        // Before there is a lease that runs out meanwhile, and not by this process: what other threads start would have the file open for writing,
+        // and a file that somebody writes cannot be run.
+        let built = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
+        assert!(Command::new("cp").arg(built).arg(dir.join("baton")).status().unwrap().success());
         Site { network, dir, keys, _etcd: running }
     }
 
@@ -150,11 +154,6 @@ impl Site {
         variables: &[(&str, &str)],
     ) -> Running {
         let baton = self.dir.join("baton");
-        if !baton.exists() {
-            // Not by this process: what it starts meanwhile would have the file open for writing, and a file that somebody writes cannot be run.
-            let built = Binaries::find(baton_of_this_build().unwrap()).unwrap().baton;
-            assert!(Command::new("cp").arg(built).arg(&baton).status().unwrap().success());
-        }
         let mut command = self.network.hosts[at].command("setpriv");
         let rights = "+net_admin,+net_raw";
         command.args([

@@ -184,6 +184,14 @@ async fn addresses_and_names_follow_the_primary_stay_without_etcd_and_end_when_t
     assert!(node.stop_agent(SPAN).await, "it was told to end");
     node.start_agent().unwrap();
     story.healthy().await;
+    // The standby has what is written now, so it has the beginning of this timeline as well.
+    story.lab.own_socket(story.at(&old)).run("CREATE TABLE last_words ()", SPAN).await.unwrap();
+    lab::wait::until(SPAN, "the standby to have all of it", async || {
+        let standby = story.lab.own_socket(story.at(&new));
+        standby.run("SELECT FROM last_words", SPAN).await.ok()
+    })
+    .await
+    .unwrap();
     // Frozen first, or it could see that its cable is dead.
     story.lab.node(&old).unwrap().freeze_agent();
     story.lab.unplug(&old).unwrap();
