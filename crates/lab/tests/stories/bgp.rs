@@ -122,7 +122,12 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     );
 
     let wish = json!({ "leader": old, "candidate": new });
-    assert_eq!(story.send(&old, "POST", "/switchover", &wish).await.status, 200);
+    // On a busy machine the candidate may not answer in time, and the switchover is refused.
+    lab::wait::until(SPAN, "the switchover", async || {
+        (story.send(&old, "POST", "/switchover", &wish).await.status == 200).then_some(())
+    })
+    .await
+    .unwrap();
     assert_eq!(story.another_primary(&old).await, new);
     routes_to(&router, &story, Some(&new)).await;
     let log = fs::read_to_string(story.at(&old).log()).unwrap();
