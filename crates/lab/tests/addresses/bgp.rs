@@ -344,7 +344,7 @@ fn frr_learns_the_same_and_forgets_it_the_same() {
     in_the_network(async |site| {
         let (h1, router) = (&site.network.hosts[0], &site.network.hosts[2]);
         let text = document::with(
-            &document::example("or for an FRR as their router", ""),
+            &document::example("or for an FRR as their router", "text"),
             &[("10.0.0.11", &h1.v4.to_string()), ("fd00::11", &h1.v6.to_string()), ("…", "swordfish")],
         );
         let _frr = Frr::start(&site, router, &text);
@@ -414,7 +414,13 @@ fn a_bird_that_is_wrong_is_named_and_ten_thousand_routes_leave_no_trace() {
         assert_eq!(routes.now(), [None, None], "with a wrong AS number");
         renewed.abort();
         site.keys.delete("leader").await.unwrap();
-        site.logged("n1b", "gave the address up").await;
+        lab::wait::until(SPAN, "no address without a leader", async || {
+            let shown =
+                site.network.hosts[0].command("ip").args(["addr", "show", "dev", "lo"]).output().ok()?;
+            (!String::from_utf8_lossy(&shown.stdout).contains(V4)).then_some(())
+        })
+        .await
+        .unwrap();
         for name in ["n1", "n1b", "n2b"] {
             let log = fs::read_to_string(site.log(name)).unwrap();
             assert!(

@@ -107,7 +107,7 @@ async fn begin(name: &str) -> (Story, Site) {
         psql: story.spec.binaries.postgres.join("psql"),
         password: story.lab.target().password,
         resolver,
-        hosts: document::with(document::example("## Which way", "").trim(), &[("10.0.0.", &range)]),
+        hosts: document::with(document::example("## Which way", "text").trim(), &[("10.0.0.", &range)]),
     };
     story.start().await;
     (story, Site { primary_s, replica_s, clients })

@@ -49,7 +49,7 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     let router = story.lab.block.network().unwrap().switch.clone();
     let mut sessions = String::new();
     let speaker = document::example("### The agent's own speaker", "yaml");
-    let bird = document::example("and for a BIRD as their router", "");
+    let bird = document::example("and for a BIRD as their router", "text");
     let (router_v4, router_v6) = (router.v4.to_string(), router.v6.to_string());
     for node in &story.lab.nodes {
         let host = story.lab.block.host(node.address).unwrap();
