@@ -316,6 +316,9 @@ impl Hands {
         let standby = matches!(role, As::Standby(_));
         let args = self.configure(role, turn).await?;
         slots::place_copies(&self.local, standby).await;
+        if upstream == Some(Upstream::Archive) {
+            self.local.remove_half_received().await;
+        }
         self.local.look_at_data().await;
         self.local.start(args, upstream).await?;
         Ok(())

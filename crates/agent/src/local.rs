@@ -436,6 +436,27 @@ impl Local {
         }
     }
 
+    /// Before a start that has no member to get WAL from: what was received of a new timeline by halves is of no use to it.
+    pub(crate) async fn remove_half_received(&self) {
+        let dir = self.inner.data_dir.clone();
+        let removing = tokio::task::spawn_blocking(move || data_dir::remove_half_received(&dir));
+        let why = match removing.await {
+            Ok(Ok(segments)) => {
+                for segment in segments {
+                    tracing::info!(
+                        segment,
+                        "removed WAL that was received by halves: an older timeline has it whole"
+                    );
+                }
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // PostgreSQL may start all the same.
+        tracing::warn!(error = why, "failed to look for WAL that was received by halves");
+    }
+
     /// Starts PostgreSQL; the configuration is written already.
     pub(crate) async fn start(
         &self,

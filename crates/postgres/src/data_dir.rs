@@ -8,11 +8,13 @@
 //! database, however complete it looks.
 
 mod aside;
+mod half_received;
 mod mark;
 mod wal_tail;
 
 pub use aside::{Kept, kept, make_room, move_aside, prune_kept, set_failed_aside};
 pub(crate) use aside::{WAL_TAIL, keep_in_one_step};
+pub use half_received::remove_half_received;
 pub use mark::{Work, clear_mark, mark_incomplete};
 pub(crate) use wal_tail::wal_tail_bytes;
 pub use wal_tail::{Tail, keep_wal_tail};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use types::{History, Lsn, Timeline};
 
 /// The page size that all packages are built with.
-const PAGE: u64 = 8192;
+pub(crate) const PAGE: u64 = 8192;
 const PAGE_HEADER: u64 = 24;
 /// The first page of a segment also names the system and the sizes.
 const LONG_PAGE_HEADER: u64 = 40;

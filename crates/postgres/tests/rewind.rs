@@ -470,3 +470,43 @@ fn waldump(bin: &Path, dir: &PathBuf, start: Lsn, timeline: Timeline) -> (String
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(output.stdout), text(output.stderr))
 }
+
+/// A standby that follows onto a new timeline gets the segment in which it begins anew, from its beginning. When its primary is lost
+/// meanwhile, it has a file of which only the beginning is written, and PostgreSQL looks into no other.
+#[tokio::test]
+async fn a_segment_that_was_received_by_halves_is_not_in_the_way_of_a_promotion() {
+    for bin in pg_bins() {
+        let pair = Pair::new("halves", &bin, &[]).await;
+        let standby = &pair.new;
+        let size = u64::from(control::read(&standby.data_dir).unwrap().wal_segment_size);
+        pair.old.psql("INSERT INTO rows SELECT generate_series(100001, 101000)");
+        pair.in_step().await;
+        let end = pair.old.psql("SELECT pg_current_wal_flush_lsn()").parse::<Lsn>().unwrap();
+        standby.stop("fast");
+        pair.crash();
+        let wal = standby.data_dir.join("pg_wal");
+        let segment = |timeline: u32| wal.join(format!("{timeline:08X}{:08X}{:08X}", 0, end.0 / size));
+        let mut halves = std::fs::read(segment(1)).unwrap();
+        halves[3 * 8192..].fill(0);
+        let (newer, history) = (segment(2), wal.join("00000002.history"));
+        std::fs::write(&newer, &halves).unwrap();
+        std::fs::write(&history, format!("1\t{end}\tno recovery target specified\n")).unwrap();
+        for file in [&newer, &history] {
+            common::own(file);
+        }
+        standby.append("postgresql.conf", "primary_conninfo = ''\nrecovery_target_timeline = 'latest'\n");
+
+        let name = newer.file_name().unwrap().to_str().unwrap().to_owned();
+        // One that has all of it is left where it is.
+        std::fs::copy(segment(1), &newer).unwrap();
+        assert_eq!(data_dir::remove_half_received(&standby.data_dir).unwrap(), [""; 0]);
+        std::fs::write(&newer, &halves).unwrap();
+        assert_eq!(data_dir::remove_half_received(&standby.data_dir).unwrap(), [name]);
+        assert!(!newer.exists());
+        standby.start();
+        assert!(matches!(data_dir::remove_half_received(&standby.data_dir), Err(Error::Refused(_))));
+        pair.promote();
+        assert_eq!(standby.psql("SELECT count(*) FROM rows"), "101000");
+        assert_eq!(standby.psql("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"), "00000003");
+    }
+}
