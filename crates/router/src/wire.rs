@@ -118,6 +118,9 @@ impl Frames {
         mut seen: impl FnMut(u8, &[u8]),
     ) {
         while !input.is_empty() {
+            if self.at_boundary() {
+                input = skip_whole(input, &wanted, &mut seen);
+            }
             match &mut self.state {
                 State::Lost => return,
                 State::Head { bytes, have } => {
@@ -159,6 +162,22 @@ impl Frames {
             }
         }
     }
+}
+
+/// Goes over messages that are there as a whole and of which nobody wants more than their kind: nearly all of a large result. Gives the
+/// bytes from the first other one on.
+fn skip_whole(
+    mut input: &[u8],
+    wanted: impl Fn(u8, usize) -> bool,
+    mut seen: impl FnMut(u8, &[u8]),
+) -> &[u8] {
+    while let Some(([kind, length @ ..], body)) = input.split_first_chunk::<5>() {
+        let Some(left) = (u32::from_be_bytes(*length) as usize).checked_sub(4) else { break };
+        let Some(later) = body.get(left..).filter(|_| left == 0 || !wanted(*kind, left)) else { break };
+        seen(*kind, &[]);
+        input = later;
+    }
+    input
 }
 
 /// A message, for tests.
