@@ -83,7 +83,12 @@ async fn standing_still(story: &Story) {
     let names = story.lab.nodes.iter().map(|node| node.name.clone()).filter(|name| *name != primary);
     let [one, other] = <[String; 2]>::try_from(names.collect::<Vec<_>>()).unwrap();
     let (one_at, other_at) = (story.address(&one), story.address(&other));
-    assert_eq!(reached(&replica).await, [one_at.clone(), other_at.clone()].into());
+    // Of one that has only just come it is not known yet how far behind it is.
+    lab::wait::until(SPAN, "both replicas to be read from", async || {
+        (reached(&replica).await == [one_at.clone(), other_at.clone()].into()).then_some(())
+    })
+    .await
+    .unwrap();
 
     story.own(&one).run("SELECT pg_wal_replay_pause()", SPAN).await.unwrap();
     story.write_wal(3).await;
