@@ -109,23 +109,29 @@ async fn the_leaders_agent_vouches_and_the_sessions_live() {
     assert_eq!(world.reaches("primary").await, 1);
 }
 
+/// A primary with TLS, whose agent answers with that status, and a session on it that the router does not know of.
+async fn led_with_tls(status: watch::Receiver<u16>, asked: Arc<Asked>) -> (World, Client) {
+    let mut world = World::prepare(1, 0, |config| {
+        impatient(config);
+        // Who leads is known for as long as a test lasts, but for the agent's word.
+        config.truth.etcd_patience = Duration::from_secs(600);
+    });
+    world.servers[0].use_tls();
+    world.servers[0].start();
+    world.api_url = agent(status, asked).await;
+    world.lead(1).await;
+    world.metric(UP).await;
+    let server = connect(world.servers[0].port_address()).await.unwrap();
+    server.ask("create table t (n int)").await.unwrap();
+    (world, server)
+}
+
 /// TLS that the router passes on unread does not show what the server is. The agent's own word comes before PostgreSQL can be up again for
 /// reading, whether etcd is there (it may not have told yet) or not: nobody gets as far as a server that cannot write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_agent_says_that_it_leads_no_more() {
     let (status, asked) = (watch::Sender::new(200), Arc::new(Asked::default()));
-    let mut world = World::prepare(1, 0, |config| {
-        impatient(config);
-        // Who leads is known for as long as this test lasts, but for the agent's word.
-        config.truth.etcd_patience = Duration::from_secs(600);
-    });
-    world.servers[0].use_tls();
-    world.servers[0].start();
-    world.api_url = agent(status.subscribe(), asked.clone()).await;
-    world.lead(1).await;
-    world.metric(UP).await;
-    let server = connect(world.servers[0].port_address()).await.unwrap();
-    server.ask("create table t (n int)").await.unwrap();
+    let (world, server) = led_with_tls(status.subscribe(), asked.clone()).await;
     for (round, etcd_is_there) in [(0, true), (1, false)] {
         if !etcd_is_there {
             world.etcd_server.freeze();
@@ -173,17 +179,7 @@ async fn the_leaders_agent_says_that_it_leads_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_be_looked_at_waits_until_somebody_says_who_leads() {
     let (status, asked) = (watch::Sender::new(200), Arc::new(Asked::default()));
-    let mut world = World::prepare(1, 0, |config| {
-        impatient(config);
-        config.truth.etcd_patience = Duration::from_secs(600);
-    });
-    world.servers[0].use_tls();
-    world.servers[0].start();
-    world.api_url = agent(status.subscribe(), asked.clone()).await;
-    world.lead(1).await;
-    world.metric(UP).await;
-    let server = connect(world.servers[0].port_address()).await.unwrap();
-    server.ask("create table t (n int)").await.unwrap();
+    let (world, server) = led_with_tls(status.subscribe(), asked.clone()).await;
     let options = format!("host=127.0.0.1 port={} sslmode=require", world.router.address("primary").port());
     let write = || {
         let options = options.clone();
