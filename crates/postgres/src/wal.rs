@@ -333,10 +333,7 @@ impl<'a> Pages<'a> {
     /// The file of a segment: of the newest timeline that has one, since a timeline begins with a copy of the segment
     /// in which its ancestor ended.
     fn open(&self, number: u64) -> Result<Option<File>, Error> {
-        let history = &self.wal.history;
-        let ancestors = history.lines.iter().rev().filter(|line| number <= line.end.0 / self.segment_size());
-        for timeline in std::iter::once(history.timeline).chain(ancestors.map(|line| line.timeline)) {
-            let path = self.wal.dir.join(segment_name(timeline, number, self.segment_size()));
+        for path in segment_paths(&self.wal.dir, &self.wal.history, number, self.segment_size()) {
             match File::open(&path) {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -347,6 +344,29 @@ impl<'a> Pages<'a> {
     }
 }
 
+/// Where a segment may be: of the timeline itself, then of its ancestors as far as they belong to its history, the nearest first.
+pub(crate) fn segment_paths(
+    dir: &Path,
+    history: &History,
+    number: u64,
+    segment_size: u64,
+) -> impl Iterator<Item = PathBuf> {
+    let ancestors = history.lines.iter().rev().filter(move |line| number <= line.end.0 / segment_size);
+    let timelines = std::iter::once(history.timeline).chain(ancestors.map(|line| line.timeline));
+    timelines.map(move |timeline| dir.join(segment_name(timeline, number, segment_size)))
+}
+
+/// Whether the page there is written: it then carries its own address, after the magic number, the flags and the timeline. A recycled file
+/// still has the pages of an older one.
+pub(crate) fn is_written(file: &File, within: u64, page: Lsn) -> io::Result<bool> {
+    let mut address = [0; 8];
+    match file.read_exact_at(&mut address, within + 8) {
+        Ok(()) => Ok(u64::from_ne_bytes(address) == page.0),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) fn segment_name(timeline: Timeline, number: u64, segment_size: u64) -> String {
     let per_id = 0x1_0000_0000 / segment_size;
     format!("{:08X}{:08X}{:08X}", timeline.0, number / per_id, number % per_id)
@@ -354,8 +374,9 @@ pub(crate) fn segment_name(timeline: Timeline, number: u64, segment_size: u64) -
 
 #[cfg(test)]
 mod tests {
-    use super::{last_in_a_row, segment_name};
-    use types::Timeline;
+    use super::{last_in_a_row, segment_name, segment_paths};
+    use std::path::Path;
+    use types::{History, Timeline};
 
     #[test]
     fn the_last_of_a_row_is_found_in_a_few_steps() {
@@ -375,5 +396,18 @@ mod tests {
         assert_eq!(segment_name(Timeline(1), 3, 16 << 20), "000000010000000000000003");
         assert_eq!(segment_name(Timeline(18), 0x1_02, 16 << 20), "000000120000000100000002");
         assert_eq!(segment_name(Timeline(1), 5, 1 << 30), "000000010000000100000001");
+    }
+
+    /// What an ancestor has after its end is no part of the history: it may have gone on by itself.
+    #[test]
+    fn a_segment_is_looked_for_where_the_history_has_it() {
+        let history = History::parse(Timeline(3), "1\t0/2100000\tx\n2\t0/3100000\tx\n").unwrap();
+        let names = |number| {
+            let paths = segment_paths(Path::new("/"), &history, number, 16 << 20);
+            paths.map(|path| path.display().to_string()[1..9].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(2), ["00000003", "00000002", "00000001"]);
+        assert_eq!(names(3), ["00000003", "00000002"]);
+        assert_eq!(names(4), ["00000003"]);
     }
 }

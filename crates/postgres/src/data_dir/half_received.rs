@@ -13,10 +13,8 @@ use crate::control;
 use crate::error::Error;
 use crate::files;
 use crate::postmaster::Postmaster;
-use crate::wal::{self, PAGE, segment_name};
+use crate::wal::{self, PAGE};
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use types::{History, Lsn, Timeline};
 
@@ -34,12 +32,12 @@ pub fn remove_half_received(data_dir: &Path) -> Result<Vec<String>, Error> {
     }
     for timeline in timelines(&wal_dir)? {
         let history = wal::local_history(&wal_dir, timeline)?;
-        let Some((name, newer, older)) = twins(&wal_dir, &history, control.wal_segment_size.into()) else {
+        let Some((newer, older)) = twins(&wal_dir, &history, control.wal_segment_size.into()) else {
             continue;
         };
         if newer.lacks_what_is_in(&older)? {
             fs::remove_file(&newer.path).map_err(|error| Error::io("remove", &newer.path, error))?;
-            removed.push(name);
+            removed.extend(newer.path.file_name().map(|name| name.to_string_lossy().into_owned()));
         }
     }
     if !removed.is_empty() {
@@ -61,18 +59,14 @@ fn timelines(wal_dir: &Path) -> Result<Vec<Timeline>, Error> {
 }
 
 /// The segment in which a timeline begins, and the same one of its nearest ancestor that has a file of it.
-fn twins(wal_dir: &Path, history: &History, size: u64) -> Option<(String, Part, Part)> {
+fn twins(wal_dir: &Path, history: &History, size: u64) -> Option<(Part, Part)> {
     let fork = history.lines.last()?.end;
     let number = fork.0.checked_div(size)?;
-    let part = |timeline| {
-        let name = segment_name(timeline, number, size);
-        let path = wal_dir.join(&name);
-        let part = Part { path, start: number * size, fork, end: (number + 1) * size };
-        part.path.exists().then_some((name, part))
-    };
-    let (name, newer) = part(history.timeline)?;
-    let (_, older) = history.lines.iter().rev().find_map(|line| part(line.timeline))?;
-    Some((name, newer, older))
+    let mut paths = wal::segment_paths(wal_dir, history, number, size);
+    let part = |path| Part { path, start: number * size, fork, end: (number + 1) * size };
+    let newer = paths.next().filter(|path| path.exists())?;
+    let older = paths.find(|path| path.exists())?;
+    Some((part(newer), part(older)))
 }
 
 /// A file of a segment in which a timeline begins.
@@ -109,13 +103,8 @@ impl Part {
         File::open(&self.path).map_err(|error| Error::io("read", &self.path, error))
     }
 
-    /// Whether that page is written: it then carries its own address, after the magic number, the flags and the timeline.
     fn has(&self, file: &File, page: u64) -> Result<bool, Error> {
-        let mut address = [0; 8];
-        match file.read_exact_at(&mut address, page - self.start + 8) {
-            Ok(()) => Ok(u64::from_ne_bytes(address) == page),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(Error::io("read", &self.path, error)),
-        }
+        let written = wal::is_written(file, page - self.start, Lsn(page));
+        written.map_err(|error| Error::io("read", &self.path, error))
     }
 }

@@ -3,8 +3,9 @@
 use crate::control;
 use crate::error::Error;
 use crate::files;
+use crate::wal;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::Path;
@@ -87,17 +88,10 @@ impl Segment {
         Some(Segment { timeline: Timeline(u32::try_from(timeline).ok()?), start: Lsn(start) })
     }
 
-    /// Whether its first page is of this segment: a recycled file still has the page of an older one.
+    /// Whether its first page is of this segment: PostgreSQL may only have recycled it for later use.
     fn is_written(&self, path: &Path) -> Result<bool, Error> {
-        let mut head = [0u8; 16];
-        match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(Error::io("read", path, error)),
-        }
-        // xlp_pageaddr: after the magic number, the flags and the timeline.
-        let address = head.last_chunk::<8>().copied().map(u64::from_ne_bytes);
-        Ok(address == Some(self.start.0))
+        let written = File::open(path).and_then(|file| wal::is_written(&file, 0, self.start));
+        written.map_err(|error| Error::io("read", path, error))
     }
 }
 
