@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -71,22 +71,23 @@ impl Elders {
 
     /// What each of them said last.
     pub(crate) fn reports(&self) -> Vec<Value> {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.values().cloned().collect()
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Value>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
     fn write(&self, report: Value) {
-        let mut reports = self.shared.elders.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.insert(self.number, report);
+        self.shared.elders.lock().insert(self.number, report);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut reports = self.shared.elders.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.remove(&self.number);
+        self.shared.elders.lock().remove(&self.number);
     }
 }
 

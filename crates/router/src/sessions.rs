@@ -436,8 +436,7 @@ impl Sessions {
     pub(crate) fn spread(&self) -> BTreeMap<Tallied, usize> {
         let mut spread = BTreeMap::new();
         for entry in self.lock().open.values() {
-            let key = (entry.service.name.clone(), entry.place.member.clone(), entry.term);
-            *spread.entry(key).or_insert(0) += 1;
+            *spread.entry(entry.tallied()).or_insert(0) += 1;
         }
         spread
     }
@@ -501,6 +500,12 @@ fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) ->
     (!truth.remembers(&member, gone_grace, now)).then_some(CutReason::MemberGone { member })
 }
 
+impl Entry {
+    fn tallied(&self) -> Tallied {
+        (self.service.name.clone(), self.place.member.clone(), self.term)
+    }
+}
+
 impl Session {
     /// Its number, which no other session of its cluster has.
     pub(crate) fn id(&self) -> u64 {
@@ -519,8 +524,7 @@ impl Session {
         let mut inner = self.sessions.lock();
         let inner = &mut *inner;
         if let Some(entry) = inner.open.get(&self.id) {
-            let tallied = (entry.service.name.clone(), entry.place.member.clone(), entry.term);
-            count(inner.tallies.entry(tallied).or_default());
+            count(inner.tallies.entry(entry.tallied()).or_default());
         }
     }
 
