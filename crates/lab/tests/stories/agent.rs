@@ -75,13 +75,7 @@ async fn an_agent_restarted_in_time_keeps_its_postgresql_and_the_lead() {
             assert!(node.detach_agent(Duration::from_secs(10)).await, "SIGUSR2 ends the agent");
         }
         node.start_agent().unwrap();
-        lab::wait::until(SPAN, "the restarted agent to lead", async || {
-            let node = &story.lab.nodes[story.lab.index(&primary).unwrap()];
-            let answer = lab::rest::get(node.rest, "/primary", Duration::from_secs(1)).await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await
-        .unwrap();
+        story.answers(&primary, "/primary", 200).await;
         load.work.await_progress(100, SPAN).await.unwrap();
         assert_eq!(
             story.lab.node(&primary).unwrap().postmaster().unwrap().pid,

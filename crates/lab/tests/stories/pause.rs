@@ -102,7 +102,7 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
         lab::wait::until(SPAN, &format!("{kind} to lead on n1"), async || {
             let view = story.lab.view().await.ok()?;
             let n1 = view.leading().filter(|member| member.name == "n1" && member.role == "primary")?;
-            let leads = rest_code(&story, "n1", "/primary").await == Some(200);
+            let leads = story.status("n1", "/primary").await == Some(200);
             (n1.baton == (kind == Baton) && leads).then_some(())
         })
         .await
@@ -171,10 +171,6 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     story.led_by("n3").await;
     story.end().await;
-}
-
-async fn rest_code(story: &Story, name: &str, path: &str) -> Option<u16> {
-    lab::rest::get(story.at(name).rest, path, SPAN).await.ok().map(|answer| answer.status)
 }
 
 async fn is_in_state(story: &Story, name: &str, state: &str) {

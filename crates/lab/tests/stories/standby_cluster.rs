@@ -4,7 +4,7 @@
 use crate::mixed::PATRONI_SAYS;
 use crate::story::{SPAN, Story};
 use crate::ways_to_make_data::{argument, command};
-use lab::{AgentKind, Spec, Target, View, rest};
+use lab::{AgentKind, Spec, Target, View};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ async fn two_sites(name: &str, section: &str, edit: impl FnOnce(&mut Spec)) -> S
     }
     story.lab.start_etcd().await.unwrap();
     story.lab.node("n1").unwrap().start_agent().unwrap();
-    answers(&story, "n1", "/primary", 200).await;
+    story.answers("n1", "/primary", 200).await;
     runs(&story, "n1", "CREATE TABLE words (word text)").await;
     runs(&story, "n1", "INSERT INTO words VALUES ('a')").await;
     story
@@ -48,18 +48,6 @@ async fn two_sites(name: &str, section: &str, edit: impl FnOnce(&mut Spec)) -> S
 
 fn own(story: &Story, name: &str) -> Target {
     story.lab.own_socket(story.at(name))
-}
-
-async fn status(story: &Story, name: &str, path: &str) -> Option<u16> {
-    rest::get(story.at(name).rest, path, SPAN).await.ok().map(|answer| answer.status)
-}
-
-async fn answers(story: &Story, name: &str, path: &str, wanted: u16) {
-    lab::wait::until(SPAN, &format!("{wanted} from {name} for {path}"), async || {
-        status(story, name, path).await.filter(|status| *status == wanted)
-    })
-    .await
-    .unwrap();
 }
 
 /// The standby leader, another one than `but`, and its replica; both stream, the replica from the leader.
@@ -179,7 +167,7 @@ async fn a_site_follows_takes_over_and_is_followed() {
     writes(&story, "n1", "b").await;
     arrives(&story, &replica, "0,a,b").await;
     story.lab.node(&leader).unwrap().kill_host();
-    answers(&story, &replica, "/standby-leader", 200).await;
+    story.answers(&replica, "/standby-leader", 200).await;
     story.lab.node(&leader).unwrap().start_agent().unwrap();
     let (leader, replica) = followed(&story, &leader).await;
     from_the_archive(&story, &leader, &replica).await;
@@ -187,13 +175,13 @@ async fn a_site_follows_takes_over_and_is_followed() {
 
     // The old site writes on its own for a while; when it follows again, what it wrote alone is kept aside.
     configure(&story, "n1", Value::Null).await;
-    answers(&story, "n1", "/primary", 200).await;
+    story.answers("n1", "/primary", 200).await;
     writes(&story, "n1", "lost").await;
     writes(&story, &leader, "e").await;
     let place = story.at(&leader).address.to_string();
     configure(&story, "n1", json!({ "host": place, "port": story.at("n1").postgres_port })).await;
     arrives(&story, "n1", "0,a,b,c,d,e").await;
-    answers(&story, "n1", "/standby-leader", 200).await;
+    story.answers("n1", "/standby-leader", 200).await;
     story.end().await;
     fs::remove_dir_all(&scripts).unwrap();
 }
@@ -215,7 +203,7 @@ async fn without_etcd(story: &mut Story, leader: &str, replica: &str) {
     }
     writes(story, "n1", "0").await;
     arrives(story, replica, "0,a").await;
-    assert_eq!(status(story, leader, "/standby-leader").await, Some(200));
+    assert_eq!(story.status(leader, "/standby-leader").await, Some(200));
     story.lab.etcd[0].thaw();
     let after = followed(story, "").await;
     assert_eq!(after.0, leader, "the lead did not change");
@@ -242,8 +230,8 @@ async fn truth_table(story: &Story, leader: &str, replica: &str) {
         ("/read-only", 200, 200),
         ("/health", 200, 200),
     ] {
-        assert_eq!(status(story, leader, path).await, Some(leads), "{leader} {path}");
-        assert_eq!(status(story, replica, path).await, Some(follows), "{replica} {path}");
+        assert_eq!(story.status(leader, path).await, Some(leads), "{leader} {path}");
+        assert_eq!(story.status(replica, path).await, Some(follows), "{replica} {path}");
     }
     let cluster = story.get(leader, "/cluster").await.json().unwrap();
     let roles = |row: &Value| row["role"].as_str().unwrap().to_owned();
@@ -280,7 +268,7 @@ async fn from_the_archive(story: &Story, leader: &str, replica: &str) {
     writes(story, "n1", "c").await;
     runs(story, "n1", "SELECT pg_switch_wal()").await;
     arrives(story, replica, "0,a,b,c").await;
-    assert_eq!(status(story, leader, "/standby-leader").await, Some(200));
+    assert_eq!(story.status(leader, "/standby-leader").await, Some(200));
     let n1 = story.at("n1");
     let section = json!({
         "host": n1.address.to_string(), "port": n1.postgres_port,
@@ -296,12 +284,12 @@ async fn planned_change(story: &Story, leader: &str, replica: &str) {
     let words = ["demote-cluster", "--host", &place, "--port", &port, "--force"];
     let said = story.baton("n1", &words).await;
     assert!(said.contains("cluster is successfully demoted"), "{said}");
-    answers(story, "n1", "/standby-leader", 200).await;
-    assert_eq!(status(story, "n1", "/primary").await, Some(503));
+    story.answers("n1", "/standby-leader", 200).await;
+    assert_eq!(story.status("n1", "/primary").await, Some(503));
     caught_up(story, "n1", leader).await;
     let said = story.baton(leader, &["promote-cluster", "--force"]).await;
     assert!(said.contains("cluster is successfully promoted"), "{said}");
-    answers(story, leader, "/primary", 200).await;
+    story.answers(leader, "/primary", 200).await;
     writes(story, leader, "d").await;
     arrives(story, replica, "0,a,b,c,d").await;
     arrives(story, "n1", "0,a,b,c,d").await;
@@ -325,7 +313,7 @@ async fn a_site_is_kept_by_patroni_and_baton_together() {
     .await;
     PATRONI_SAYS.iter().for_each(|text| story.expect(text));
     story.lab.node("n2").unwrap().start_agent().unwrap();
-    answers(&story, "n2", "/standby-leader", 200).await;
+    story.answers("n2", "/standby-leader", 200).await;
     story.lab.node("n3").unwrap().start_agent().unwrap();
     assert_eq!(followed(&story, "").await, ("n2".to_owned(), "n3".to_owned()));
     arrives(&story, "n3", "a").await;
@@ -340,7 +328,7 @@ async fn a_site_is_kept_by_patroni_and_baton_together() {
     assert_eq!(followed(&story, "n3").await, ("n2".to_owned(), "n3".to_owned()));
     // The Patroni that leads is promoted, and Baton follows it as a primary.
     configure(&story, "n3", Value::Null).await;
-    answers(&story, "n2", "/primary", 200).await;
+    story.answers("n2", "/primary", 200).await;
     writes(&story, "n2", "c").await;
     arrives(&story, "n3", "a,b,c").await;
     story.lab.await_healthy(2).await.unwrap();

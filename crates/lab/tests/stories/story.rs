@@ -118,6 +118,20 @@ impl Story {
     }
 
     /// Another request to a member's REST API.
+    /// The status that a member answers with; none when it does not answer.
+    pub(crate) async fn status(&self, name: &str, path: &str) -> Option<u16> {
+        rest::get(self.at(name).rest, path, SPAN).await.ok().map(|answer| answer.status)
+    }
+
+    /// Waits until it answers with that status.
+    pub(crate) async fn answers(&self, name: &str, path: &str, wanted: u16) {
+        lab::wait::until(SPAN, &format!("{wanted} from {name} for {path}"), async || {
+            self.status(name, path).await.filter(|status| *status == wanted)
+        })
+        .await
+        .unwrap();
+    }
+
     pub(crate) async fn send(&self, name: &str, verb: &str, path: &str, body: &Value) -> rest::Answer {
         rest::send(self.lab.nodes[self.lab.index(name).unwrap()].rest, verb, path, body, SPAN).await.unwrap()
     }

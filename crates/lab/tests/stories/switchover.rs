@@ -84,13 +84,7 @@ async fn a_switchover_among_agents_that_were_just_started_waits_until_nobody_is_
         assert!(node.detach_agent(SPAN).await, "SIGUSR2 ends the agent");
         node.start_agent().unwrap();
     }
-    lab::wait::until(SPAN, "the restarted leader to lead", async || {
-        let node = &story.lab.nodes[story.lab.index(&old).unwrap()];
-        let answer = lab::rest::get(node.rest, "/primary", SPAN).await.ok()?;
-        (answer.status == 200).then_some(())
-    })
-    .await
-    .unwrap();
+    story.answers(&old, "/primary", 200).await;
 
     let ordered = clock::now();
     let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
