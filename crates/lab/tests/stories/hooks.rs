@@ -32,7 +32,7 @@ fn hooks() -> Value {
 }
 
 /// Two nodes of one kind, their commands and watchdogs in place; the first leads.
-async fn begin(name: &str, kind: AgentKind) -> (Story, Vec<File>) {
+async fn begin(name: &str, kind: AgentKind) -> (Story, Vec<Dog>) {
     let mut story = Story::prepare(name, |spec| {
         (spec.etcd, spec.members, spec.router) = (1, 2, false);
         spec.agents = vec![kind; 2];
@@ -54,7 +54,7 @@ async fn begin(name: &str, kind: AgentKind) -> (Story, Vec<File>) {
         let kind = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &dog, kind, rustix::fs::Mode::RWXU, 0).unwrap();
         story.lab.account().own(&dog).unwrap();
-        dogs.push(listen(&story, &node.name));
+        dogs.push(Dog::listen(&story, &node.name));
     }
     story.lab.start_etcd().await.unwrap();
     story.lab.nodes[0].start_agent().unwrap();
@@ -64,23 +64,38 @@ async fn begin(name: &str, kind: AgentKind) -> (Story, Vec<File>) {
     (story, dogs)
 }
 
-/// Listens to a node's watchdog.
-fn listen(story: &Story, name: &str) -> File {
-    let dog = story.at(name).dir().join("dog");
-    rustix::fs::open(dog, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .unwrap()
-        .into()
+/// What a node's watchdog was told; many renewals count as two.
+struct Dog {
+    pipe: File,
+    told: String,
 }
 
-/// What the watchdog was told since the last time; many renewals count as one.
-fn told(dog: &mut File) -> String {
-    let mut bytes = [0_u8; 4096];
-    let length = dog.read(&mut bytes).unwrap_or_default();
-    let mut text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-    while text.contains("111") {
-        text = text.replace("111", "11");
+impl Dog {
+    fn listen(story: &Story, name: &str) -> Self {
+        let dog = story.at(name).dir().join("dog");
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = rustix::fs::open(dog, flags, rustix::fs::Mode::empty()).unwrap().into();
+        Self { pipe, told: String::new() }
     }
-    text
+
+    fn told(&mut self) -> &str {
+        let mut bytes = [0_u8; 4096];
+        let length = self.pipe.read(&mut bytes).unwrap_or_default();
+        self.told.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        while self.told.contains("111") {
+            self.told = self.told.replace("111", "11");
+        }
+        &self.told
+    }
+
+    /// Waits until it was told exactly this since the last time, but for renewals before it.
+    async fn hears(&mut self, wanted: &str, why: &str) {
+        let what = format!("a watchdog to be told {wanted:?}: {why}");
+        let right = || std::future::ready((self.told().trim_start_matches('1') == wanted).then_some(()));
+        let heard = wait::until(SPAN, &what, right).await;
+        assert!(heard.is_ok(), "told {:?}, not {wanted:?}: {why}", self.told);
+        self.told.clear();
+    }
 }
 
 impl Story {
@@ -99,13 +114,13 @@ impl Story {
 }
 
 /// Through a life that both kinds lead; returns the whole of what was called on both nodes.
-async fn life(story: &mut Story, dogs: &mut [File]) {
+async fn life(story: &mut Story, dogs: &mut [Dog]) {
     let mut n1 = vec!["on_start primary demo"];
     let mut n2 = vec!["on_start replica demo"];
     story.calls("n1", &n1).await;
     story.calls("n2", &n2).await;
-    assert_eq!(told(&mut dogs[0]), "Ctimeout=15\n11", "opened by the leader, and kept alive");
-    assert_eq!(told(&mut dogs[1]), "", "a replica needs none");
+    dogs[0].hears("Ctimeout=15\n11", "opened by the leader, and kept alive").await;
+    assert_eq!(dogs[1].told(), "", "a replica needs none");
 
     for (name, role, called) in [("n1", "primary", &mut n1), ("n2", "replica", &mut n2)] {
         let answer = story.send(name, "POST", "/restart", &json!({ "role": role })).await;
@@ -134,8 +149,8 @@ async fn life(story: &mut Story, dogs: &mut [File]) {
     story.calls("n1", &n1).await;
     story.calls("n2", &n2).await;
     story.led_by("n2").await;
-    assert_eq!(told(&mut dogs[0]).trim_start_matches('1'), "V", "closed with the magic letter");
-    assert!(told(&mut dogs[1]).starts_with("Ctimeout=15\n1"));
+    dogs[0].hears("V", "closed with the magic letter").await;
+    dogs[1].hears("Ctimeout=15\n11", "opened by the new leader, and kept alive").await;
 
     // A crash: restarted in its place.
     story.lab.node("n2").unwrap().kill_postmaster().unwrap();
