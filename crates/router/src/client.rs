@@ -397,6 +397,7 @@ impl Client {
             session,
             service: &self.service,
             carrier: self.shared.carrier.as_ref(),
+            bulk: &self.shared.bulk,
         };
         let end = relay::relay(&mut self.stream, server, means, talk, spin).await;
         if let End::Cut { .. } = end {

@@ -1,11 +1,12 @@
 //! File descriptors: every client needs one, and its session another. A router that ran out of them could not take a client along that is
 //! waiting, nor ask etcd anew: so no more clients are let in than there are descriptors for.
 
+use crate::bulk;
 use crate::events::Event;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// For listeners, etcd, the API, questions to agents, requests to cancel.
-const OWN: u64 = 90;
+/// For listeners, etcd, the API, questions to agents, requests to cancel, and the timers of large amounts.
+const OWN: u64 = 90 + bulk::LIMIT as u64;
 
 /// For the event loop of a thread.
 const OF_THREAD: u64 = 5;
@@ -40,7 +41,7 @@ mod tests {
 
     #[test]
     fn every_client_has_two() {
-        assert_eq!(enough_for(65_536, 2), 32_718);
+        assert_eq!(enough_for(65_536, 2), 32_686);
         assert_eq!(enough_for(64, 2), 1);
         assert_eq!(clients(1, 1), 1);
     }

@@ -20,6 +20,7 @@ mod api;
 #[expect(clippy::expect_used, reason = "a fuzzer wants to be told by a panic")]
 pub mod bad_input;
 mod balance;
+mod bulk;
 mod cancel;
 mod carrier;
 mod choose;

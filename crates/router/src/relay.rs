@@ -6,11 +6,13 @@
 //!
 //! One side's end is passed on as an end, and the other direction goes on.
 
+use crate::bulk::Bulk;
 use crate::carrier::{Carrier, Load, Seat};
 use crate::conversation::Conversation;
 use crate::cut_reason::CutReason;
 use crate::events::Event;
 use crate::leash::{Leash, Rein};
+use crate::metrics::Gauge;
 use crate::pump::{Pump, Stopped};
 use crate::sessions::Session;
 use crate::shared::Service;
@@ -44,8 +46,8 @@ pub(crate) enum End {
 /// The time within which the messages have to come that make a session busy.
 const BUSY_WITHIN: Duration = Duration::from_secs(1);
 
-/// More than this at once is no conversation, but a large amount.
-const MESSAGE: usize = 8 * 1024;
+/// More than this at once is no conversation, but a part of a large amount: PostgreSQL sends these by 8 KiB.
+const MESSAGE: usize = 4 * 1024;
 
 /// What a relay works with.
 pub(crate) struct Means<'a> {
@@ -55,6 +57,8 @@ pub(crate) struct Means<'a> {
     pub(crate) service: &'a Arc<Service>,
     /// Who takes busy sessions.
     pub(crate) carrier: Option<&'a Carrier>,
+    /// Who moves large amounts.
+    pub(crate) bulk: &'a Gauge,
 }
 
 /// How far a session is on its way to be busy.
@@ -101,6 +105,8 @@ struct Course<'a> {
     pace: Pace,
     up: Pump,
     down: Pump,
+    up_bulk: Bulk,
+    down_bulk: Bulk,
     /// The client may still say something, and the server takes it.
     up_runs: bool,
     /// The server takes no more: its last words have this long.
@@ -151,6 +157,7 @@ pub(crate) async fn relay(
                 course.until = Some(Instant::now() + SERVER_ENDED);
             }
             Next::Stopped(Direction::Down, Stopped::Finished) if course.up_runs => {
+                course.gather_no_more(client, server);
                 return Box::pin(wait_for_client(course.up, client, server, leash)).await;
             }
             Next::Stopped(..) => return End::Over,
@@ -168,6 +175,8 @@ impl<'a> Course<'a> {
             pace: Pace::default(),
             up: Pump::default(),
             down: Pump::default(),
+            up_bulk: Bulk::default(),
+            down_bulk: Bulk::default(),
             up_runs: true,
             until: None,
             logged_in: greeted.then(Instant::now),
@@ -196,13 +205,14 @@ impl<'a> Course<'a> {
         (rein, fresh): (Rein, bool),
     ) -> Poll<Next<'a>> {
         let session = self.means.session;
-        let mut found = Found::default();
+        let mut found = Found { client: self.up_bulk.is_due(cx), server: self.down_bulk.is_due(cx) };
         loop {
             let mut moved = 0;
             let from_server = Eager { stream: &mut *server, found: found.server };
             if let Poll::Ready(stopped) = self.poll_down(cx, from_server, &mut *client, &mut moved) {
                 return Poll::Ready(Next::Stopped(Direction::Down, stopped));
             }
+            self.count(cx, Direction::Down, moved, (client, server));
             let standby = self.talk.as_deref().is_some_and(Conversation::is_with_standby);
             if let Some(member) = self.means.to_write.filter(|_| standby) {
                 refuse_standby(session, member);
@@ -214,9 +224,11 @@ impl<'a> Course<'a> {
             }
             // Once there is something to forward it is not idle before the server has answered, so one look is enough.
             let from_client = Eager { stream: &mut *client, found: found.client };
+            let answer = moved;
             if let Poll::Ready(stopped) = self.poll_up(cx, from_client, &mut *server, &mut moved) {
                 return Poll::Ready(Next::Stopped(Direction::Up, stopped));
             }
+            self.count(cx, Direction::Up, moved - answer, (client, server));
             let free = rein == Rein::Free && self.up.kept.is_empty() && self.down.kept.is_empty();
             let Some(bare) = client.bare().zip(server.bare()).filter(|_| free) else { return Poll::Pending };
             if let Some(seat) = self.seat(moved) {
@@ -226,6 +238,38 @@ impl<'a> Course<'a> {
             let now = self.spin.as_deref_mut().and_then(|spin| spin.wait(cx, moved > 0, bare, over));
             let Some(now) = now else { return Poll::Pending };
             found = now;
+        }
+    }
+
+    /// So many bytes were moved in one direction. Large amounts are gathered; the other side's are over when this one has something to say.
+    fn count(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        bytes: usize,
+        (client, server): (&ClientStream, &ServerStream),
+    ) {
+        let (up, down) = ((&mut self.up_bulk, client.bare()), (&mut self.down_bulk, server.bare()));
+        let (this, other) = match direction {
+            Direction::Up => (up, down),
+            Direction::Down => (down, up),
+        };
+        if let (bulk, Some(from)) = this {
+            bulk.moved(bytes, from, cx, self.means.bulk);
+        }
+        if let (bulk, Some(from)) = other
+            && bytes > 0
+        {
+            bulk.end(from);
+        }
+    }
+
+    /// Both sides are read as something comes, whoever reads them from now on.
+    fn gather_no_more(&mut self, client: &ClientStream, server: &ServerStream) {
+        for (bulk, from) in [(&mut self.up_bulk, client.bare()), (&mut self.down_bulk, server.bare())] {
+            if let Some(from) = from {
+                bulk.end(from);
+            }
         }
     }
 
@@ -301,6 +345,7 @@ impl<'a> Course<'a> {
         client: &mut ClientStream,
         server: &mut ServerStream,
     ) -> io::Result<bool> {
+        self.gather_no_more(client, server);
         let (Some(of_client), Some(of_server)) = (client.take_plain(), server.take()) else {
             return Err(io::ErrorKind::NotConnected.into());
         };

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: Gauge,
     /// All clients.
     pub(crate) connections: Gauge,
+    /// Directions of sessions in which large amounts are gathered.
+    pub(crate) bulk: Gauge,
     pub(crate) reloads: Count,
     /// The threads that serve clients.
     pub(crate) workers: Workers,
@@ -157,6 +159,7 @@ impl Shared {
             services: RwLock::default(),
             waiting: Gauge::default(),
             connections: Gauge::default(),
+            bulk: Gauge::default(),
             reloads: Count::default(),
             workers: Workers::start(config.threads).map_err(Error::Threads)?,
             carrier: carrier(&config)?,

@@ -152,7 +152,7 @@ impl Wire for ClientStream {
     }
 }
 
-/// A side of a session; `found` when it is known to have something.
+/// A side of a session; `found` until it is known to have nothing more.
 pub(crate) struct Eager<'a, S> {
     pub(crate) stream: &'a mut S,
     pub(crate) found: bool,
@@ -171,6 +171,7 @@ impl<S: Wire> AsyncRead for Eager<'_, S> {
             match recv(bare, buffer.initialize_unfilled(), RecvFlags::DONTWAIT) {
                 Ok((count, _)) => {
                     buffer.advance(count);
+                    this.found = count > 0 && buffer.remaining() == 0;
                     return Poll::Ready(Ok(()));
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}

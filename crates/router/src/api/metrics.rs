@@ -109,6 +109,12 @@ pub(super) fn metrics(shared: &Shared) -> String {
             up.into(),
         ),
         ("carried", "gauge", "Busy sessions that are carried by io_uring.", carried as u64),
+        (
+            "bulk",
+            "gauge",
+            "Directions of sessions in which large amounts are moved, in large pieces.",
+            shared.bulk.get() as u64,
+        ),
         ("reloads_total", "counter", "Configurations taken up since the start.", shared.reloads.get()),
     ] {
         head(&mut out, name, kind, help);

@@ -1,6 +1,6 @@
 //! What the thread does: takes sessions, writes on what it reads, and gives them back.
 
-use super::ring::{BUFFER, Done, Ring, Way};
+use super::ring::{Done, Ring, Way};
 use super::{Back, Fare, Inbox, Load, Order, refuse};
 use crate::conversation::Conversation;
 use crate::events::Event;
@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 /// So many looks (one each second) without a message, and a session goes back to where it costs less memory.
 const SILENT: u32 = 2;
 
-/// So many full buffers in a row are no conversation: large amounts are moved by the relay.
-const FULL: u32 = 16;
+/// So much one way without a word the other way is no conversation: large amounts are moved by the relay.
+const LARGE: usize = 256 * 1024;
 
 /// At the end the kernel is asked so often, a tenth of a second each time, to end what is in flight.
 const ROUNDS: u32 = 10;
@@ -62,8 +62,8 @@ struct Carried {
     kept: [Range<usize>; 2],
     /// Looks since the last message.
     silent: u32,
-    /// Buffers in a row that were full.
-    full: u32,
+    /// Who spoke last, and how much in one go.
+    amount: (Way, usize),
     _held: Held,
 }
 
@@ -176,7 +176,7 @@ impl Hold {
             broken: false,
             kept: [0..0, 0..0],
             silent: 0,
-            full: 0,
+            amount: (Way::Up, 0),
             _held: held,
         };
         self.carried.insert(place, carried);
@@ -265,12 +265,13 @@ impl Carried {
             }
         }
         self.silent = 0;
-        self.full = if bytes.len() == BUFFER { self.full + 1 } else { 0 };
+        let before = if self.amount.0 == way { self.amount.1 } else { 0 };
+        self.amount = (way, before.saturating_add(bytes.len()));
     }
 
     /// Whether there is nothing that the relay has to know of.
     fn is_usual(&self) -> bool {
         let standby = self.to_write && self.talk.as_ref().is_some_and(Conversation::is_with_standby);
-        !self.leaving && !standby && self.full < FULL
+        !self.leaving && !standby && self.amount.1 < LARGE
     }
 }

@@ -4,6 +4,7 @@ use crate::backends::{Scripted, startup};
 use crate::harness::{ANY, RunningRouter, World, config, refusal, until};
 use router::{Error, Role as Serves, Router, Service};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testbed::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -123,6 +124,37 @@ async fn large_results_come_through_whole() {
     }
     let long = "y".repeat(3_000_000);
     assert_eq!(client.ask(&format!("select length('{long}')")).await.unwrap(), "3000000");
+}
+
+/// Large amounts are gathered in both directions, and their ends, and what comes in between, are not kept waiting for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_amounts_are_gathered_and_nothing_is_kept_back() {
+    let world = World::start(1, |_| {}).await;
+    world.lead(1).await;
+    let client = world.connect("primary").await.unwrap();
+    let result = "select repeat('x', 1000), case when i % 9000 = 0 then pg_sleep(0.02)::text end \
+                  from generate_series(1, 20000) i";
+    let given = "z".repeat(20_000_000);
+    for up in [false, true] {
+        let seen = AtomicBool::new(false);
+        let work = async {
+            while !seen.load(Ordering::Relaxed) {
+                if up {
+                    let row = client.client.query_one("select length($1)", &[&given]).await.unwrap();
+                    assert_eq!(row.get::<_, i32>(0), 20_000_000);
+                } else {
+                    assert_eq!(client.client.query(result, &[]).await.unwrap().len(), 20_000);
+                }
+            }
+        };
+        let look = async {
+            world.metric("baton_router_bulk 1").await;
+            seen.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(work, look);
+        world.metric("baton_router_bulk 0").await;
+        assert_eq!(client.ask("select 7").await.unwrap(), "7");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
