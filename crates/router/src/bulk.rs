@@ -37,50 +37,58 @@ const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000 };
 /// Directions that gather at once: each has a descriptor for its timer.
 pub(crate) const LIMIT: usize = 64;
 
-/// Of one direction, what its amounts come to.
+/// What the amounts of one direction come to. An idle session has nothing of it.
 #[derive(Default)]
-pub(crate) struct Bulk {
-    /// In one go, so far.
+pub(crate) struct Bulk(Option<Box<Run>>);
+
+/// A run of bytes one way.
+#[derive(Default)]
+struct Run {
+    /// Since it began, or since the timer was set.
     moved: usize,
-    gathering: Option<Box<Gathering>>,
+    gathering: Option<Gathering>,
 }
 
 struct Gathering {
     timer: AsyncFd<OwnedFd>,
     /// The time is up, and what is there has not been read since.
     due: bool,
-    /// Since the timer was set.
-    moved: usize,
     _held: Held,
 }
 
 impl Bulk {
     /// Whether what is there is to be read now, though the kernel has not told of it.
     pub(crate) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        self.gathering.as_deref_mut().is_some_and(|gathering| gathering.look(cx))
+        let gathering = self.0.as_deref_mut().and_then(|run| run.gathering.as_mut());
+        gathering.is_some_and(|gathering| gathering.look(cx))
     }
 
     /// So many bytes were read from `from`, until there were none.
     pub(crate) fn moved(&mut self, bytes: usize, from: &TcpStream, cx: &mut Context<'_>, all: &Gauge) {
-        let Some(gathering) = self.gathering.as_deref_mut() else {
-            self.moved = self.moved.saturating_add(bytes);
-            if self.moved >= ENOUGH && bytes >= LEAST {
-                self.moved = 0;
-                // Without a descriptor or a place for one it is read as it comes.
-                self.gathering = Gathering::begin(from, cx, all).ok().flatten();
-            }
+        if self.0.is_none() && bytes < LEAST {
             return;
-        };
-        gathering.moved += bytes;
-        if gathering.due && (gathering.moved < LEAST || gathering.set().is_err()) {
-            self.end(from);
+        }
+        let run = self.0.get_or_insert_default();
+        run.moved = run.moved.saturating_add(bytes);
+        match &mut run.gathering {
+            Some(gathering) if gathering.due => {
+                if run.moved < LEAST || gathering.set().is_err() {
+                    return self.end(from);
+                }
+                run.moved = 0;
+            }
+            None if run.moved >= ENOUGH && bytes >= LEAST => {
+                run.moved = 0;
+                // Without a descriptor or a place for one it is read as it comes.
+                run.gathering = Gathering::begin(from, cx, all).ok().flatten();
+            }
+            Some(_) | None => {}
         }
     }
 
     /// From now on it is read as it comes. What is there already wakes the session at once.
     pub(crate) fn end(&mut self, from: &TcpStream) {
-        self.moved = 0;
-        if self.gathering.take().is_some() {
+        if self.0.take().is_some_and(|run| run.gathering.is_some()) {
             // Only a socket that is closed refuses it.
             let _ = wake_at(from, 1);
         }
@@ -89,11 +97,11 @@ impl Bulk {
 
 impl Gathering {
     /// `None` when there are enough that gather.
-    fn begin(from: &TcpStream, cx: &mut Context<'_>, all: &Gauge) -> io::Result<Option<Box<Gathering>>> {
+    fn begin(from: &TcpStream, cx: &mut Context<'_>, all: &Gauge) -> io::Result<Option<Gathering>> {
         let Some(held) = all.take(LIMIT) else { return Ok(None) };
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = watch(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
-        let mut gathering = Box::new(Gathering { timer, due: false, moved: 0, _held: held });
+        let mut gathering = Gathering { timer, due: false, _held: held };
         gathering.set()?;
         gathering.look(cx);
         wake_at(from, GATHERED)?;
@@ -101,7 +109,7 @@ impl Gathering {
     }
 
     fn set(&mut self) -> io::Result<()> {
-        (self.due, self.moved) = (false, 0);
+        self.due = false;
         let once = Itimerspec { it_interval: Timespec::default(), it_value: WAIT };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
@@ -214,7 +222,7 @@ mod tests {
         for bulk in &mut bulks {
             moved(bulk, ENOUGH, &near, &all).await;
         }
-        assert!(bulks.pop().unwrap().gathering.is_none());
+        assert!(bulks.pop().unwrap().0.unwrap().gathering.is_none());
         assert_eq!(all.get(), LIMIT);
         drop(bulks);
         assert_eq!(all.get(), 0);
