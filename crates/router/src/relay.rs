@@ -150,10 +150,10 @@ pub(crate) async fn relay(
                 }
             }
             // The client has no more to say; the server may still have.
-            Next::Stopped(Direction::Up, Stopped::Finished) => course.up_runs = false,
+            Next::Stopped(Direction::Up, Stopped::Finished) => course.end_up(client, server),
             // The server takes no more; its last words may still be on the way.
             Next::Stopped(Direction::Up, Stopped::WriteFailed) => {
-                course.up_runs = false;
+                course.end_up(client, server);
                 course.until = Some(Instant::now() + SERVER_ENDED);
             }
             Next::Stopped(Direction::Down, Stopped::Finished) if course.up_runs => {
@@ -262,6 +262,11 @@ impl<'a> Course<'a> {
         {
             bulk.end(from);
         }
+    }
+
+    fn end_up(&mut self, client: &ClientStream, server: &ServerStream) {
+        self.up_runs = false;
+        self.gather_no_more(client, server);
     }
 
     /// Both sides are read as something comes, whoever reads them from now on.
