@@ -1,7 +1,7 @@
 //! Nothing is routed before the state is known, and what cannot be routed waits.
 
 use crate::backends::{Scripted, startup};
-use crate::harness::{World, connect, db, refusal};
+use crate::harness::{World, connect, db, refusal, until};
 use crate::tls::psql;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +11,7 @@ use types::{PostgresState, Role, TagValue};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_starts_closed_and_opens_when_the_primary_accepts_writes() {
     // etcd is only just starting, and the router is there before it.
-    let world = World::prepare(1, 0, |_| {});
+    let world = World::prepare(1, 0, |config| config.hold.timeout = Duration::from_secs(600));
     world.servers[0].start();
     let address = world.router.address("primary");
     let held: Vec<_> = (0..20).map(|_| tokio::spawn(connect(address))).collect();
@@ -98,6 +98,8 @@ async fn reads_go_to_replicas_and_to_the_primary_only_when_none_is_left() {
     reporting.tags.0.insert("offline".into(), TagValue::Bool(true));
     world.publish(3, &reporting).await;
     world.metric(r#"baton_router_replicas{scope="demo"} 1"#).await;
+    let offline = r#""use":"replica for the offline service""#;
+    until("the offline member", async || world.api("/services").await.contains(offline).then_some(())).await;
 
     assert_eq!(world.reaches("replica").await, 2);
     assert_eq!(world.reaches("offline").await, 3);
@@ -180,7 +182,9 @@ async fn sessions_of_a_member_that_is_gone_end_after_a_while() {
 async fn five_hundred_wait_and_all_are_served() {
     let world = World::start(0, |config| {
         config.handshake.limit = 20;
-        config.hold.timeout = Duration::from_secs(60);
+        // All speak again at once, and the test answers one after the other.
+        config.handshake.timeout = Duration::from_secs(600);
+        config.hold.timeout = Duration::from_secs(600);
     })
     .await;
     let address = world.router.address("primary");

@@ -92,7 +92,8 @@ async fn what_a_client_has_not_seen_it_is_spared() {
     for (moment, ends) in moments {
         let breaks = ends.breaks;
         let (server, came) = ending(ends).await;
-        server.lead(&world, "demo", "db1").await;
+        let term = server.lead(&world, "demo", "db1").await;
+        world.knows(term).await;
         let mut client = client(&world).await;
         until(moment, async || (came.load(Ordering::Acquire) > 0).then_some(())).await;
         next.lead(&world, "demo", "db2").await;

@@ -142,6 +142,7 @@ async fn nobody_writes_to_a_standby_whatever_the_keys_say() {
     let world = World::streaming(1, |config| config.hold.timeout = Duration::from_millis(700)).await;
     let term = world.lead(2).await;
     world.knows(term).await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
     let (state, message) = refusal(world.router.address("primary")).await;
     assert_eq!((state.as_str(), message.contains("runs as a standby")), ("57P03", true), "{message}");
     world.lead(1).await;
