@@ -206,8 +206,8 @@ async fn a_right_that_is_not_renewed_is_not_prolonged_by_any_message() {
     let mut peer = accepted(&listener).await;
     peer.meet(&open(65_000, 3, FINE)).await;
     site.until(|state| state.phase == Phase::Established).await;
-    site.give(Duration::from_secs(9));
     let given = clock::now();
+    site.give(Duration::from_secs(9));
     peer.news().await.unwrap();
     // It reaches 5.5 s: 3.5 s later the route goes, and the session stays.
     let (_, withdrawn) = peer.news().await.unwrap();
@@ -286,8 +286,7 @@ async fn a_neighbor_that_falls_silent_is_left() {
 
 #[tokio::test]
 async fn a_passive_speaker_waits_and_strangers_are_turned_away() {
-    let (free, port) = listener().await;
-    drop(free);
+    let port = testbed::free_port();
     let mut settings = bgp(vec![BgpNeighbor { passive: true, ..neighbor("127.0.0.1") }]);
     settings.listen = vec![("127.0.0.1".to_owned(), port)];
     let site = Site::start(&settings);
@@ -316,8 +315,7 @@ async fn a_passive_speaker_waits_and_strangers_are_turned_away() {
 async fn of_two_connections_at_once_one_stays() {
     for (id, ours_stays) in [([10, 0, 0, 1], true), ([10, 0, 0, 99], false)] {
         let (theirs, their_port) = listener().await;
-        let (free, own_port) = listener().await;
-        drop(free);
+        let own_port = testbed::free_port();
         let mut settings = at(their_port);
         settings.listen = vec![("127.0.0.1".to_owned(), own_port)];
         let site = Site::start(&settings);

@@ -36,18 +36,10 @@ fn program(name: &str) -> PathBuf {
     Path::new(&dir).join(name)
 }
 
-/// A port that is free by UDP and TCP: `testbed::free_port` holds its UDP itself.
-fn free_for_both() -> u16 {
-    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = tcp.local_addr().unwrap();
-    let _udp = std::net::UdpSocket::bind(address).unwrap();
-    address.port()
-}
-
 impl Server {
     fn start(name: &str, configuration: impl Fn(&Path, u16) -> String, words: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_for_both();
+        let port = testbed::free_port_for_both();
         fs::create_dir(dir.path().join("db")).unwrap();
         let zone =
             "$TTL 60\n@ IN SOA ns.example.net. host.example.net. 1 60 10 3600 1\n@ IN NS ns.example.net.\n";

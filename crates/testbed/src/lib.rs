@@ -11,5 +11,5 @@ mod running;
 pub use account::run_as;
 pub use authority::{Authority, KEY, SEALED_KEY};
 pub use mutation::{Dice, seeds};
-pub use port::free_port;
+pub use port::{free_port, free_port_for_both};
 pub use running::Running;
