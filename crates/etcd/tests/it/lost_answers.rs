@@ -115,7 +115,10 @@ async fn an_order_is_not_given_twice() {
         let cluster = Cluster::start(&server, 1).await;
         let direct = cluster.etcd();
         let proxy = Proxy::start(&cluster.members[0].url).await;
-        let etcd = client(&proxy.url, &cluster.members[0].url);
+        // So patient that the order is carried out before it looks.
+        let endpoints = vec![proxy.url.clone(), cluster.members[0].url.clone()];
+        let patient = Config { endpoints, attempt: ATTEMPT * 10, tls: None, auth: None };
+        let etcd = Etcd::new(patient, keys()).unwrap();
         etcd.snapshot(within(20)).await.unwrap();
         proxy.lose_answers();
         let order = Failover { member: Some(NodeName::from("pg-b")), ..Failover::default() };

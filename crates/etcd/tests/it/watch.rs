@@ -1,7 +1,7 @@
 //! The watch: what it shows, and what it survives.
 
-use crate::cluster::{Cluster, eventually, servers, within};
-use etcd::{Contact, Snapshot, View, watch};
+use crate::cluster::{ATTEMPT, Cluster, eventually, keys, servers, within};
+use etcd::{Config, Contact, Etcd, Snapshot, View, watch};
 use etcd_client::PutOptions;
 use serde_json::json;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ async fn puts_deletes_and_expiry_are_seen() {
         until(&mut views, "a put is seen", |view| config(view) == Some(2)).await;
 
         let me = NodeName::from("pg-a");
-        let lease = etcd.grant(2, within(20)).await.unwrap().lease;
+        let lease = etcd.grant(6, within(20)).await.unwrap().lease;
         let term = etcd.acquire_leader(&me, lease, within(20)).await.unwrap().unwrap();
         let leads =
             |view: &View| snapshot(view).and_then(|all| all.leader.as_ref()).map(|leader| leader.term);
@@ -73,7 +73,9 @@ async fn puts_deletes_and_expiry_are_seen() {
 async fn proof_of_life_comes_by_itself() {
     for server in servers() {
         let cluster = Cluster::start(&server, 1).await;
-        let (mut views, _watcher) = watch(cluster.etcd());
+        // So patient that a stall of the machine is not taken for a silent etcd: after that all is read anew.
+        let config = Config { endpoints: cluster.urls(), attempt: ATTEMPT * 10, tls: None, auth: None };
+        let (mut views, _watcher) = watch(Etcd::new(config, keys()).unwrap());
         let mut last = until(&mut views, "etcd is there", live).await;
         let first = last.snapshot.clone().unwrap();
         for _ in 0..3 {
