@@ -96,8 +96,12 @@ async fn started_adopted_and_stopped() {
             (second.pid, second.start_ticks, &second.boot_id),
             (first.pid, first.start_ticks, &first.boot_id)
         );
-        let titles: Vec<String> = second.children().unwrap().into_iter().map(|child| child.title).collect();
-        assert!(titles.iter().any(|title| title.contains("checkpointer")), "{titles:?}");
+        // A process gives itself its title when it has begun.
+        until("a checkpointer", || {
+            let mut children = second.children().unwrap().into_iter();
+            children.any(|child| child.title.contains("checkpointer")).then_some(())
+        })
+        .await;
 
         match Postmaster::start(&installation, &server.data_dir, &options(&server)).await {
             Err(Error::AlreadyRunning { pid }) => assert_eq!(pid, first.pid),

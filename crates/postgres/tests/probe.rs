@@ -183,8 +183,9 @@ async fn a_killed_backend_costs_the_connection_and_not_the_prober() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'baton heartbeat'",
     );
     assert!(matches!(prober.probe(WITHIN).await, Probe::Running(_)), "connected anew in one probe");
-    let pid = server.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'baton heartbeat'");
-    signal(&[pid.parse().unwrap()], Signal::KILL);
+    let alone = "SELECT pid FROM pg_stat_activity WHERE application_name = 'baton heartbeat'";
+    let pid = until("the one before to be gone", || server.psql(alone).parse().ok()).await;
+    signal(&[pid], Signal::KILL);
     // All backends are ended and the server recovers under the same postmaster.
     let after = facts_until("the end of crash recovery", &mut prober, |_| true).await;
     assert_eq!(after.postmaster_start_time, before.postmaster_start_time);
