@@ -236,9 +236,13 @@ fn our_speaker_s_routes_follow_the_lead_in_bird_and_end_with_its_silence() {
             site.logged_times(name, "the BGP session is up", 2).await;
         }
         // The hold time of BIRD is 240 s; ours is what counts.
-        let session = bird.ask("show protocols all n1_ipv4");
-        let hold = session.lines().find(|line| line.contains("Hold timer:"));
-        assert!(hold.is_some_and(|line| line.trim_end().ends_with("/3")), "{session}");
+        lab::wait::until(SPAN, "BIRD to have the hold time of 3 s", async || {
+            let session = bird.ask("show protocols all n1_ipv4");
+            let hold = session.lines().find(|line| line.contains("Hold timer:"))?;
+            hold.trim_end().ends_with("/3").then_some(())
+        })
+        .await
+        .unwrap();
         let lease = lead(&site.keys, "n1").await;
         let renewed = renew(&site.keys, lease);
         let announcers = Announcers::watch(&bird);

@@ -18,6 +18,9 @@ use std::time::Duration;
 const ZONE: &str = "pg-main.db.example.org";
 /// As the document has it.
 const DATABASE: &str = "app";
+/// What an agent says that had no time to let go of all that belonged to its lead. PostgreSQL is stopped all the same.
+pub(crate) const LATE: [&str; 2] =
+    ["failed to withdraw a route in time", "failed to remove a virtual address in time"];
 
 /// Who has what, and clients beside it.
 struct Site {
@@ -132,7 +135,7 @@ impl Site {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_and_names_follow_the_primary_stay_without_etcd_and_end_when_the_power_fails() {
     let (mut story, site) = begin("addresses").await;
-    for expected in ["etcd", "lease", "failsafe", "does not answer"] {
+    for expected in ["etcd", "lease", "failsafe", "does not answer"].into_iter().chain(LATE) {
         story.expect(expected);
     }
     let old = story.primary().await;
@@ -141,8 +144,7 @@ async fn addresses_and_names_follow_the_primary_stay_without_etcd_and_end_when_t
     site.leads(&story, &old).await;
     let new = story.a_replica().await;
     site.serves_reads(&story, &new).await;
-    let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
-    assert!([200, 202].contains(&answer.status), "{}", answer.body);
+    story.switch_over(&old, &json!({ "leader": old })).await;
     assert_eq!(story.another_primary(&old).await, new);
     site.leads(&story, &new).await;
     story.healthy().await;

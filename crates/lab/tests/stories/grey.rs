@@ -26,8 +26,7 @@ impl Story {
         .await
         .unwrap();
         let wish = json!({ "leader": primary, "candidate": candidate });
-        let answer = self.send(&primary, "POST", "/switchover", &wish).await;
-        assert!([200, 202].contains(&answer.status), "{} {}", answer.status, answer.body);
+        self.switch_over(&primary, &wish).await;
         lab::wait::until(SPAN, "the candidate to lead", async || {
             (self.lab.view().await.ok()?.primary()? == candidate).then_some(())
         })

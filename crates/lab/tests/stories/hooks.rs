@@ -142,8 +142,7 @@ async fn life(story: &mut Story, dogs: &mut [Dog]) {
 
     // A switchover: the old leader is `demoted`, its watchdog is closed, that of the new one is opened.
     let to_n2 = json!({ "leader": "n1", "candidate": "n2" });
-    let answer = story.send("n1", "POST", "/switchover", &to_n2).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over("n1", &to_n2).await;
     n1.extend(["before_stop", "on_stop demoted demo", "a word on_role_change replica demo"]);
     n2.extend(["pre_promote two words", "a word on_role_change primary demo"]);
     story.calls("n1", &n1).await;
@@ -236,18 +235,29 @@ async fn a_crash_that_is_not_waited_for(story: &mut Story) {
     })
     .await
     .unwrap();
+    // That process is back when the recovery begins.
+    story.await_answer("n1", "SELECT pg_is_in_recovery()", "f").await;
     story.led_by("n1").await;
     assert_eq!(story.at("n1").postmaster().unwrap().pid, postmaster);
     assert_eq!(story.lab.view().await.unwrap().leader, leader, "the term did not change");
 
     story.expect("master_start_timeout has no effect");
     story.configure(&json!({ "primary_start_timeout": 0, "master_start_timeout": 77 })).await;
+    wait::until(SPAN, "n1 to know that no start is waited for", async || {
+        (story.get("n1", "/config").await.json().ok()?["primary_start_timeout"] == 0).then_some(())
+    })
+    .await
+    .unwrap();
     story.lab.node("n1").unwrap().kill_postmaster().unwrap();
     story.led_by("n2").await;
     // It may have to be rewound after that, or not.
-    let mut called = story.called("n1");
-    called.retain(|line| line.contains("on_role_change"));
-    let led = called.iter().rposition(|line| line.contains("on_role_change primary")).unwrap();
-    let then = &called[led + 1..led + 3];
-    assert_eq!(then, ["a word on_role_change demoted demo", "a word on_role_change replica demo"]);
+    let then = wait::until(SPAN, "n1 to call both commands after its lead", async || {
+        let mut called = story.called("n1");
+        called.retain(|line| line.contains("on_role_change"));
+        let led = called.iter().rposition(|line| line.contains("on_role_change primary"))?;
+        Some(called.split_off(led + 1)).filter(|then| then.len() >= 2)
+    })
+    .await
+    .unwrap();
+    assert_eq!(then[..2], ["a word on_role_change demoted demo", "a word on_role_change replica demo"]);
 }

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What a Patroni says at WARNING in a healthy life and when another member is away.
-pub(crate) const PATRONI_SAYS: [&str; 5] = [
+pub(crate) const PATRONI_SAYS: [&str; 7] = [
     "Postgresql is not running.",
     "Loop time exceeded, rescheduling immediately.",
     "Request failed to n",
+    "Request to server",
+    "watchprefix failed",
     "ttl=5 can't be smaller than 20, adjusting",
     "Could not activate Linux watchdog device",
 ];
@@ -64,7 +66,8 @@ impl Story {
 
     /// The value of a key, as JSON.
     pub(crate) async fn key(&self, name: &str) -> Value {
-        let keys = self.lab.keys().read().await.unwrap();
+        let keys = lab::wait::until(SPAN, "etcd to answer", async || self.lab.keys().read().await.ok());
+        let keys = keys.await.unwrap();
         keys.get(name).and_then(|entry| serde_json::from_str(&entry.value).ok()).unwrap_or_default()
     }
 
@@ -79,15 +82,16 @@ impl Story {
         self.lab.own_socket(self.at(node)).ask(sql, SPAN).await.unwrap()
     }
 
-    /// The primary stops sending and commits one more row; then its host dies. So it has what nobody else has.
-    async fn lose_with_a_tail(&mut self, primary: &str) {
+    /// Waits until all others have everything that this primary has written.
+    pub(crate) async fn all_is_sent(&self, primary: &str) {
         let others = self.lab.nodes.len() - 1;
         let sent = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn = pg_current_wal_flush_lsn()";
-        lab::wait::until(SPAN, "the others to have everything so far", async || {
-            (self.ask(primary, sent).await == others.to_string()).then_some(())
-        })
-        .await
-        .unwrap();
+        self.await_answer(primary, sent, &others.to_string()).await;
+    }
+
+    /// The primary stops sending and commits one more row; then its host dies. So it has what nobody else has.
+    async fn lose_with_a_tail(&mut self, primary: &str) {
+        self.all_is_sent(primary).await;
         let processes = self.at(primary).processes();
         let senders = processes.iter().filter(|process| process.command.contains("walsender"));
         senders.for_each(|sender| processes::signal(sender.pid, Signal::STOP));

@@ -54,6 +54,7 @@ async fn patroni_and_baton_keep_each_other_leading_without_etcd() {
     // What a Patroni says without etcd, one line for each thing that it tried.
     for text in [
         "Request to server",
+        " request failed",
         "Failed to get list of machines",
         "Exceeded retry deadline",
         "get_cluster",

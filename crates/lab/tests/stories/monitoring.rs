@@ -13,7 +13,9 @@ pub(crate) async fn probes(story: &Story) -> Probed {
     let mut probed = Vec::new();
     let primary = story.primary().await;
     let replica = story.a_replica().await;
-    let timeline = story.ask(&primary, "SELECT timeline_id FROM pg_control_checkpoint()").await;
+    // What pg_control says is that of the last checkpoint, which may be from before the lead changed.
+    let timeline = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int";
+    let timeline = story.ask(&primary, timeline).await;
     let both = [primary.as_str(), replica.as_str()];
     let asked: Vec<(&[&str], Vec<&str>)> = vec![
         (&both, vec!["cluster_has_leader"]),

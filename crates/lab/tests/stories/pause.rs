@@ -125,7 +125,11 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
     .unwrap();
     let history = story.key("history").await;
     assert_eq!((&history[0][0], &history[0][4]), (&json!(1), &json!("n2")), "{history}");
-    assert_eq!(story.get("n3", "/history").await.json().unwrap(), history);
+    lab::wait::until(SPAN, "n3 to know the history", async || {
+        (story.get("n3", "/history").await.json().ok()? == history).then_some(())
+    })
+    .await
+    .unwrap();
 
     // A standby is stopped and started by hand; the agent takes it up.
     let standby = story.at("n3").postmaster().unwrap().pid;

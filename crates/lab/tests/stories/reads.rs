@@ -84,11 +84,7 @@ async fn standing_still(story: &Story) {
     let [one, other] = <[String; 2]>::try_from(names.collect::<Vec<_>>()).unwrap();
     let (one_at, other_at) = (story.address(&one), story.address(&other));
     // Of one that has only just come it is not known yet how far behind it is.
-    lab::wait::until(SPAN, "both replicas to be read from", async || {
-        (reached(&replica).await == [one_at.clone(), other_at.clone()].into()).then_some(())
-    })
-    .await
-    .unwrap();
+    leads_to(&replica, [one_at.clone(), other_at.clone()].into()).await;
 
     story.own(&one).run("SELECT pg_wal_replay_pause()", SPAN).await.unwrap();
     story.write_wal(3).await;
@@ -96,13 +92,15 @@ async fn standing_still(story: &Story) {
     // For each of the two services that have a limit.
     let out = story.router_says("too far behind", 2).await;
     println!("left out {:?} after the last of it was written", out.since(written));
-    assert_eq!(reached(&replica).await, [other_at.clone()].into());
+    // What was written reaches the other one a moment later: it may be left out for one look of the router.
+    leads_to(&replica, [other_at.clone()].into()).await;
     assert_eq!(reached(&patient).await, [one_at.clone(), other_at.clone()].into(), "it has no limit");
 
     story.own(&other).run("SELECT pg_wal_replay_pause()", SPAN).await.unwrap();
     story.write_wal(3).await;
     story.router_says("too far behind", 4).await;
-    assert_eq!(reached(&replica).await, [story.address(&primary)].into(), "it may stand in");
+    // The primary may stand in.
+    leads_to(&replica, [story.address(&primary)].into()).await;
     let refused = strict.connect(SPAN).await.expect_err("it may not stand in");
     assert!(format!("{refused:#}").contains("no connection within"), "{refused:#}");
 
@@ -110,7 +108,7 @@ async fn standing_still(story: &Story) {
         story.own(name).run("SELECT pg_wal_replay_resume()", SPAN).await.unwrap();
     }
     story.router_says("has caught up", 4).await;
-    assert_eq!(reached(&strict).await, [one_at, other_at].into());
+    leads_to(&strict, [one_at, other_at].into()).await;
 }
 
 /// A process that is ended with this value.
@@ -156,10 +154,7 @@ async fn haproxy_leads_as_we_do(story: &Story) {
         // Nobody is a synchronous standby here: the primary stands in.
         let wanted = [leader.clone(), replicas, leader, all];
         for (target, wanted) in targets.iter().zip(wanted) {
-            let what = format!("HAProxy's port {} to lead to {wanted:?}", target.port);
-            lab::wait::until(SPAN, &what, async || (tried(target).await? == wanted).then_some(()))
-                .await
-                .unwrap();
+            leads_to(target, wanted).await;
         }
         let table = format!("CREATE TABLE by_haproxy_{round} ()");
         targets[0].run(&table, SPAN).await.expect("it can be written to");
@@ -179,6 +174,12 @@ async fn tried(target: &Target) -> Option<BTreeSet<String>> {
         all.insert(target.ask(WHO, SPAN).await.ok()?);
     }
     Some(all)
+}
+
+/// Waits until twelve new sessions reach just these.
+async fn leads_to(target: &Target, wanted: BTreeSet<String>) {
+    let what = format!("port {} to lead to {wanted:?}", target.port);
+    lab::wait::until(SPAN, &what, async || (tried(target).await? == wanted).then_some(())).await.unwrap();
 }
 
 /// Very wide bounds, against what is slower by an order of magnitude: this is no optimized build, and the machine has other things to do. `make bench-router` has the narrow ones.

@@ -17,9 +17,13 @@ async fn a_replica_is_made_anew_and_half_a_copy_never_leads() {
         spec.dynamic = json!({ "postgresql": { "basebackup": { "max-rate": RATE } } });
     })
     .await;
-    for text in
-        ["the old data directory is moved aside", "job failed", "pg_basebackup failed", "the lease is gone"]
-    {
+    for text in [
+        "the old data directory is moved aside",
+        "job failed",
+        "pg_basebackup failed",
+        "the lease is gone",
+        "on without etcd",
+    ] {
         story.expect(text);
     }
     let (primary, replica) = (story.primary().await, story.a_replica().await);

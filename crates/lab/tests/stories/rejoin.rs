@@ -14,6 +14,7 @@ async fn a_diverged_primary_is_rewound_and_what_only_it_had_is_kept_and_told_to_
     let quiet = json!({ "postgresql": { "parameters": { "autovacuum": "off" } } });
     let mut story = Story::begin("rejoin", |spec| spec.dynamic = quiet).await;
     story.expect("the lease is gone");
+    story.expect("on without etcd");
     // The new primary's first checkpoint takes a moment.
     story.expect("has not written a checkpoint since");
     story.expect("undone and kept");

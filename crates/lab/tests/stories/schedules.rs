@@ -114,7 +114,8 @@ async fn switchovers(story: &Story) {
 async fn restarts(story: &mut Story) {
     let replica = json!({ "role": "replica", "timeout": 40 });
     let before = story.postmaster("n3");
-    let (at, planned) = story.plan_restart("n3", AHEAD, &replica).await;
+    // Two command lines and another agent come before it.
+    let (at, planned) = story.plan_restart("n3", 2 * AHEAD, &replica).await;
     assert_eq!((&planned["role"], &planned["timeout"]), (&json!("replica"), &json!(40)), "{planned}");
     assert!(planned["postmaster_start_time"].is_string(), "{planned}");
     let shown = story.get("n3", "/patroni").await.json().unwrap()["scheduled_restart"].clone();

@@ -205,6 +205,16 @@ async fn without_etcd(story: &mut Story, leader: &str, replica: &str) {
     arrives(story, replica, "0,a").await;
     assert_eq!(story.status(leader, "/standby-leader").await, Some(200));
     story.lab.etcd[0].thaw();
+    // Keys of leases that ended meanwhile go before they come back.
+    lab::wait::until(SPAN, "the keys to hang on leases that live", async || {
+        let keys = story.lab.keys().read().await.ok()?;
+        for name in ["leader", "members/n2", "members/n3"] {
+            (story.lab.keys().remaining(keys.get(name)?.lease).await.ok()? > 0).then_some(())?;
+        }
+        Some(())
+    })
+    .await
+    .unwrap();
     let after = followed(story, "").await;
     assert_eq!(after.0, leader, "the lead did not change");
 }

@@ -117,7 +117,6 @@ impl Story {
         rest::get(self.lab.nodes[self.lab.index(name).unwrap()].rest, path, SPAN).await.unwrap()
     }
 
-    /// Another request to a member's REST API.
     /// The status that a member answers with; none when it does not answer.
     pub(crate) async fn status(&self, name: &str, path: &str) -> Option<u16> {
         rest::get(self.at(name).rest, path, SPAN).await.ok().map(|answer| answer.status)
@@ -132,6 +131,7 @@ impl Story {
         .unwrap();
     }
 
+    /// Another request to a member's REST API.
     pub(crate) async fn send(&self, name: &str, verb: &str, path: &str, body: &Value) -> rest::Answer {
         rest::send(self.lab.nodes[self.lab.index(name).unwrap()].rest, verb, path, body, SPAN).await.unwrap()
     }
@@ -141,6 +141,21 @@ impl Story {
         let primary = self.primary().await;
         let answer = self.send(&primary, "PATCH", "/config", change).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    /// Asks for a switchover until it is done: where the candidate is too busy to answer in time it is refused, and one whose outcome was
+    /// not known in time may come true all the same.
+    pub(crate) async fn switch_over(&self, from: &str, wish: &Value) {
+        let end = clock::now().after(SPAN);
+        loop {
+            let answer = self.send(from, "POST", "/switchover", wish).await;
+            let leader = self.lab.view().await.ok().and_then(|view| view.leader);
+            if answer.status == 200 || leader.is_some_and(|(name, _)| name != from) {
+                return;
+            }
+            assert!(clock::now() < end, "the switchover from {from}: {} {}", answer.status, answer.body);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until another member than `old` is the writable primary, and returns it.

@@ -58,6 +58,7 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
     // With synchronous_mode_strict and nobody there.
     story.expect("No active replication connections from Patroni members");
     story.expect("the lease is gone");
+    story.expect("on without etcd");
     // What nobody had confirmed when the host was lost.
     story.expect("undone and kept");
     // One of two standbys is synchronous, and known as such everywhere.
@@ -73,7 +74,7 @@ async fn no_acknowledged_commit_is_lost_in_the_synchronous_modes() {
         (&other, "/async", 200),
         (&other, "/sync", 503),
     ] {
-        assert_eq!(story.get(name, path).await.status, status, "{path} of {name}");
+        story.answers(name, path, status).await;
     }
     let own = story.get(&standby, "/patroni").await.json().unwrap();
     assert_eq!(own["sync_standby"], true, "{own}");
@@ -215,6 +216,7 @@ async fn the_synchronous_standby_is_the_wanted_one_and_leaves_before_it_ends() {
     story.await_synchronous("n1", "n3").await;
 
     // One that falls behind is not waited for.
+    story.expect("has confirmed nothing");
     story.configure(&json!({ "maximum_lag_on_syncnode": 1_048_576 })).await;
     let all = story.at("n3").processes();
     let receivers: Vec<i32> = all

@@ -100,6 +100,7 @@ async fn what_is_predicted_of_the_loss_of_a_host_is_what_happens() {
 
     story.expect("undone and kept");
     story.expect("the lease is gone");
+    story.expect("on without etcd");
     story.lab.node(&old).unwrap().start_agent().unwrap();
     story.healthy().await;
     let lost = story.metric(&old, "baton_undone_bytes").await.unwrap_or(0.0);
