@@ -23,10 +23,11 @@ pub fn main(path: &Path) -> ExitCode {
         say(b"baton guard: failed to open its memory\n");
         return ExitCode::FAILURE;
     };
+    // Before the agent sees that it is there, and counts on it.
+    harden();
     if !shared.claim() {
         return ExitCode::SUCCESS; // there is one already
     }
-    harden();
     // Once now, without a signal: the pages of this path are in memory when they are needed.
     let _ = kill::round(shared.board(), None);
     shared.board().firing.store(0, Ordering::Release);
