@@ -416,9 +416,9 @@ async fn a_program_that_hangs_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_descriptors_are_few_clients() {
     let site = Site::start("descriptors").await;
-    let mut router = Router::start(site.dir.path(), &site.etcd, 200);
+    let mut router = Router::start(site.dir.path(), &site.etcd, 264);
     until("the router to listen", || router.said("listening")).await;
-    assert!(router.said("200 file descriptors allow 50 clients"));
+    assert!(router.said("264 file descriptors allow 50 clients"));
     let stays = router.connect().await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..80 {
@@ -427,7 +427,7 @@ async fn few_descriptors_are_few_clients() {
     router.metric(r#"baton_router_refused_total{scope="demo",service="primary"} 31"#).await;
     stays.simple_query("SELECT 1").await.expect("who is there stays");
     let first = router.first.id();
-    assert!(fs::read_dir(format!("/proc/{first}/fd")).unwrap().count() <= 200);
+    assert!(fs::read_dir(format!("/proc/{first}/fd")).unwrap().count() <= 264);
     // Their time is over, and everything is free again.
     router.metric(r#"baton_router_late_total{scope="demo",service="primary"} 49"#).await;
     router.metric("baton_router_connections 1").await;
