@@ -60,7 +60,8 @@ impl Caller {
         self.ask(to, &format!("GET {path}"), None).await.unwrap()
     }
 
-    /// The answers of all health checks as the contract's table has them: 2 is 200, 5 is 503.
+    /// The answers of all health checks as the contract's table has them: 2 is 200, 5 is 503, and ? where the verbs did not agree, as the
+    /// state may change between two questions.
     async fn row(&self, to: SocketAddrV4) -> String {
         let mut row = String::new();
         for path in [
@@ -76,15 +77,15 @@ impl Caller {
             "read-only-quorum",
             "health",
         ] {
-            let by_get = self.get(to, &format!("/{path}")).await;
+            let by_get = self.get(to, &format!("/{path}")).await.status;
+            let mut agree = true;
             for verb in ["HEAD", "OPTIONS"] {
                 let other = self.ask(to, &format!("{verb} /{path}"), None).await.unwrap();
-                // The state may change between two questions, but not to a third one and back.
-                let same = other.status == by_get.status
-                    || other.status == self.get(to, &format!("/{path}")).await.status;
-                assert!(same && other.body.is_empty(), "{verb} {path}: {} {}", other.status, other.body);
+                assert!(other.body.is_empty(), "{verb} {path}: {}", other.body);
+                agree &= other.status == by_get;
             }
-            row.push(match by_get.status {
+            row.push(match by_get {
+                _ if !agree => '?',
                 200 => '2',
                 503 => '5',
                 other => panic!("GET /{path}: {other}"),
@@ -137,9 +138,9 @@ async fn the_rest_api_keeps_the_contract_over_tls() {
     let rest = |name: &str| story.lab.nodes[story.lab.index(name).unwrap()].rest;
     let (leads, follows, tagged) = (rest(&primary), rest(replica), rest("n3"));
 
-    assert_eq!(person.row(leads).await, "22552555222");
-    assert_eq!(person.row(follows).await, "55522525552");
-    assert_eq!(person.row(tagged).await, "55555555552");
+    row_becomes(&person, leads, "22552555222").await;
+    row_becomes(&person, follows, "55522525552").await;
+    row_becomes(&person, tagged, "55555555552").await;
     queries(&person, leads, follows, tagged).await;
     dress(&person, leads, tagged).await;
     access(&person, &authority, leads).await;
