@@ -31,7 +31,7 @@ const LEAST: usize = 8 * 1024;
 /// Who gathers is woken when so much is there.
 const GATHERED: i32 = 128 * 1024;
 
-/// Or when so much time has passed. The runtime's own timers are twenty times as coarse.
+/// Or when so much time has passed. The runtime's own timers count whole milliseconds.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000 };
 
 /// Directions that gather at once: each has a descriptor for its timer.

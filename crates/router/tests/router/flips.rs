@@ -89,5 +89,5 @@ async fn a_new_primary_is_reached_at_once_and_the_old_one_no_more() {
     landed.sort_unstable();
     let (middle, most) = (landed[FLIPS / 2], landed[FLIPS - 1]);
     // On a machine that does other things as well. HAProxy, which polls, needs two seconds at the very least.
-    assert!(middle <= Duration::from_millis(500) && most <= Duration::from_secs(10), "{landed:?}");
+    assert!(middle <= Duration::from_millis(50) && most <= Duration::from_secs(1), "{landed:?}");
 }
