@@ -122,26 +122,6 @@ impl Story {
         self.lab.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
-    /// Waits until a member's own PostgreSQL answers so.
-    pub(crate) async fn await_answer(&self, name: &str, sql: &str, wanted: &str) {
-        let socket = self.lab.own_socket(&self.lab.nodes[self.lab.index(name).unwrap()]);
-        let mut last = String::new();
-        let end = clock::now().after(SPAN);
-        while last != wanted {
-            assert!(clock::now() < end, "{name}: {sql}: wanted {wanted:?}, last {last:?}");
-            last = socket.ask(sql, SPAN).await.unwrap_or_else(|error| format!("{error:#}"));
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Waits until a member's agent has said so.
-    pub(crate) async fn await_log(&self, name: &str, text: &str) {
-        let log = self.lab.nodes[self.lab.index(name).unwrap()].log().to_owned();
-        lab::wait::until(SPAN, text, async || fs::read_to_string(&log).ok()?.contains(text).then_some(()))
-            .await
-            .unwrap();
-    }
-
     /// More connections need a restart; fewer need one of the primary first. What PostgreSQL does not know is left out.
     async fn restarts_are_told_until_they_are_done(&mut self, primary: &str) {
         self.expect("PostgreSQL would not start with a parameter");

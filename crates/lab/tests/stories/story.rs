@@ -131,6 +131,26 @@ impl Story {
         .unwrap();
     }
 
+    /// Waits until a member's own PostgreSQL answers so.
+    pub(crate) async fn await_answer(&self, name: &str, sql: &str, wanted: &str) {
+        let socket = self.lab.own_socket(self.at(name));
+        let mut last = String::new();
+        let end = clock::now().after(SPAN);
+        while last != wanted {
+            assert!(clock::now() < end, "{name}: {sql}: wanted {wanted:?}, last {last:?}");
+            last = socket.ask(sql, SPAN).await.unwrap_or_else(|error| format!("{error:#}"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a member's agent has said so.
+    pub(crate) async fn await_log(&self, name: &str, text: &str) {
+        let log = self.at(name).log().to_owned();
+        lab::wait::until(SPAN, text, async || fs::read_to_string(&log).ok()?.contains(text).then_some(()))
+            .await
+            .unwrap();
+    }
+
     /// Another request to a member's REST API.
     pub(crate) async fn send(&self, name: &str, verb: &str, path: &str, body: &Value) -> rest::Answer {
         rest::send(self.lab.nodes[self.lab.index(name).unwrap()].rest, verb, path, body, SPAN).await.unwrap()
