@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use testbed::Running;
 use types::Term;
 
 /// A control group with a limit of memory; its processes are killed and it is removed when dropped.
@@ -29,13 +30,16 @@ impl Tight {
         tight
     }
 
-    /// Starts a program in it.
-    fn start(&self, command: &str) -> Child {
-        let script = format!("echo $$ > {}/cgroup.procs && {command}", self.0.display());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        shell.process_group(0).spawn().unwrap()
+    /// A command by which a shell goes into it and becomes a program.
+    fn run(&self, program: &str) -> String {
+        format!("echo $$ > {}/cgroup.procs && exec {program}", self.0.display())
     }
+}
+
+fn shell(script: &str) -> Running {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(shell.process_group(0).spawn().unwrap())
 }
 
 impl Drop for Tight {
@@ -67,8 +71,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// What makes a shell the kernel's first choice, where the guard may not be spared for want of CAP_SYS_RESOURCE: it could be killed instead
-/// while the memory of a hog that was is not free yet. Elsewhere nothing, once the guard is spared.
+/// What makes a shell, and all that it starts, the kernel's first choice, where the guard may not be spared for want of CAP_SYS_RESOURCE: it
+/// could be killed instead while the memory of a hog that was is not free yet. Elsewhere nothing, once the guard is spared.
 fn first_to_go(guard: &Child) -> &'static str {
     let mut spares = Command::new("sh");
     spares.args(["-c", "echo -1000 > /proc/self/oom_score_adj"]).stderr(Stdio::null());
@@ -86,25 +90,25 @@ fn without_memory_the_guard_still_kills_in_time() {
     let warden = Warden::open(data.path()).unwrap();
     let tight = Tight::make(24);
     let baton = env!("CARGO_BIN_EXE_baton");
-    let mut guard = tight.start(&format!("exec {baton} guard {}", warden.memory().display()));
+    let mut guard = shell(&tight.run(&format!("{baton} guard {}", warden.memory().display())));
     until("a guard", || format!("{:?}", warden.state()) == "Disarmed");
     // What the guard takes for PostgreSQL is what works in the data directory.
-    let mut primary = Command::new("sleep").arg("1000").current_dir(data.path()).spawn().unwrap();
-    let mut hog =
-        tight.start(&format!("while :; do sh -c '{} exec tail /dev/zero'; done", first_to_go(&guard)));
+    let mut primary = Running(Command::new("sleep").arg("1000").current_dir(data.path()).spawn().unwrap());
+    // Two, so that there is always one to choose while the other ends.
+    let hog = format!("{} while :; do sh -c '{}'; done", first_to_go(&guard.0), tight.run("tail /dev/zero"));
+    let hogs = [shell(&hog), shell(&hog)];
     let deadline = clock::now().after(Duration::from_secs(2));
     assert!(warden.arm(Term(7), deadline));
-    until("the end of the primary", || primary.try_wait().unwrap().is_some());
+    until("the end of the primary", || primary.0.try_wait().unwrap().is_some());
     let late = clock::now().since(deadline);
     println!("the guard killed {late:?} after the deadline");
     assert!(clock::now() >= deadline, "not before its time");
     assert!(late < Duration::from_secs(2), "{late:?} late");
     until("the guard to rest", || format!("{:?}", warden.state()) == "Disarmed");
     assert!(warden.fired().is_some() && warden.firing().is_none());
-    assert!(guard.try_wait().unwrap().is_none(), "it lives");
-    hog.kill().unwrap();
-    hog.wait().unwrap();
+    assert!(guard.0.try_wait().unwrap().is_none(), "it lives");
+    drop(hogs);
     warden.dismiss();
-    until("the end of the guard", || guard.try_wait().unwrap().is_some());
+    until("the end of the guard", || guard.0.try_wait().unwrap().is_some());
     drop(tight);
 }
