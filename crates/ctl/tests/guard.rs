@@ -94,9 +94,9 @@ fn without_memory_the_guard_still_kills_in_time() {
     until("a guard", || format!("{:?}", warden.state()) == "Disarmed");
     // What the guard takes for PostgreSQL is what works in the data directory.
     let mut primary = Running(Command::new("sleep").arg("1000").current_dir(data.path()).spawn().unwrap());
-    // Two, so that there is always one to choose while the other ends.
+    // So many that there is one to choose while others end.
     let hog = format!("{} while :; do sh -c '{}'; done", first_to_go(&guard.0), tight.run("tail /dev/zero"));
-    let hogs = [shell(&hog), shell(&hog)];
+    let hogs: Vec<Running> = (0..4).map(|_| shell(&hog)).collect();
     let deadline = clock::now().after(Duration::from_secs(2));
     assert!(warden.arm(Term(7), deadline));
     until("the end of the primary", || primary.0.try_wait().unwrap().is_some());
