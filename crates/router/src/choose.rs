@@ -43,8 +43,6 @@ pub(crate) struct Out<'a> {
     pub(crate) lagging: &'a BTreeSet<NodeName>,
     /// A person sent this service here: nobody else is used while one of them can be.
     pub(crate) pinned: &'a BTreeSet<NodeName>,
-    /// What comes of it cannot be looked at: TLS that is passed on. A server that takes no writes would not be noticed.
-    pub(crate) unseen: bool,
 }
 
 /// Host and port of a member for this service; `None` when it has no such place.
@@ -106,11 +104,7 @@ fn by_role<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Result<Vec
     let mut tiers: Vec<Vec<Candidate<'a>>> = Vec::new();
     match service.role {
         Role::Primary => {
-            let primary = primary(service, truth, out).map_err(Why::Primary)?;
-            if out.unseen && !truth.proven {
-                return Err(Why::Primary(NoPrimary::Unproven { leader: primary.target.name.clone() }));
-            }
-            return Ok(vec![primary]);
+            return Ok(vec![primary(service, truth, out).map_err(Why::Primary)?]);
         }
         Role::Any => {
             let mut all = reading(&mut replicas.chain(offline));

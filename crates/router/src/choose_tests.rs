@@ -48,13 +48,8 @@ fn chosen(service: &Service, truth: &Truth, failed: &[&str], drained: &[&str], l
 fn chosen_with(service: &Service, truth: &Truth, pinned: &[&str], out: [&[&str]; 3]) -> String {
     let [failed, drained, lagging] = out;
     let failed: Vec<NodeName> = failed.iter().map(|name| NodeName::from(*name)).collect();
-    let out = Out {
-        failed: &failed,
-        drained: &names(drained),
-        lagging: &names(lagging),
-        pinned: &names(pinned),
-        unseen: false,
-    };
+    let out =
+        Out { failed: &failed, drained: &names(drained), lagging: &names(lagging), pinned: &names(pinned) };
     match choose(service, truth, &out) {
         Err(_) => "-".to_owned(),
         Ok(candidates) => {
@@ -144,32 +139,15 @@ fn a_service_of_the_pooler_uses_who_has_one() {
     let pooled = |role| Service { destination: Destination::Pooler, ..service(role) };
     truth.replicas[1].pooler = Some(("127.0.0.2".into(), 6432));
     assert_eq!(chosen(&pooled(Role::Replica), &truth, &[], &[], &[]), "b");
-    let out =
-        Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]), unseen: false };
+    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]) };
     let why = choose(&pooled(Role::Primary), &truth, &out).unwrap_err().to_string();
     assert!(why.contains("no proxy_url"), "{why}");
 }
 
 #[test]
-fn who_cannot_be_looked_at_is_led_to_a_proven_primary_only() {
-    let mut truth = truth(true, &["a"], &[]);
-    for (proven, unseen, waits) in
-        [(true, true, false), (false, false, false), (false, true, true), (true, false, false)]
-    {
-        truth.proven = proven;
-        let out =
-            Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]), unseen };
-        let chosen = choose(&service(Role::Primary), &truth, &out);
-        assert_eq!(chosen.is_err(), waits, "proven {proven}, unseen {unseen}");
-        assert!(choose(&service(Role::Replica), &truth, &out).is_ok(), "reads are asked for nothing");
-    }
-}
-
-#[test]
 fn a_hold_says_why() {
     let truth = Truth::closed("etcd has not answered");
-    let out =
-        Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]), unseen: false };
+    let out = Out { failed: &[], drained: &names(&[]), lagging: &names(&[]), pinned: &names(&[]) };
     let why = choose(&service(Role::Replica), &truth, &out).unwrap_err();
     assert!(matches!(&why, Why::NoReplica(Some(NoPrimary::NeverSeen { .. }))));
     assert!(why.to_string().ends_with("not known yet: etcd has not answered"), "{why}");

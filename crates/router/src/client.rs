@@ -360,7 +360,7 @@ impl Client {
             match wish.ask(&mut backend, Ask::Startup(packet)).await {
                 Ok(answer) => return Ok((backend, answer)),
                 Err(Fault::ClientGone) => return Err(Refusal::ClientGone),
-                Err(Fault::Cut | Fault::Member(_)) => {}
+                Err(Fault::Cut | Fault::Member(_) | Fault::Unproven(_)) => {}
             }
         }
         wish.reach(Ask::Startup(packet)).await

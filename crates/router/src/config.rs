@@ -239,9 +239,6 @@ pub struct TruthLimits {
     pub etcd_patience: Duration,
     /// How long one "yes, I am the primary" of that agent holds.
     pub vouch_lifetime: Duration,
-    /// How long a sign of etcd proves what it showed, for a session whose server cannot be looked at; then the agent is asked. A watch gives
-    /// one each second.
-    pub proof_lifetime: Duration,
     /// How long a replica that has stopped streaming still gets sessions: replicas change their source after a failover.
     pub streaming_grace: Duration,
     /// How long sessions of a replica outlive its member key: agents are restarted.
@@ -255,7 +252,6 @@ impl Default for TruthLimits {
         TruthLimits {
             etcd_patience: Duration::from_secs(10),
             vouch_lifetime: Duration::from_secs(3),
-            proof_lifetime: Duration::from_secs(2),
             streaming_grace: Duration::from_secs(10),
             gone_grace: Duration::from_secs(10),
             drain: Duration::from_secs(5),

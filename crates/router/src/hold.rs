@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   ┌─► open (choose and enter) ──► connect ──► send the first packet ──► first answer ──► relay
-//!   │        │ nobody                  │ refused       │ "starting up", "shutting down", closed
+//!   │        │ nobody                  │ refused       │ "starting up", "shutting down", closed; through TLS: no proof that it takes writes
 //!   │        ▼                         ▼               ▼
 //!   └─── wait for a change ◄──── a short pause ◄───────┘        a cut at any of these steps: from the beginning
 //! ```
@@ -11,16 +11,19 @@
 //! The answer is kept until it is the client's turn: when it is asked for a password, or is logged in. Until then nothing has reached it, so all
 //! of this can be done again unseen, also when a server that stops says so only after it has let the client in.
 
+use crate::config::Role;
 use crate::conversation;
 use crate::events::Event;
-use crate::leash::Rein;
+use crate::leash::{Leash, Rein};
 use crate::metrics::Held;
+use crate::proof::Proof;
 use crate::proxy;
 use crate::relay;
 use crate::sessions::{Opened, Place, Session};
 use crate::shared::{Cluster, Service, Shared};
 use crate::stream::{ClientStream, ServerStream};
 use crate::tcp;
+use crate::verdict::NoPrimary;
 use crate::wire::{self, Login};
 use std::future::pending;
 use std::net::SocketAddr;
@@ -62,12 +65,14 @@ pub(crate) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// Whether the session that comes of it cannot be looked at, or may become such a one.
-    fn is_unseen(self) -> bool {
-        match self {
-            Ask::Startup(_) => false,
-            Ask::Encryption(_) | Ask::Opaque(_) => true,
-        }
+    /// The router can see what the server is: a standby says so.
+    fn is_readable(self) -> bool {
+        matches!(self, Ask::Startup(_))
+    }
+
+    /// No encryption comes of it: the client goes on in the clear, or has got an error.
+    fn is_declined(self, answer: &[u8]) -> bool {
+        matches!(self, Ask::Encryption(_)) && !matches!(answer, b"S" | b"G")
     }
 }
 
@@ -92,6 +97,8 @@ pub(crate) enum Fault {
     Cut,
     /// The member failed.
     Member(String),
+    /// Whether it takes writes can be neither seen nor asked.
+    Unproven(String),
     ClientGone,
 }
 
@@ -123,7 +130,8 @@ impl Wish<'_> {
         let mut last = None;
         loop {
             routes.borrow_and_update();
-            let why = match self.cluster.sessions.open(self.service, self.peer, &failed, ask.is_unseen()) {
+            let mut soon = false;
+            let why = match self.cluster.sessions.open(self.service, self.peer, &failed) {
                 Opened::Over => return Err(Refusal::Over),
                 Opened::Full { limit } => return Err(Refusal::Full { limit }),
                 Opened::Hold(why) => why.to_string(),
@@ -144,9 +152,13 @@ impl Wish<'_> {
                         }
                         String::new()
                     }
+                    Err(Fault::Unproven(why)) => {
+                        (last, soon) = (Some(why), true);
+                        String::new()
+                    }
                 },
             };
-            let (why, again) = if failed.is_empty() {
+            let (why, again) = if failed.is_empty() && !soon {
                 (why, deadline)
             } else {
                 failed.clear();
@@ -157,7 +169,7 @@ impl Wish<'_> {
                 waiting = Some(self.start_waiting(&why)?);
             }
             tokio::select! {
-                () = gone(self.client) => return Err(Refusal::ClientGone),
+                () = gone(self.client.tcp()) => return Err(Refusal::ClientGone),
                 _ = routes.changed() => {}
                 () = sleep_until(again) => {}
             }
@@ -197,11 +209,15 @@ impl Wish<'_> {
         ask: Ask<'_>,
     ) -> Result<(Backend, Vec<u8>), Fault> {
         let leash = session.leash.clone();
+        let asked = term.filter(|_| self.service.settings().role == Role::Primary && !ask.is_readable());
+        if let Some(term) = asked {
+            self.prove(&leash, term, Proof::is_to_be_had).await?;
+        }
         let connected = tokio::select! {
             biased;
             // Held before it has begun is as good as cut: another attempt waits for the next primary.
             () = leash.pulled(Rein::Free) => return Err(Fault::Cut),
-            () = gone(self.client) => return Err(Fault::ClientGone),
+            () = gone(self.client.tcp()) => return Err(Fault::ClientGone),
             connected = connect(place, self.shared) => connected.map_err(Fault::Member)?,
         };
         session.connected(connected.local_addr().ok());
@@ -216,7 +232,41 @@ impl Wish<'_> {
         if to_write && matches!(ask, Ask::Startup(_)) && conversation::comes_from_standby(&answer) {
             return Err(Fault::Member(format!("{} runs as a standby and takes no writes", place.member)));
         }
+        if let Some(term) = asked.filter(|_| !ask.is_declined(&answer)) {
+            tokio::select! {
+                biased;
+                // One that ends meanwhile is no proof of anything, and nothing has reached the client yet.
+                () = gone(backend.stream.tcp()) => {
+                    return Err(Fault::Member(format!("{} closed the connection", place.member)));
+                }
+                proven = self.prove(&leash, term, Proof::after_now) => proven?,
+            }
+        }
         Ok((backend, answer))
+    }
+
+    /// Waits for the word of the leader's agent that its PostgreSQL takes writes.
+    async fn prove(
+        &self,
+        leash: &Leash,
+        term: Term,
+        question: impl AsyncFnOnce(&Proof, &http::Client, &str, Term) -> Result<(), String>,
+    ) -> Result<(), Fault> {
+        let truth = self.cluster.sessions.truth();
+        let Some((leader, url)) = truth.leader.as_ref().zip(truth.leader_api.as_ref()) else {
+            return Err(Fault::Unproven(NoPrimary::NoLeader.to_string()));
+        };
+        let config = self.shared.config();
+        tokio::select! {
+            biased;
+            () = leash.pulled(Rein::Free) => Err(Fault::Cut),
+            () = gone(self.client.tcp()) => Err(Fault::ClientGone),
+            answer = question(&self.cluster.proof, &config.agents, url, term) => answer.map_err(|why| {
+                Fault::Unproven(format!(
+                    "whether leader {leader} takes writes cannot be seen through TLS that is passed on, and is not known otherwise: {why}"
+                ))
+            }),
+        }
     }
 
     /// Sends the first packet and waits for the answer; on a fault the connection is of no more use.
@@ -227,7 +277,7 @@ impl Wish<'_> {
         let answer = tokio::select! {
             biased;
             () = session.leash.pulled(Rein::Free) => Err(Fault::Cut),
-            () = gone(self.client) => Err(Fault::ClientGone),
+            () = gone(self.client.tcp()) => Err(Fault::ClientGone),
             answer = exchange(stream, ask, limit) => {
                 answer.map_err(|why| Fault::Member(format!("{member}: {why}")))
             }
@@ -294,9 +344,9 @@ async fn exchange(stream: &mut ServerStream, ask: Ask<'_>, limit: Duration) -> R
     }
 }
 
-/// Ends when the client has gone away. A client that sent more than its first packet cannot be watched like that.
-async fn gone(client: &ClientStream) {
-    let Some(tcp) = client.tcp() else { return };
+/// Ends when the other side has gone away. One that has sent what nobody has read yet cannot be watched like that.
+async fn gone(side: Option<&TcpStream>) {
+    let Some(tcp) = side else { return };
     match tcp.peek(&mut [0; 1]).await {
         Ok(0) | Err(_) => {}
         Ok(_) => pending().await,

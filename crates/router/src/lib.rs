@@ -3,7 +3,7 @@
 //! ```text
 //!   etcd ──► steer ──► truth (pure) ──► sessions: cuts what must end, holds before a switchover, wakes what waits
 //!                                          │
-//!   listener ──► client ──► startup ──► hold ──► choose, balance (pure) ──► connect ──► relay
+//!   listener ──► client ──► startup ──► hold ──► choose, balance (pure) ──► connect ──► proof ──► relay
 //!                   └──► cancel
 //!   api: /health, /metrics, /services; drain, pin, reload            handover: the sockets go to the next process
 //!                                                                    elders: what the one before still serves
@@ -40,6 +40,7 @@ mod leash;
 mod listener;
 mod metrics;
 mod presence;
+mod proof;
 mod proxy;
 mod pump;
 mod relay;

@@ -342,7 +342,6 @@ impl Sessions {
         service: &Arc<Service>,
         client: SocketAddr,
         failed: &[NodeName],
-        unseen: bool,
     ) -> Opened {
         let settings = service.settings();
         let mut inner = self.lock();
@@ -356,7 +355,7 @@ impl Sessions {
         let nobody = BTreeSet::new();
         let lagging = inner.lagging.get(&service.name).unwrap_or(&nobody);
         let pinned = inner.pinned.get(&service.name).unwrap_or(&nobody);
-        let out = Out { failed, drained: &inner.drained, lagging, pinned, unseen };
+        let out = Out { failed, drained: &inner.drained, lagging, pinned };
         let candidates = match choose(&settings, &inner.truth, &out) {
             Ok(candidates) => candidates,
             Err(why) => return Opened::Hold(why),

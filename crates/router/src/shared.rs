@@ -9,6 +9,7 @@ use crate::elders::Elders;
 use crate::error::Error;
 use crate::events::Event;
 use crate::metrics::{Count, Gauge, ServiceCounts};
+use crate::proof::Proof;
 use crate::sessions::Sessions;
 use crate::workers::Workers;
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) etcd_lost: AtomicBool,
+    pub(crate) proof: Proof,
     /// Changes of the primary or its term.
     pub(crate) changes: Count,
 }
@@ -130,6 +132,7 @@ impl Cluster {
             name: name.to_owned(),
             sessions: Sessions::new(),
             etcd_lost: AtomicBool::new(false),
+            proof: Proof::default(),
             changes: Count::default(),
         })
     }

@@ -53,9 +53,6 @@ pub(crate) struct Truth {
     /// Sessions of the term in force that are idle wait: also after the leader has stopped to accept writes, until its term is over or the
     /// time for it is.
     pub holds: bool,
-    /// etcd or the leader's agent has said so just now. What is older may be over, and a member that led may be up again for reading: a
-    /// session whose server cannot be looked at is not led there on that.
-    pub proven: bool,
     /// Where new sessions of that term go, or why nowhere.
     pub primary: Result<Target, NoPrimary>,
     /// The members' REST addresses.
@@ -104,7 +101,6 @@ impl Truth {
             in_force: None,
             handover: None,
             holds: false,
-            proven: false,
             primary: Err(NoPrimary::NeverSeen { why: why.to_owned() }),
             apis: BTreeMap::new(),
             replicas: Vec::new(),
@@ -137,7 +133,6 @@ impl Truth {
         };
         let primary = |truth: &Truth| places(truth.primary.as_ref().ok().map_or(&[], std::slice::from_ref));
         self.in_force == other.in_force
-            && self.proven == other.proven
             && primary(self) == primary(other)
             && places(&self.replicas) == places(&other.replicas)
             && places(&self.offline) == places(&other.offline)
@@ -149,7 +144,7 @@ impl Truth {
 pub(crate) fn follow(seen: &Seen, previous: &Truth, limits: &TruthLimits, now: Moment) -> Truth {
     // A smaller revision is another etcd (restored from a backup): its terms are not comparable with those before.
     let newest = previous.term.filter(|_| seen.revision >= previous.revision);
-    let mut truth = Truth { revision: seen.revision, term: newest, proven: true, ..Truth::closed("") };
+    let mut truth = Truth { revision: seen.revision, term: newest, ..Truth::closed("") };
     truth.primary = Err(NoPrimary::NoLeader);
     if let Some((leader, term)) = &seen.leader {
         truth.leader = Some(leader.clone());
@@ -218,20 +213,6 @@ pub(crate) fn remember(
     }
 }
 
-/// The same, proven or not: by etcd, which last gave a sign of itself at `sign`, or by the leader's agent.
-#[must_use]
-pub(crate) fn proven(
-    mut truth: Truth,
-    sign: Moment,
-    vouch: &Vouch,
-    limits: &TruthLimits,
-    now: Moment,
-) -> Truth {
-    truth.proven =
-        now.since(sign) < limits.proof_lifetime || vouch.confirms(truth.in_force, limits.vouch_lifetime, now);
-    truth
-}
-
 /// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.
 #[must_use]
 pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
@@ -242,13 +223,8 @@ pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
 }
 
 impl Vouch {
-    /// Whether its word for this term is there, and not too old.
-    fn confirms(&self, term: Option<Term>, lifetime: Duration, now: Moment) -> bool {
-        self.yes.as_ref().is_some_and(|(of, at)| Some(*of) == term && now.since(*at) < lifetime)
-    }
-
     fn why_not_now(&self, term: Term, lifetime: Duration, now: Moment) -> Result<(), String> {
-        if self.confirms(Some(term), lifetime, now) {
+        if self.yes.as_ref().is_some_and(|(of, at)| *of == term && now.since(*at) < lifetime) {
             return Ok(());
         }
         match (&self.why_not, self.asked) {

@@ -1,6 +1,6 @@
 //! The truth, case by case: what is seen, what was known before, and where connections go.
 
-use super::{NoPrimary, Truth, Verdict, Vouch, follow, place_of, proven, remember};
+use super::{NoPrimary, Truth, Verdict, Vouch, follow, place_of, remember};
 use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
 use std::time::Duration;
@@ -234,28 +234,6 @@ fn lag_is_what_is_not_replayed_yet() {
         seen.members.get_mut(&db(2)).unwrap().replayed = Some(Lsn(4000));
     }));
     assert_eq!(truth.replicas.iter().map(|target| target.lag).collect::<Vec<_>>(), [Some(1000), None]);
-}
-
-/// A watch gives a sign each second; what is older proves nothing, unless the agent said it within its time, and for this term.
-#[test]
-fn what_is_old_is_not_proven() {
-    let (known, limits) = (fresh(&healthy()), limits());
-    let asked = |term, at| Vouch { asked: Some(at), yes: Some((Term(term), at)), ..Vouch::default() };
-    let (old, older) = (NOW.after(limits.proof_lifetime), NOW.after(limits.vouch_lifetime));
-    assert!(limits.proof_lifetime <= limits.vouch_lifetime && limits.vouch_lifetime < limits.etcd_patience);
-    for (now, vouch, expected) in [
-        (old.before(Duration::from_millis(1)), Vouch::default(), true),
-        (old, Vouch::default(), false),
-        (old, asked(10, NOW), true),
-        (old, asked(9, NOW), false),
-        (older, asked(10, NOW), false),
-        (older, asked(10, old), true),
-    ] {
-        let truth = proven(known.clone(), NOW, &vouch, &limits, now);
-        assert_eq!(truth.proven, expected, "{now:?} {vouch:?}");
-        assert_eq!(truth.same_routes(&known), expected, "who waits for it is woken");
-        assert!(truth.primary.is_ok(), "who can be looked at goes on");
-    }
 }
 
 #[test]

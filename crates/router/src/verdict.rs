@@ -41,10 +41,6 @@ pub(crate) enum NoPrimary {
         term: Term,
         newest: Term,
     },
-    /// Neither etcd nor the leader's agent has said just now that it leads: for a session that cannot be looked at that is too little.
-    Unproven {
-        leader: NodeName,
-    },
     /// etcd is out of reach, and the leader's agent does not confirm that it still leads.
     Unconfirmed {
         leader: NodeName,
@@ -80,13 +76,6 @@ impl fmt::Display for NoPrimary {
                 write!(
                     f,
                     "etcd shows term {term} after term {newest}: an older state of etcd is not followed"
-                )
-            }
-            NoPrimary::Unproven { leader } => {
-                write!(
-                    f,
-                    "neither etcd nor the agent of leader {leader} has said within the last seconds that it leads, and whether it takes \
-                     writes cannot be seen through TLS that is passed on"
                 )
             }
             NoPrimary::Unconfirmed { leader, why } => {

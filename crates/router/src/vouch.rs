@@ -45,6 +45,18 @@ pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<()
     }
 }
 
+/// Asks the agent at `api_url` whether its PostgreSQL accepts writes in `term`, or why that is not known.
+pub(crate) async fn takes_writes(client: &Client, api_url: &str, term: Term) -> Result<(), String> {
+    let why = match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
+        Ok(reply) => match judge_writes(reply.status, reply.body.as_bytes(), term) {
+            Ok(()) => return Ok(()),
+            Err(why) => format!("its agent at {api_url} {why}"),
+        },
+        Err(trouble) => format!("its agent at {api_url} cannot be asked: {trouble}"),
+    };
+    Err(why)
+}
+
 /// Ends when the agent at `api_url` says that its lead of `term` is over, with its words.
 pub(crate) async fn end_of_lead(client: Client, api_url: String, term: Term) -> String {
     let path = format!("/baton/lead?term={term}");
@@ -80,9 +92,22 @@ fn judge(status: u16, body: &[u8], term: Term) -> Result<(), String> {
     }
 }
 
+/// Beyond the lead: that the PostgreSQL which runs there has left recovery. A leader has the lead before that.
+fn judge_writes(status: u16, body: &[u8], term: Term) -> Result<(), String> {
+    judge(status, body, term)?;
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let word = |key: &str| body.get(key).and_then(serde_json::Value::as_str).unwrap_or("nothing");
+    match (word("role"), word("state")) {
+        ("primary" | "master", "running") => Ok(()),
+        // One of our own agents: it says the role of the very PostgreSQL that runs, also while that is too busy to answer.
+        ("primary", "unknown") if body.get("baton").is_some() => Ok(()),
+        (role, state) => Err(format!("says that its PostgreSQL is {state} as {role}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Term, judge};
+    use super::{Term, judge, judge_writes};
 
     #[test]
     fn only_a_yes_for_this_term_counts() {
@@ -92,5 +117,26 @@ mod tests {
         assert!(judge(ok, br#"{"term":5}"#, Term(5)).is_ok());
         assert!(judge(ok, br#"{"term":6}"#, Term(5)).unwrap_err().contains("term 6"));
         assert!(judge(503, b"", Term(5)).unwrap_err().contains("503"));
+    }
+
+    #[test]
+    fn writes_need_a_server_that_has_left_recovery() {
+        for (body, takes) in [
+            (r#"{"role":"primary","state":"running"}"#, true),
+            (r#"{"role":"master","state":"running"}"#, true),
+            (r#"{"role":"primary","state":"running","term":5,"baton":{}}"#, true),
+            (r#"{"role":"primary","state":"unknown","term":5,"baton":{}}"#, true),
+            // A Patroni that gets no answer says the role that it remembers.
+            (r#"{"role":"primary","state":"unknown"}"#, false),
+            (r#"{"role":"primary","state":"stopping","baton":{}}"#, false),
+            (r#"{"role":"primary","state":"running","term":6,"baton":{}}"#, false),
+            (r#"{"role":"replica","state":"running"}"#, false),
+            (r#"{"role":"standby_leader","state":"running"}"#, false),
+            ("{}", false),
+            ("", false),
+        ] {
+            assert_eq!(judge_writes(200, body.as_bytes(), Term(5)).is_ok(), takes, "{body}");
+            assert!(judge_writes(503, body.as_bytes(), Term(5)).is_err(), "{body}");
+        }
     }
 }

@@ -24,7 +24,6 @@ fn of_cluster(cluster: &Cluster) -> Value {
         "etcd": if cluster.etcd_lost.load(Ordering::Relaxed) { "lost" } else { "live" },
         "term": truth.term.map(|term| term.0),
         "leader": truth.leader.as_ref().map(|name| name.as_str()),
-        "proven": truth.proven,
         "primary": truth.primary.as_ref().ok().map(|target| target.name.as_str()),
         "why_no_primary": truth.primary.as_ref().err().map(ToString::to_string),
     })

@@ -49,7 +49,8 @@ impl Scripted {
         let by = || clock::now().after(SOON);
         let name = NodeName::from(name);
         let lease = etcd.grant(600, by()).await.unwrap().lease;
-        etcd.put_member(&name, &self.member(Role::Primary), lease, by()).await.unwrap();
+        let member = Member { api_url: Some(world.api_url.clone()), ..self.member(Role::Primary) };
+        etcd.put_member(&name, &member, lease, by()).await.unwrap();
         if let Some(leader) = etcd.snapshot(by()).await.unwrap().leader {
             assert!(etcd.release_leader(&leader.name, leader.term, by()).await.unwrap());
         }

@@ -1,6 +1,7 @@
 //! The libpq of PostgreSQL 18 through the router, to servers of 18: TLS at once (`sslnegotiation=direct`, which takes ALPN) and asked for, ended
 //! at the router and passed through it, the cluster by the server's name, and `target_session_attrs` on both services.
 
+use crate::agent::Agent;
 use crate::backends::with_other;
 use crate::harness::{ANY, World};
 use crate::reloading::lead_other;
@@ -24,8 +25,9 @@ fn ask(options: &str) -> (bool, String) {
     block_in_place(|| psql_of(&pg_with_tls().join("psql"), options, WHERE))
 }
 
-/// db1 leads, db3 streams from it, and db2 leads the other cluster. The services `ended…` end TLS; `…named` know a name.
-async fn world(keys: &tempfile::TempDir, scratch: &Scratch) -> World {
+/// db1 leads, db3 streams from it, and db2 leads the other cluster; that agent is everybody's. The services `ended…` end TLS; `…named` know a
+/// name.
+async fn world(keys: &tempfile::TempDir, scratch: &Scratch, agent: &Agent) -> World {
     let own = identity(keys, "localhost");
     let mut world = World::prepare(0, 0, |config| {
         with_other(config);
@@ -43,6 +45,7 @@ async fn world(keys: &tempfile::TempDir, scratch: &Scratch) -> World {
             config.services.push(service);
         }
     });
+    world.api_url = agent.url.clone();
     let template = Template::made_by(pg_with_tls());
     for name in ["db1", "db2"] {
         let server = Server::init(&template, scratch.path(), name);
@@ -64,7 +67,8 @@ async fn world(keys: &tempfile::TempDir, scratch: &Scratch) -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn libpq_18_begins_with_tls_and_finds_the_server_it_asks_for() {
     let (keys, scratch) = (tempfile::tempdir().unwrap(), Scratch::new());
-    let world = world(&keys, &scratch).await;
+    let agent = Agent::start().await;
+    let world = world(&keys, &scratch, &agent).await;
     let port = |service: &str| world.router.address(service).port();
     let there = |server: usize, ssl: bool| (true, format!("{} {ssl}", world.servers[server].port));
     let of_router = keys.path().join("localhost.crt");

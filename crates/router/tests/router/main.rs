@@ -1,6 +1,8 @@
 //! The router on a real etcd and real PostgreSQL servers; the tests write the keys that agents would write.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod backends;
 #[cfg(test)]
 mod cancels;

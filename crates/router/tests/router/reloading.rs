@@ -122,6 +122,7 @@ pub(crate) async fn lead_other(world: &World) {
     let name = NodeName::from("x1");
     let mut member = Member::new(PostgresState::Running, Role::Primary);
     member.conn_url = Some(format!("postgres://127.0.0.1:{}/postgres", world.servers[1].port));
+    member.api_url = Some(world.api_url.clone());
     member.baton = Some("0.1.0".into());
     let lease = etcd.grant(600, by()).await.unwrap().lease;
     etcd.put_member(&name, &member, lease, by()).await.unwrap();

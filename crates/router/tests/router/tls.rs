@@ -1,5 +1,6 @@
 //! psql, with and without encryption, through the router.
 
+use crate::agent::Agent;
 use crate::backends::{Scripted, startup, with_other};
 use crate::harness::{ANY, World};
 use crate::reloading::lead_other;
@@ -41,7 +42,9 @@ pub(crate) fn psql_of(psql: &Path, options: &str, sql: &str) -> (bool, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encryption_is_between_client_and_server() {
-    let world = World::prepare(1, 0, |_| {});
+    let agent = Agent::start().await;
+    let mut world = World::prepare(1, 0, |_| {});
+    world.api_url = agent.url.clone();
     world.servers[0].use_tls();
     world.servers[0].start();
     world.lead(1).await;
@@ -75,12 +78,14 @@ async fn a_server_without_encryption_is_asked_and_says_no() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_name_chooses_the_cluster() {
-    let world = World::prepare(2, 0, |config| {
+    let agent = Agent::start().await;
+    let mut world = World::prepare(2, 0, |config| {
         with_other(config);
         let mut named = Service::new("named", ANY, Serves::Primary);
         named.names.insert("localhost".into(), "other".into());
         config.services.push(named);
     });
+    world.api_url = agent.url.clone();
     for server in &world.servers {
         server.use_tls();
         server.start();
@@ -165,13 +170,15 @@ async fn encrypted(stream: TcpStream, name: &str) -> std::io::Result<TlsStream<T
 /// `sslnegotiation=direct`: the server's certificate is seen, its ALPN agreed on, its cluster found by name, and the session ends with its term.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_at_once_is_passed_through_to_the_cluster_of_its_name() {
-    let world = World::start(0, |config| {
+    let agent = Agent::start().await;
+    let mut world = World::start(0, |config| {
         with_other(config);
         let mut named = Service::new("named", ANY, Serves::Primary);
         named.names.insert("other.example".into(), "other".into());
         config.services.push(named);
     })
     .await;
+    world.api_url = agent.url.clone();
     let keys = tempfile::tempdir().unwrap();
     let mut certificates = Vec::new();
     let mut first = None;
