@@ -301,6 +301,10 @@ async fn who_waits_is_served_and_who_stays_for_ever_is_not() {
     let second = router.exchange(first).await;
     until("the session at rest to end", || idle.is_closed()).await;
     busy.simple_query("SELECT 1").await.expect("a transaction goes on");
+    // A login that takes its time is not begun anew for that: until all is over it would never come to its end.
+    site.postgres.psql("ALTER SYSTEM SET pre_auth_delay = '1s'");
+    site.postgres.psql("SELECT pg_reload_conf()");
+    until("logins to take long", || site.postgres.psql("SHOW pre_auth_delay").trim() == "1s").await;
     let mut member = etcd::Member::new(types::PostgresState::Running, types::Role::Replica);
     member.replication_state = Some("streaming".into());
     member.tags.0.insert("offline".into(), types::TagValue::Bool(true));

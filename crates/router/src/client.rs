@@ -438,7 +438,7 @@ impl Client {
 
     fn opened(&self, backend: Backend, answer: Option<Vec<u8>>) -> Ready {
         self.service.counts.opened.add(1);
-        backend.session.count(|tally| tally.opened += 1);
+        backend.session.begins();
         Event::Opened {
             client: self.peer,
             service: &self.service.name,

@@ -35,6 +35,8 @@ struct Entry {
     since: Moment,
     key: Option<CancelKey>,
     leash: Leash,
+    /// The client has come to its member: from here on it ends there, and is not led elsewhere.
+    begun: bool,
     /// Its place among the sessions of the service.
     _held: Held,
 }
@@ -206,12 +208,15 @@ impl Sessions {
             .count()
     }
 
-    /// Ends the sessions that are at rest, and holds the others at their next idle moment. Gives the number of those that are left.
+    /// Ends the sessions that are at rest, and holds the others at their next idle moment; who is still on the way to a member gets there
+    /// first. Gives the number of those that are left.
     pub(crate) fn cut_at_rest(&self, why: &CutReason) -> usize {
         let inner = self.lock();
         let mut left = 0;
         for entry in inner.open.values() {
-            entry.leash.hold(true);
+            if entry.begun {
+                entry.leash.hold(true);
+            }
             if entry.leash.is_at_rest() {
                 entry.leash.cut(why.clone());
             } else {
@@ -382,6 +387,7 @@ impl Sessions {
             since: now,
             key: None,
             leash: leash.clone(),
+            begun: false,
             _held: held,
         };
         inner.open.insert(id, entry);
@@ -516,6 +522,14 @@ impl Session {
         if let Some(entry) = self.sessions.lock().open.get_mut(&self.id) {
             entry.local = local;
         }
+    }
+
+    /// The client has come to its member.
+    pub(crate) fn begins(&self) {
+        if let Some(entry) = self.sessions.lock().open.get_mut(&self.id) {
+            entry.begun = true;
+        }
+        self.count(|tally| tally.opened += 1);
     }
 
     /// Counts what happened to this session.
