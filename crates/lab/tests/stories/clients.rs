@@ -2,7 +2,8 @@
 //! by accident.
 
 use crate::story::{SPAN, Story};
-use lab::{Account, Target};
+use lab::AgentKind::{Baton, Patroni};
+use lab::{Account, Spec, Target};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -174,8 +175,19 @@ pub(crate) fn identity(dir: &Path) -> (String, String) {
 
 /// A cluster whose servers encrypt, and a router that encrypts at a port of its own; `io` is how it moves the bytes of the busy.
 async fn encrypting(name: &str, io: &str) -> Story {
+    let mut story = prepare_encrypting(name, io, |_| {}).await;
+    // So many clients leave a small machine no time for a while.
+    story.expect("PostgreSQL does not answer");
+    story.expect("has not answered whether this member may lead on without etcd");
+    story.start().await;
+    story
+}
+
+/// The same, before anything of it runs.
+async fn prepare_encrypting(name: &str, io: &str, edit: impl FnOnce(&mut Spec)) -> Story {
     let mut keys = None;
     let mut story = Story::prepare(name, |spec| {
+        edit(spec);
         let (key, certificate) = identity(spec.base.parent().unwrap());
         let parameters = json!({ "ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key });
         spec.agent = json!({ "postgresql": { "parameters": parameters } });
@@ -190,10 +202,6 @@ async fn encrypting(name: &str, io: &str) -> Story {
     let api = format!("{}:{}", story.lab.block.router(), ports.router_rest());
     story.spec.router_file = json!({ "router": { "services": services, "io": io, "api": api } });
     story.lab.configure_router(&story.spec).unwrap();
-    // So many clients leave a small machine no time for a while.
-    story.expect("PostgreSQL does not answer");
-    story.expect("has not answered whether this member may lead on without etcd");
-    story.start().await;
     story
 }
 
@@ -231,6 +239,30 @@ async fn whose_bytes_io_uring_carries_has_the_same_of_a_planned_change() {
     initialize(&story, &story.lab.target());
     by_plan(&story, async || carried(&story).await).await;
     story.healthy().await;
+    story.end().await;
+}
+
+/// What cannot be looked at is led to a primary by the word of its agent: a Patroni's as well as our own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_tls_is_passed_on_is_led_to_a_patroni_as_well() {
+    let mut story = prepare_encrypting("passed-on", "epoll", |spec| {
+        spec.agents = vec![Patroni, Baton];
+        spec.dynamic = json!({ "ttl": 20, "loop_wait": 1, "retry_timeout": 3 });
+    })
+    .await;
+    story.start_led_by_the_first().await;
+    let target = story.lab.target();
+    initialize(&story, &target);
+    for (leader, next) in [("n1", "n2"), ("n2", "n1")] {
+        story.led_by(leader).await;
+        let words =
+            ["--no-vacuum", "--builtin=simple-update", "--connect", "--client=2", "--transactions=20"];
+        let done = pgbench(&story, &target, &words).env("PGSSLMODE", "require").output().unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.success() && said.contains("actually processed: 40/40"), "{leader}: {said}");
+        story.baton("n2", &["switchover", "--leader", leader, "--candidate", next, "--force"]).await;
+    }
+    story.led_by("n1").await;
     story.end().await;
 }
 

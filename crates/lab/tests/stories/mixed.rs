@@ -28,13 +28,21 @@ impl Story {
     /// A cluster whose first node is its first leader, all others following.
     pub(crate) async fn begin_led_by_the_first(name: &str, edit: impl FnOnce(&mut Spec)) -> Story {
         let mut story = Story::prepare(name, edit).await;
-        PATRONI_SAYS.iter().for_each(|text| story.expect(text));
-        story.lab.start_etcd().await.unwrap();
-        story.lab.nodes[0].start_agent().unwrap();
-        story.lab.await_writable(SPAN).await.unwrap();
-        story.lab.start_agents().unwrap();
-        story.healthy().await;
+        story.start_led_by_the_first().await;
         story
+    }
+
+    /// The same of what was prepared.
+    pub(crate) async fn start_led_by_the_first(&mut self) {
+        PATRONI_SAYS.iter().for_each(|text| self.expect(text));
+        self.lab.start_etcd().await.unwrap();
+        self.lab.nodes[0].start_agent().unwrap();
+        if self.spec.router {
+            self.lab.start_router().unwrap();
+        }
+        self.lab.await_writable(SPAN).await.unwrap();
+        self.lab.start_agents().unwrap();
+        self.healthy().await;
     }
 
     /// Starts HAProxy; returns the way to the primary through it.
