@@ -9,10 +9,15 @@
 //! accepts writes at some moment after the connection to it stood, then that connection leads to a server that does, or to nobody any more. Neither
 //! clocks nor lifetimes are in it, and what etcd shows, or showed when it was last heard, does not count.
 
+use crate::metrics::Count;
 use crate::vouch;
 use http::Client;
-use tokio::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use types::{Moment, Term};
+
+/// Who waits asks again and again: what is older is over.
+const NEWS: Duration = Duration::from_secs(10);
 
 /// The last question of one cluster, and what came of it.
 struct Asked {
@@ -25,7 +30,11 @@ struct Asked {
 /// One question at a time for all who wait for it.
 #[derive(Default)]
 pub(crate) struct Proof {
+    /// Whose turn it is to ask.
+    turn: tokio::sync::Mutex<()>,
     last: Mutex<Option<Asked>>,
+    /// Questions that came to nothing.
+    pub(crate) in_vain: Count,
 }
 
 impl Proof {
@@ -33,16 +42,16 @@ impl Proof {
     pub(crate) async fn after_now(&self, client: &Client, url: &str, term: Term) -> Result<(), String> {
         let came = clock::now();
         // Those who come while one asks wait here, and share the next question.
-        let mut last = self.last.lock().await;
-        if let Some(asked) = &*last
-            && asked.at >= came
-            && asked.is_about(url, term)
+        let _turn = self.turn.lock().await;
+        if let Some(asked) =
+            self.last().as_ref().filter(|asked| asked.at >= came && asked.is_about(url, term))
         {
             return asked.answer.clone();
         }
         let at = clock::now();
         let answer = vouch::takes_writes(client, url, term).await;
-        *last = Some(Asked { at, url: url.to_owned(), term, answer: answer.clone() });
+        self.in_vain.add(u64::from(answer.is_err()));
+        *self.last() = Some(Asked { at, url: url.to_owned(), term, answer: answer.clone() });
         answer
     }
 
@@ -50,10 +59,21 @@ impl Proof {
     /// nobody will use.
     pub(crate) async fn is_to_be_had(&self, client: &Client, url: &str, term: Term) -> Result<(), String> {
         let failed = |asked: &Asked| asked.is_about(url, term) && asked.answer.is_err();
-        if !self.last.lock().await.as_ref().is_some_and(failed) {
-            return Ok(());
+        if self.last().as_ref().is_some_and(failed) {
+            return self.after_now(client, url, term).await;
         }
-        self.after_now(client, url, term).await
+        Ok(())
+    }
+
+    /// Why the last question came to nothing, while that is news.
+    pub(crate) fn trouble(&self, now: Moment) -> Option<String> {
+        let last = self.last();
+        let asked = last.as_ref().filter(|asked| now.since(asked.at) < NEWS)?;
+        asked.answer.clone().err()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,7 +15,7 @@ type GaugeOfService = (&'static str, &'static str, fn(&Service) -> usize);
 type OfMember = (&'static str, &'static str, fn(&Tally) -> u64);
 type OfService = (&'static str, &'static str, &'static str, fn(&ServiceCounts) -> u64);
 
-const CLUSTERS: [OfCluster; 7] = [
+const CLUSTERS: [OfCluster; 8] = [
     ("term", "gauge", "The newest term seen.", |cluster| {
         cluster.sessions.truth().term.and_then(|term| u64::try_from(term.0).ok()).unwrap_or(0)
     }),
@@ -33,6 +33,12 @@ const CLUSTERS: [OfCluster; 7] = [
     ("pinned_services", "gauge", "Services sent to certain members by order.", |cluster| {
         cluster.sessions.pinned().len() as u64
     }),
+    (
+        "unproven_total",
+        "counter",
+        "Questions to the leader's agent for TLS that is passed on which it did not answer with a yes.",
+        |cluster| cluster.proof.in_vain.get(),
+    ),
 ];
 
 const SERVICES: [OfService; 13] = [

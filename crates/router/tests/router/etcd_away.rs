@@ -147,6 +147,8 @@ async fn who_cannot_be_looked_at_waits_until_the_agent_says_that_it_takes_writes
         world.metric(r#"baton_router_waiting{scope="demo",service="primary"} 3"#).await;
         assert_eq!(stays.ask("select 'here'").await.unwrap(), "here");
         assert_eq!(world.reaches("primary").await, 1, "in the clear");
+        let shown = world.api("/services").await;
+        assert!(shown.contains(&format!(r#""tls_waits_because":"its agent at {}"#, agent.url)), "{shown}");
         let connected = "select count(*) from pg_stat_activity where backend_type = 'client backend'";
         until("nothing but the sessions to be connected", async || {
             (server.ask(connected).await.unwrap() == "2").then_some(())
