@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   ┌─► open (choose and enter) ──► connect ──► send the first packet ──► first answer ──► relay
-//!   │        │ nobody                  │ refused       │ "starting up", "shutting down", closed; through TLS: no proof that it takes writes
+//!   │        │ nobody                  │ refused       │ "starting up", "shutting down", closed; no proof that it takes writes
 //!   │        ▼                         ▼               ▼
 //!   └─── wait for a change ◄──── a short pause ◄───────┘        a cut at any of these steps: from the beginning
 //! ```
@@ -65,7 +65,7 @@ pub(crate) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// The router can see what the server is: a standby says so.
+    /// What the server says of itself can be read.
     fn is_readable(self) -> bool {
         matches!(self, Ask::Startup(_))
     }
@@ -209,7 +209,9 @@ impl Wish<'_> {
         ask: Ask<'_>,
     ) -> Result<(Backend, Vec<u8>), Fault> {
         let leash = session.leash.clone();
-        let asked = term.filter(|_| self.service.settings().role == Role::Primary && !ask.is_readable());
+        let mute = self.cluster.proof.is_mute();
+        let asked =
+            term.filter(|_| (mute || !ask.is_readable()) && self.service.settings().role == Role::Primary);
         if let Some(term) = asked {
             self.prove(&leash, term, Proof::is_to_be_had).await?;
         }
@@ -232,7 +234,7 @@ impl Wish<'_> {
         if to_write && matches!(ask, Ask::Startup(_)) && conversation::comes_from_standby(&answer) {
             return Err(Fault::Member(format!("{} runs as a standby and takes no writes", place.member)));
         }
-        if let Some(term) = asked.filter(|_| !ask.is_declined(&answer)) {
+        if let Some(term) = asked.filter(|_| mute || !ask.is_declined(&answer)) {
             tokio::select! {
                 biased;
                 // One that ends meanwhile is no proof of anything, and nothing has reached the client yet.
@@ -263,7 +265,7 @@ impl Wish<'_> {
             () = gone(self.client.tcp()) => Err(Fault::ClientGone),
             answer = question(&self.cluster.proof, &config.agents, url, term) => answer.map_err(|why| {
                 Fault::Unproven(format!(
-                    "whether leader {leader} takes writes cannot be seen through TLS that is passed on, and is not known otherwise: {why}"
+                    "whether leader {leader} takes writes cannot be seen here, and nobody says so: {why}"
                 ))
             }),
         }

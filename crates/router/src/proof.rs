@@ -1,4 +1,5 @@
-//! That a server takes writes, for a session of which nothing can be seen: TLS that is passed on.
+//! That a server takes writes, for a session in which that cannot be seen: TLS that is passed on, and PostgreSQL 13, whose greeting does not say
+//! whether it is a standby.
 //!
 //! ```text
 //!   connected to PostgreSQL ──► "does yours take writes?" ──► the leader's agent ── yes ──► relay
@@ -12,12 +13,21 @@
 use crate::metrics::Count;
 use crate::vouch;
 use http::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::sleep;
 use types::{Moment, Term};
 
 /// Who waits asks again and again: what is older is over.
 const NEWS: Duration = Duration::from_secs(10);
+
+/// Since this version a greeting says whether the server is a standby.
+const SAYS_IT: u64 = 140_000;
+
+/// The pause before an agent that did not tell the version is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MOST: Duration = Duration::from_secs(10);
 
 /// The last question of one cluster, and what came of it.
 struct Asked {
@@ -35,6 +45,8 @@ pub(crate) struct Proof {
     last: Mutex<Option<Asked>>,
     /// Questions that came to nothing.
     pub(crate) in_vain: Count,
+    /// The leader's PostgreSQL does not say by itself whether it is a standby.
+    mute: AtomicBool,
 }
 
 impl Proof {
@@ -63,6 +75,23 @@ impl Proof {
             return self.after_now(client, url, term).await;
         }
         Ok(())
+    }
+
+    /// Whether nobody can see what the leader's server is, not even in the clear.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
+    }
+
+    /// Asks the agent of a new leader what its server can say, until that is known.
+    pub(crate) async fn learn(&self, client: &Client, url: &str) {
+        let mut again = AGAIN;
+        loop {
+            match vouch::server_version(client, url).await {
+                Some(version) => return self.mute.store(version < SAYS_IT, Ordering::Relaxed),
+                None => sleep(again).await,
+            }
+            again = (again * 2).min(AGAIN_MOST);
+        }
     }
 
     /// Why the last question came to nothing, while that is news.

@@ -148,8 +148,15 @@ impl Steering {
             return;
         }
         self.standing = wanted.map(|(term, url)| {
-            let client = self.shared.config().agents.clone();
-            Standing { term, end: Box::pin(vouch::end_of_lead(client, url.clone(), term)), url }
+            let (client, cluster, asked) =
+                (self.shared.config().agents.clone(), self.cluster.clone(), url.clone());
+            let end = async move {
+                tokio::select! {
+                    why = vouch::end_of_lead(client.clone(), asked.clone(), term) => why,
+                    never = async { cluster.proof.learn(&client, &asked).await; pending().await } => never,
+                }
+            };
+            Standing { term, url, end: Box::pin(end) }
         });
     }
 

@@ -57,6 +57,12 @@ pub(crate) async fn takes_writes(client: &Client, api_url: &str, term: Term) -> 
     Err(why)
 }
 
+/// The version of the PostgreSQL that the agent at `api_url` keeps, as a number; `None` when it does not say.
+pub(crate) async fn server_version(client: &Client, api_url: &str) -> Option<u64> {
+    let reply = client.call(Method::GET, api_url, "/patroni", None, ANSWER).await.ok()?;
+    reply.json()?.get("server_version")?.as_u64()
+}
+
 /// Ends when the agent at `api_url` says that its lead of `term` is over, with its words.
 pub(crate) async fn end_of_lead(client: Client, api_url: String, term: Term) -> String {
     let path = format!("/baton/lead?term={term}");

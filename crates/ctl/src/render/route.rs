@@ -24,9 +24,9 @@ pub(crate) fn route(state: &Value, sessions: bool) -> String {
             None => format!("no primary: {}", text(&cluster["why_no_primary"])),
         };
         out.push_str(&format!("\nCluster {name}, term {term}, etcd {}: {primary}\n", text(&cluster["etcd"])));
-        if let Some(why) = cluster["tls_waits_because"].as_str() {
+        if let Some(why) = cluster["unproven"].as_str() {
             out.push_str(&format!(
-                "TLS that is passed on waits for proof that this primary takes writes: {why}\n"
+                "TLS that is passed on waits until its agent says that it takes writes: {why}\n"
             ));
         }
         let members: Vec<Vec<String>> = list(&cluster["members"]).iter().map(member).collect();
@@ -125,7 +125,7 @@ mod tests {
             "services": [{"name": "primary", "role": "primary", "cluster": null, "listen": ["0.0.0.0:5433"],
                           "sessions": 2, "waiting": 1, "max_sessions": 5000}],
             "clusters": [{"name": "demo", "term": 17, "etcd": "live", "primary": "pg-1",
-                "tls_waits_because": "its agent at http://10.0.0.1:8008/patroni cannot be asked", "members": [
+                "unproven": "its agent at http://10.0.0.1:8008/patroni cannot be asked", "members": [
                 {"name": "pg-1", "use": "primary", "pinned_for": ["reports", "any"], "sessions": 2},
                 {"name": "pg-2", "use": "replica", "drained": true, "sync": true,
                  "too_far_behind_for": ["fresh"], "lag_bytes": 4096, "lag_seconds": 1.25, "sessions": 0},
@@ -141,7 +141,7 @@ mod tests {
             "Services (3 clients, 1 waiting)",
             "| primary | primary |         | 0.0.0.0:5433 |        2 |       1 |    5000 |",
             "Cluster demo, term 17, etcd live: primary pg-1",
-            "takes writes: its agent at http://10.0.0.1:8008/patroni cannot be asked",
+            "says that it takes writes: its agent at http://10.0.0.1:8008/patroni cannot be asked",
             "primary; by order all new sessions of reports, any",
             "replica, synchronous; by order no new sessions; too far behind for fresh",
             "4096 B, 1.2 s",

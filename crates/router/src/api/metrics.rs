@@ -36,7 +36,7 @@ const CLUSTERS: [OfCluster; 8] = [
     (
         "unproven_total",
         "counter",
-        "Questions to the leader's agent for TLS that is passed on which it did not answer with a yes.",
+        "Questions whether the primary takes writes to which its agent did not say yes.",
         |cluster| cluster.proof.in_vain.get(),
     ),
 ];

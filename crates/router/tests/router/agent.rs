@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub(crate) const SILENT: u16 = 0;
 
 /// `GET /primary` is answered with the status, and counted; `GET /baton/lead` is counted too, and answered when that is 200 no more. For
-/// [`SILENT`] neither is answered.
+/// [`SILENT`] nothing is answered.
 pub(crate) struct Agent {
     pub(crate) url: String,
     status: watch::Sender<u16>,
@@ -26,13 +26,18 @@ struct Asked {
 impl Agent {
     /// One that leads.
     pub(crate) async fn start() -> Agent {
+        Agent::of(150_018).await
+    }
+
+    /// The same for a PostgreSQL of that version.
+    pub(crate) async fn of(version: u32) -> Agent {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/patroni", listener.local_addr().unwrap());
         let (status, asked) = (watch::Sender::new(200), Arc::new(Asked::default()));
         let (told, counts) = (status.subscribe(), asked.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, told.clone(), counts.clone()));
+                tokio::spawn(answer(stream, version, told.clone(), counts.clone()));
             }
         });
         Agent { url, status, asked }
@@ -53,7 +58,7 @@ impl Agent {
     }
 }
 
-async fn answer(mut stream: TcpStream, mut status: watch::Receiver<u16>, asked: Arc<Asked>) {
+async fn answer(mut stream: TcpStream, version: u32, mut status: watch::Receiver<u16>, asked: Arc<Asked>) {
     let mut request = vec![0; 1024];
     let count = stream.read(&mut request).await.unwrap_or(0);
     let code = if request[..count].starts_with(b"GET /baton/lead?term=") {
@@ -62,12 +67,13 @@ async fn answer(mut stream: TcpStream, mut status: watch::Receiver<u16>, asked: 
         let _the_test_is_over = status.wait_for(|status| ![200, SILENT].contains(status)).await;
         if led { 410 } else { 503 }
     } else {
-        assert!(request[..count].starts_with(b"GET /primary HTTP/1.1\r\n"));
-        asked.primary.fetch_add(1, Ordering::AcqRel);
+        let for_primary = request[..count].starts_with(b"GET /primary HTTP/1.1\r\n");
+        assert!(for_primary || request[..count].starts_with(b"GET /patroni HTTP/1.1\r\n"));
+        asked.primary.fetch_add(u16::from(for_primary), Ordering::AcqRel);
         status.wait_for(|status| *status != SILENT).await.map_or(503, |status| *status)
     };
     let role = if code == 200 { "primary" } else { "replica" };
-    let body = format!(r#"{{"state": "running", "role": "{role}"}}"#);
+    let body = format!(r#"{{"state": "running", "role": "{role}", "server_version": {version}}}"#);
     let length = body.len();
     let answer = format!("HTTP/1.1 {code} So\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
     let _client_may_be_gone = stream.write_all(answer.as_bytes()).await;

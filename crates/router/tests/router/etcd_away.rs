@@ -148,7 +148,7 @@ async fn who_cannot_be_looked_at_waits_until_the_agent_says_that_it_takes_writes
         assert_eq!(stays.ask("select 'here'").await.unwrap(), "here");
         assert_eq!(world.reaches("primary").await, 1, "in the clear");
         let shown = world.api("/services").await;
-        assert!(shown.contains(&format!(r#""tls_waits_because":"its agent at {}"#, agent.url)), "{shown}");
+        assert!(shown.contains(&format!(r#""unproven":"its agent at {}"#, agent.url)), "{shown}");
         let connected = "select count(*) from pg_stat_activity where backend_type = 'client backend'";
         until("nothing but the sessions to be connected", async || {
             (server.ask(connected).await.unwrap() == "2").then_some(())
@@ -189,6 +189,30 @@ async fn a_primary_that_comes_up_again_for_reading_is_shown_to_nobody() {
         let (ok, text) = writer.await.unwrap();
         assert!(ok, "{text}");
     }
+}
+
+/// PostgreSQL 13 does not say in its greeting what it is: its agent is asked for sessions in the clear as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_server_is_too_old_to_say_what_it_is_waits_as_well() {
+    let agent = Agent::of(130_022).await;
+    let mut world = World::start(1, impatient).await;
+    world.api_url = agent.url.clone();
+    world.lead(1).await;
+    until("the version to be known", async || {
+        assert_eq!(world.reaches("primary").await, 1);
+        (agent.asked_for_primary() > 0).then_some(())
+    })
+    .await;
+    agent.says(SILENT);
+    let address = world.router.address("primary");
+    let waits = tokio::spawn(async move { connect(address).await });
+    // Who asks for TLS first, and is told that there is none, as well.
+    let options = format!("host=127.0.0.1 port={} sslmode=prefer", address.port());
+    let asks_first = spawn_blocking(move || psql(&options, "select 'here'"));
+    world.metric(r#"baton_router_waiting{scope="demo",service="primary"} 2"#).await;
+    agent.says(200);
+    waits.await.unwrap().unwrap();
+    assert_eq!(asks_first.await.unwrap(), (true, "here".to_owned()));
 }
 
 /// A writer with TLS through the router.
