@@ -25,9 +25,9 @@ const NEWS: Duration = Duration::from_secs(10);
 /// Since this version a greeting says whether the server is a standby.
 const SAYS_IT: u64 = 140_000;
 
-/// The pause before an agent that did not tell the version is asked again.
-const AGAIN: Duration = Duration::from_millis(100);
-const AGAIN_MOST: Duration = Duration::from_secs(10);
+/// The pause before the agent of a new leader is asked for the version, and before it is asked again.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The last question of one cluster, and what came of it.
 struct Asked {
@@ -84,13 +84,14 @@ impl Proof {
 
     /// Asks the agent of a new leader what its server can say, until that is known.
     pub(crate) async fn learn(&self, client: &Client, url: &str) {
-        let mut again = AGAIN;
+        let mut pause = FIRST;
         loop {
-            match vouch::server_version(client, url).await {
-                Some(version) => return self.mute.store(version < SAYS_IT, Ordering::Relaxed),
-                None => sleep(again).await,
+            // A member that has just been promoted has better things to do, and what the last leader said is most likely true of this one.
+            sleep(pause).await;
+            if let Some(version) = vouch::server_version(client, url).await {
+                return self.mute.store(version < SAYS_IT, Ordering::Relaxed);
             }
-            again = (again * 2).min(AGAIN_MOST);
+            pause = (pause * 2).min(LONGEST);
         }
     }
 
