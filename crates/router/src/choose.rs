@@ -104,7 +104,11 @@ fn by_role<'a>(service: &Service, truth: &'a Truth, out: &Out<'_>) -> Result<Vec
     let mut tiers: Vec<Vec<Candidate<'a>>> = Vec::new();
     match service.role {
         Role::Primary => {
-            return Ok(vec![primary(service, truth, out).map_err(Why::Primary)?]);
+            let primary = primary(service, truth, out).map_err(Why::Primary)?;
+            if truth.doubted && service.is_pooled_to_write() {
+                return Err(Why::Primary(NoPrimary::Doubted { leader: primary.target.name.clone() }));
+            }
+            return Ok(vec![primary]);
         }
         Role::Any => {
             let mut all = reading(&mut replicas.chain(offline));

@@ -239,6 +239,8 @@ pub struct TruthLimits {
     pub etcd_patience: Duration,
     /// How long one "yes, I am the primary" of that agent holds.
     pub vouch_lifetime: Duration,
+    /// How long a sign of etcd is enough for sessions in a pooler; then the agent is asked. A watch gives one each second.
+    pub sign_lifetime: Duration,
     /// How long a replica that has stopped streaming still gets sessions: replicas change their source after a failover.
     pub streaming_grace: Duration,
     /// How long sessions of a replica outlive its member key: agents are restarted.
@@ -252,6 +254,7 @@ impl Default for TruthLimits {
         TruthLimits {
             etcd_patience: Duration::from_secs(10),
             vouch_lifetime: Duration::from_secs(3),
+            sign_lifetime: Duration::from_secs(2),
             streaming_grace: Duration::from_secs(10),
             gone_grace: Duration::from_secs(10),
             drain: Duration::from_secs(5),
@@ -318,6 +321,11 @@ impl Config {
 impl Service {
     /// The share of a member that no weight is given for.
     pub const WEIGHT: u32 = 100;
+
+    /// Whether its sessions are to write and need not be on connections of their own.
+    pub(crate) fn is_pooled_to_write(&self) -> bool {
+        self.role == Role::Primary && self.destination != Destination::Postgres
+    }
 
     /// A service with the usual limits that leads to PostgreSQL itself.
     #[must_use]

@@ -29,6 +29,8 @@ struct Entry {
     place: Arc<Place>,
     /// The term of the primary it is on; none on a replica.
     term: Option<Term>,
+    /// It is there to write, by a pooler's connections.
+    pooled: bool,
     client: SocketAddr,
     /// Our side of the connection to the member: what PostgreSQL shows as `client_port`.
     local: Option<SocketAddr>,
@@ -165,7 +167,6 @@ impl Sessions {
             if inner.truth.in_force != truth.in_force {
                 inner.positions = Positions::default();
             }
-            let held = truth.holds;
             for entry in inner.open.values_mut() {
                 if let Some(why) = objection(entry, &truth, gone_grace, now)
                     && entry.leash.cut(why)
@@ -177,7 +178,7 @@ impl Sessions {
                     entry.term = truth.in_force;
                 }
                 if entry.term.is_some() {
-                    entry.leash.hold(held);
+                    entry.leash.hold(truth.holds || (truth.doubted && entry.pooled));
                 }
             }
             forget(&mut inner.tallies, &truth);
@@ -382,6 +383,7 @@ impl Sessions {
             service: service.clone(),
             place: place.clone(),
             term,
+            pooled: settings.is_pooled_to_write(),
             client,
             local: None,
             since: now,

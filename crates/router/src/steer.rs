@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::{Cluster, Shared};
-use crate::truth::{Truth, Vouch, disown, follow, remember};
+use crate::truth::{Truth, Vouch, disown, doubted, follow, remember};
 use crate::verdict::NoPrimary;
 use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
@@ -89,7 +89,8 @@ pub(crate) async fn steer(
         steering.turn(&view, now);
         steering.drain(now);
         steering.witness();
-        let pause = steering.drain_ends().map_or(TICK, |end| now.until(end).min(TICK));
+        let ends = steering.drain_ends().into_iter().chain(steering.sign_ends(&view, now));
+        let pause = ends.map(|end| now.until(end)).fold(TICK, Duration::min);
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = views.changed() => changed.map_err(|_| Error::WatchEnded)?,
@@ -102,20 +103,30 @@ pub(crate) async fn steer(
 }
 
 impl Steering {
+    /// When the last sign of etcd is too old, if that is to come.
+    fn sign_ends(&self, view: &etcd::View, now: Moment) -> Option<Moment> {
+        let etcd::Contact::Live { at } = view.contact else { return None };
+        Some(at.after(self.shared.config().truth.sign_lifetime)).filter(|end| *end > now)
+    }
+
     /// One look at etcd, and what follows from it.
     fn turn(&mut self, view: &etcd::View, now: Moment) {
         let config = self.shared.config();
         let limits = &TruthLimits { drain: config.drain.timeout, ..config.truth };
-        let lost = match &view.contact {
-            etcd::Contact::Live { .. } => None,
-            etcd::Contact::Never { since, why } | etcd::Contact::Lost { since, why } => Some((*since, why)),
+        let (sign, lost) = match &view.contact {
+            etcd::Contact::Live { at } => (*at, None),
+            etcd::Contact::Never { since, why } | etcd::Contact::Lost { since, why } => {
+                (*since, Some((*since, why)))
+            }
         };
+        // The agent is asked before etcd counts as lost.
+        let stale = lost.is_some() || now.since(sign) >= limits.sign_lifetime;
         if let Some(snapshot) = &view.snapshot
             && (lost.is_none() || snapshot.revision != self.known.revision)
         {
             self.known = follow(&Seen::from(snapshot.as_ref()), &self.known, limits, now);
         }
-        if lost.is_some() {
+        if stale {
             self.vouch.asked.get_or_insert(now);
         }
         self.note_contact(lost.map(|(_, why)| why.as_str()));
@@ -129,9 +140,9 @@ impl Steering {
             (Some((_, why)), Some(leader)) if truth.in_force.is_some() => disown(truth, leader, why.clone()),
             _ => truth,
         };
-        self.publish(truth, now);
+        self.publish(doubted(truth, sign, &self.vouch, limits, now), now);
         self.stand();
-        if lost.is_none() && self.over.is_none() {
+        if !stale && self.over.is_none() {
             self.question = None;
             self.vouch = Vouch::default();
         } else if self.question.is_none() && now >= self.next_question {

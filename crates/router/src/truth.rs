@@ -53,6 +53,9 @@ pub(crate) struct Truth {
     /// Sessions of the term in force that are idle wait: also after the leader has stopped to accept writes, until its term is over or the
     /// time for it is.
     pub holds: bool,
+    /// Neither etcd nor the leader's agent has given a sign just now. A session in a pooler outlives a restart of PostgreSQL: it waits, as it might
+    /// find itself on a standby.
+    pub doubted: bool,
     /// Where new sessions of that term go, or why nowhere.
     pub primary: Result<Target, NoPrimary>,
     /// The members' REST addresses.
@@ -101,6 +104,7 @@ impl Truth {
             in_force: None,
             handover: None,
             holds: false,
+            doubted: false,
             primary: Err(NoPrimary::NeverSeen { why: why.to_owned() }),
             apis: BTreeMap::new(),
             replicas: Vec::new(),
@@ -133,6 +137,7 @@ impl Truth {
         };
         let primary = |truth: &Truth| places(truth.primary.as_ref().ok().map_or(&[], std::slice::from_ref));
         self.in_force == other.in_force
+            && self.doubted == other.doubted
             && primary(self) == primary(other)
             && places(&self.replicas) == places(&other.replicas)
             && places(&self.offline) == places(&other.offline)
@@ -213,6 +218,21 @@ pub(crate) fn remember(
     }
 }
 
+/// The same, doubted or not: etcd last gave a sign of itself at `sign`.
+#[must_use]
+pub(crate) fn doubted(
+    mut truth: Truth,
+    sign: Moment,
+    vouch: &Vouch,
+    limits: &TruthLimits,
+    now: Moment,
+) -> Truth {
+    truth.doubted = truth.in_force.is_some_and(|term| {
+        now.since(sign) >= limits.sign_lifetime && !vouch.confirms(term, limits.vouch_lifetime, now)
+    });
+    truth
+}
+
 /// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.
 #[must_use]
 pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
@@ -223,8 +243,13 @@ pub(crate) fn disown(mut truth: Truth, leader: NodeName, why: String) -> Truth {
 }
 
 impl Vouch {
+    /// Whether its word for this term is there, and not too old.
+    fn confirms(&self, term: Term, lifetime: Duration, now: Moment) -> bool {
+        self.yes.as_ref().is_some_and(|(of, at)| *of == term && now.since(*at) < lifetime)
+    }
+
     fn why_not_now(&self, term: Term, lifetime: Duration, now: Moment) -> Result<(), String> {
-        if self.yes.as_ref().is_some_and(|(of, at)| *of == term && now.since(*at) < lifetime) {
+        if self.confirms(term, lifetime, now) {
             return Ok(());
         }
         match (&self.why_not, self.asked) {

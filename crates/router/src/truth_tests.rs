@@ -1,6 +1,6 @@
 //! The truth, case by case: what is seen, what was known before, and where connections go.
 
-use super::{NoPrimary, Truth, Verdict, Vouch, follow, place_of, remember};
+use super::{NoPrimary, Truth, Verdict, Vouch, doubted, follow, place_of, remember};
 use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
 use std::time::Duration;
@@ -234,6 +234,28 @@ fn lag_is_what_is_not_replayed_yet() {
         seen.members.get_mut(&db(2)).unwrap().replayed = Some(Lsn(4000));
     }));
     assert_eq!(truth.replicas.iter().map(|target| target.lag).collect::<Vec<_>>(), [Some(1000), None]);
+}
+
+/// A watch gives a sign each second; what is older is doubted, unless the agent said it within its time, and for this term.
+#[test]
+fn what_is_old_is_doubted() {
+    let (known, limits) = (fresh(&healthy()), limits());
+    let asked = |term, at| Vouch { asked: Some(at), yes: Some((Term(term), at)), ..Vouch::default() };
+    let (old, older) = (NOW.after(limits.sign_lifetime), NOW.after(limits.vouch_lifetime));
+    assert!(limits.sign_lifetime <= limits.vouch_lifetime && limits.vouch_lifetime < limits.etcd_patience);
+    for (now, vouch, expected) in [
+        (old.before(Duration::from_millis(1)), Vouch::default(), false),
+        (old, Vouch::default(), true),
+        (old, asked(10, NOW), false),
+        (old, asked(9, NOW), true),
+        (older, asked(10, NOW), true),
+        (older, asked(10, old), false),
+    ] {
+        let truth = doubted(known.clone(), NOW, &vouch, &limits, now);
+        assert_eq!(truth.doubted, expected, "{now:?} {vouch:?}");
+        assert_eq!(truth.same_routes(&known), !expected, "who waits for it is woken");
+        assert!(truth.primary.is_ok(), "who is not in a pooler goes on");
+    }
 }
 
 #[test]

@@ -41,6 +41,10 @@ pub(crate) enum NoPrimary {
         term: Term,
         newest: Term,
     },
+    /// Neither etcd nor the leader's agent has given a sign just now: for a session in a pooler that is too little.
+    Doubted {
+        leader: NodeName,
+    },
     /// etcd is out of reach, and the leader's agent does not confirm that it still leads.
     Unconfirmed {
         leader: NodeName,
@@ -76,6 +80,13 @@ impl fmt::Display for NoPrimary {
                 write!(
                     f,
                     "etcd shows term {term} after term {newest}: an older state of etcd is not followed"
+                )
+            }
+            NoPrimary::Doubted { leader } => {
+                write!(
+                    f,
+                    "neither etcd nor the agent of leader {leader} has given a sign within the last seconds, and a pooler may have come to \
+                     a standby unseen"
                 )
             }
             NoPrimary::Unconfirmed { leader, why } => {

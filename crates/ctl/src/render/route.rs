@@ -24,6 +24,9 @@ pub(crate) fn route(state: &Value, sessions: bool) -> String {
             None => format!("no primary: {}", text(&cluster["why_no_primary"])),
         };
         out.push_str(&format!("\nCluster {name}, term {term}, etcd {}: {primary}\n", text(&cluster["etcd"])));
+        if cluster["doubted"] == true {
+            out.push_str("Sessions in a pooler of the primary wait: neither etcd nor its agent has given a sign within the last seconds\n");
+        }
         if let Some(why) = cluster["unproven"].as_str() {
             out.push_str(&format!(
                 "TLS that is passed on waits until its agent says that it takes writes: {why}\n"
@@ -125,7 +128,7 @@ mod tests {
             "services": [{"name": "primary", "role": "primary", "cluster": null, "listen": ["0.0.0.0:5433"],
                           "sessions": 2, "waiting": 1, "max_sessions": 5000}],
             "clusters": [{"name": "demo", "term": 17, "etcd": "live", "primary": "pg-1",
-                "unproven": "its agent at http://10.0.0.1:8008/patroni cannot be asked", "members": [
+                "doubted": true, "unproven": "its agent at http://10.0.0.1:8008/patroni cannot be asked", "members": [
                 {"name": "pg-1", "use": "primary", "pinned_for": ["reports", "any"], "sessions": 2},
                 {"name": "pg-2", "use": "replica", "drained": true, "sync": true,
                  "too_far_behind_for": ["fresh"], "lag_bytes": 4096, "lag_seconds": 1.25, "sessions": 0},
@@ -141,6 +144,7 @@ mod tests {
             "Services (3 clients, 1 waiting)",
             "| primary | primary |         | 0.0.0.0:5433 |        2 |       1 |    5000 |",
             "Cluster demo, term 17, etcd live: primary pg-1",
+            "Sessions in a pooler of the primary wait",
             "says that it takes writes: its agent at http://10.0.0.1:8008/patroni cannot be asked",
             "primary; by order all new sessions of reports, any",
             "replica, synchronous; by order no new sessions; too far behind for fresh",

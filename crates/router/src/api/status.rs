@@ -24,6 +24,7 @@ fn of_cluster(cluster: &Cluster) -> Value {
         "etcd": if cluster.etcd_lost.load(Ordering::Relaxed) { "lost" } else { "live" },
         "term": truth.term.map(|term| term.0),
         "leader": truth.leader.as_ref().map(|name| name.as_str()),
+        "doubted": truth.doubted,
         "unproven": cluster.proof.trouble(clock::now()),
         "primary": truth.primary.as_ref().ok().map(|target| target.name.as_str()),
         "why_no_primary": truth.primary.as_ref().err().map(ToString::to_string),
