@@ -158,7 +158,10 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         prepare("undone");
         pair.old.psql("COMMIT PREPARED 'ended'");
         pair.old.psql("ROLLBACK PREPARED 'undone'");
-        pair.old.psql("BEGIN; UPDATE rows SET n = n + 1; ROLLBACK");
+        // Into the next segment, by few records: counting them has little time.
+        let message =
+            "SELECT pg_logical_emit_message(true, 'much', repeat('x', 1000000)) FROM generate_series(1, 16)";
+        pair.old.psql(&format!("BEGIN; UPDATE rows SET n = n + 1 WHERE n < 0; {message}; ROLLBACK"));
         pair.old.append("postgresql.conf", "# the old primary's own\n");
         pair.new.psql("INSERT INTO rows VALUES (-2)");
         pair.crash();
