@@ -38,23 +38,26 @@ pub(crate) enum Doubt {
 
 /// Asks the agent at `api_url` whether it is the primary of `term`.
 pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<(), Doubt> {
-    match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
-        Ok(reply) => judge(reply.status, reply.body.as_bytes(), term)
-            .map_err(|why| Doubt::No(format!("its agent at {api_url} {why}"))),
-        Err(trouble) => Err(Doubt::Silent(format!("its agent at {api_url} cannot be asked: {trouble}"))),
-    }
+    of_primary(client, api_url, |status, body| judge(status, body, term)).await
 }
 
 /// Asks the agent at `api_url` whether its PostgreSQL accepts writes in `term`, or why that is not known.
 pub(crate) async fn takes_writes(client: &Client, api_url: &str, term: Term) -> Result<(), String> {
-    let why = match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
-        Ok(reply) => match judge_writes(reply.status, reply.body.as_bytes(), term) {
-            Ok(()) => return Ok(()),
-            Err(why) => format!("its agent at {api_url} {why}"),
-        },
-        Err(trouble) => format!("its agent at {api_url} cannot be asked: {trouble}"),
-    };
-    Err(why)
+    let said = of_primary(client, api_url, |status, body| judge_writes(status, body, term)).await;
+    said.map_err(|(Doubt::No(why) | Doubt::Silent(why))| why)
+}
+
+/// What the agent at `api_url` answers to `GET /primary`, as `judge` takes it.
+async fn of_primary(
+    client: &Client,
+    api_url: &str,
+    judge: impl FnOnce(u16, &[u8]) -> Result<(), String>,
+) -> Result<(), Doubt> {
+    match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
+        Ok(reply) => judge(reply.status, reply.body.as_bytes())
+            .map_err(|why| Doubt::No(format!("its agent at {api_url} {why}"))),
+        Err(trouble) => Err(Doubt::Silent(format!("its agent at {api_url} cannot be asked: {trouble}"))),
+    }
 }
 
 /// The version of the PostgreSQL that the agent at `api_url` keeps, as a number; `None` when it does not say.
