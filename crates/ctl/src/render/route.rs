@@ -29,7 +29,7 @@ pub(crate) fn route(state: &Value, sessions: bool) -> String {
         }
         if let Some(why) = cluster["unproven"].as_str() {
             out.push_str(&format!(
-                "TLS that is passed on waits until its agent says that it takes writes: {why}\n"
+                "What cannot be looked at (TLS that is passed on) waits until its agent says that it takes writes: {why}\n"
             ));
         }
         let members: Vec<Vec<String>> = list(&cluster["members"]).iter().map(member).collect();
