@@ -189,7 +189,7 @@ fn member(found: &etcd::Member) -> Member {
 }
 
 fn router(id: &str, says: &etcd::Router) -> Router {
-    Router { id: id.to_owned(), quiet: says.quiet, term: says.term }
+    Router { id: id.to_owned(), quiet: says.quiet, term: says.term, over: says.over, pooled: says.pooled }
 }
 
 /// When a switchover is to take place.

@@ -56,6 +56,8 @@ pub(crate) struct Back {
     /// Read from the client and not yet written to the server; and the other way.
     pub(crate) up: Vec<u8>,
     pub(crate) down: Vec<u8>,
+    /// What is kept for the server begins something, and the session was distrusted when it was read.
+    pub(crate) withheld: bool,
     /// A side could not be read.
     pub(crate) broken: bool,
 }
@@ -73,7 +75,8 @@ impl Fare {
     fn refuse(self) {
         let Fare { load: Load { client, server, talk, .. }, back, .. } = self;
         // One that nobody waits for ends here.
-        drop(back.send(Back { client, server, talk, up: Vec::new(), down: Vec::new(), broken: false }));
+        let (up, down) = (Vec::new(), Vec::new());
+        drop(back.send(Back { client, server, talk, up, down, withheld: false, broken: false }));
     }
 }
 

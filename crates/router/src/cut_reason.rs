@@ -22,6 +22,10 @@ pub(crate) enum CutReason {
     Standby {
         member: NodeName,
     },
+    /// It is to write through the member's pooler, which is not known to lead to a server that takes writes, and it cannot be read to be held.
+    Distrusted {
+        member: NodeName,
+    },
     /// Its transaction outlasted the drain before a switchover.
     HandedOver {
         member: NodeName,
@@ -47,6 +51,10 @@ impl fmt::Display for CutReason {
             }
             CutReason::MemberGone { member } => write!(f, "{member} is gone from the cluster"),
             CutReason::Standby { member } => write!(f, "{member} runs as a standby and takes no writes"),
+            CutReason::Distrusted { member } => write!(
+                f,
+                "whether the pooler of {member} leads to a server that takes writes is not known, and a session that cannot be read cannot wait"
+            ),
             CutReason::HandedOver { member } => {
                 write!(f, "{member} hands the lead over, and the transaction did not end in time")
             }

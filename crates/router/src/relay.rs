@@ -89,6 +89,8 @@ impl Pace {
 enum Next<'a> {
     /// The session is busy, and there is a place for it.
     Busy(Seat<'a>),
+    /// The rein is another one than it was.
+    Reined,
     Stopped(Direction, Stopped),
 }
 
@@ -109,6 +111,8 @@ struct Course<'a> {
     down_bulk: Bulk,
     /// The client may still say something, and the server takes it.
     up_runs: bool,
+    /// What is kept for the server begins something, and came when the session was distrusted.
+    withheld: bool,
     /// The server takes no more: its last words have this long.
     until: Option<Instant>,
     logged_in: Option<Instant>,
@@ -125,6 +129,7 @@ pub(crate) async fn relay(
     spin: Option<Box<Spin>>,
 ) -> End {
     let leash = &means.session.leash;
+    let means_to_write = means.to_write;
     let mut course = Course::new(means, talk, spin);
     loop {
         let fresh = course.is_fresh();
@@ -132,15 +137,20 @@ pub(crate) async fn relay(
         if rein == Rein::Cut {
             return poll_fn(|cx| Poll::Ready(course.cut(cx, client))).await;
         }
+        if let Some(member) = means_to_write.filter(|_| rein == Rein::Distrusted && course.talk.is_none()) {
+            leash.cut(CutReason::Distrusted { member: member.clone() });
+            continue;
+        }
         let until = course.until;
         let next = tokio::select! {
             biased;
             () = leash.pulled(rein) => continue,
-            () = sleep(FRESH), if fresh && rein == Rein::Held => continue,
+            () = sleep(FRESH), if fresh && rein.holds() => continue,
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Over,
             next = poll_fn(|cx| course.poll(cx, client, server, (rein, fresh))) => next,
         };
         match next {
+            Next::Reined => {}
             Next::Busy(seat) => {
                 // Not a part of the future of a session that is idle.
                 let broken = Box::pin(course.carry(seat, client, server)).await;
@@ -178,6 +188,7 @@ impl<'a> Course<'a> {
             up_bulk: Bulk::default(),
             down_bulk: Bulk::default(),
             up_runs: true,
+            withheld: false,
             until: None,
             logged_in: greeted.then(Instant::now),
         }
@@ -219,8 +230,16 @@ impl<'a> Course<'a> {
                 // The leash wakes this task; what the client asks goes nowhere.
                 return Poll::Pending;
             }
-            if !self.up_runs || (rein == Rein::Held && self.rests(fresh)) {
+            if !self.up_runs || (rein.holds() && self.rests(fresh)) {
                 return Poll::Pending;
+            }
+            if self.withheld && rein == Rein::Distrusted {
+                return Poll::Pending;
+            }
+            self.withheld = false;
+            if session.leash.rein() != rein {
+                // Its time is up, and nobody has come to say so.
+                return Poll::Ready(Next::Reined);
             }
             // Once there is something to forward it is not idle before the server has answered, so one look is enough.
             let from_client = Eager { stream: &mut *client, found: found.client };
@@ -373,6 +392,7 @@ impl<'a> Course<'a> {
             }
         }
         (self.up.kept, self.down.kept) = (back.up, back.down);
+        self.withheld = back.withheld;
         Ok(back.broken)
     }
 }

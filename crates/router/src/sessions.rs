@@ -12,10 +12,11 @@ use crate::config::{Fallback, Role};
 use crate::cut_reason::CutReason;
 use crate::events::Event;
 use crate::lag::{Lag, Positions};
-use crate::leash::Leash;
+use crate::leash::{Leash, Rein, Trust};
 use crate::metrics::{Held, Tally};
 use crate::shared::Service;
 use crate::truth::Truth;
+use crate::verdict::NoPrimary;
 use crate::wire::CancelKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -29,8 +30,6 @@ struct Entry {
     place: Arc<Place>,
     /// The term of the primary it is on; none on a replica.
     term: Option<Term>,
-    /// It is there to write, by a pooler's connections.
-    pooled: bool,
     client: SocketAddr,
     /// Our side of the connection to the member: what PostgreSQL shows as `client_port`.
     local: Option<SocketAddr>,
@@ -77,6 +76,7 @@ pub(crate) struct Sessions {
     routes: watch::Sender<u64>,
     /// Told whenever a held session comes to rest or ends.
     pub(crate) calm: Arc<Notify>,
+    trust: Arc<Trust>,
 }
 
 /// What became of a wish for a session.
@@ -136,6 +136,7 @@ impl Sessions {
             }),
             routes: watch::Sender::new(0),
             calm: Arc::new(Notify::new()),
+            trust: Arc::default(),
         })
     }
 
@@ -178,7 +179,11 @@ impl Sessions {
                     entry.term = truth.in_force;
                 }
                 if entry.term.is_some() {
-                    entry.leash.hold(truth.holds || (truth.doubted && entry.pooled));
+                    entry.leash.pull(match (truth.distrusts_poolers(), truth.holds) {
+                        (true, _) if entry.leash.is_of_pooled() => Rein::Distrusted,
+                        (_, true) => Rein::Held,
+                        (_, false) => Rein::Free,
+                    });
                 }
             }
             forget(&mut inner.tallies, &truth);
@@ -190,13 +195,26 @@ impl Sessions {
         cut
     }
 
+    /// What the router knows of the primary is good until then.
+    pub(crate) fn trust(&self, until: Moment, now: Moment) {
+        if self.trust.lasts(until, now) {
+            self.lock().open.values().for_each(|entry| entry.leash.trust_is_back());
+            self.reroute();
+        }
+    }
+
+    /// Whether a session is open that is to write through a pooler.
+    pub(crate) fn any_pooled(&self) -> bool {
+        self.lock().open.values().any(|entry| entry.leash.is_of_pooled())
+    }
+
     /// Sessions that are held and not yet at rest.
     pub(crate) fn restless(&self) -> usize {
         self.lock().open.values().filter(|entry| entry.leash.is_restless()).count()
     }
 
     /// Whether a session is left on the primary of a term before `term`.
-    pub(crate) fn any_older(&self, term: Term) -> bool {
+    pub(crate) fn any_before(&self, term: Term) -> bool {
         self.lock().open.values().any(|entry| entry.term.is_some_and(|of| of < term))
     }
 
@@ -215,8 +233,8 @@ impl Sessions {
         let inner = self.lock();
         let mut left = 0;
         for entry in inner.open.values() {
-            if entry.begun {
-                entry.leash.hold(true);
+            if entry.begun && entry.leash.rein() == Rein::Free {
+                entry.leash.pull(Rein::Held);
             }
             if entry.leash.is_at_rest() {
                 entry.leash.cut(why.clone());
@@ -366,6 +384,12 @@ impl Sessions {
             Ok(candidates) => candidates,
             Err(why) => return Opened::Hold(why),
         };
+        let pooled = settings.is_pooled_to_write();
+        if let Some(leader) =
+            inner.truth.leader.clone().filter(|_| pooled && self.trust.has_ended(clock::now()))
+        {
+            return Opened::Hold(Why::Primary(NoPrimary::Doubted { leader }));
+        }
         let (now, turn) = (clock::now(), usize::try_from(inner.next).unwrap_or(0));
         let by_member = |name: &NodeName| inner.by_member.get(name).copied().unwrap_or(0);
         let wheel = inner.wheels.entry(service.name.clone()).or_default();
@@ -378,12 +402,12 @@ impl Sessions {
         let term = chosen.term;
         let id = inner.next;
         inner.next += 1;
-        let leash = Leash::new(self.calm.clone());
+        let trust = term.filter(|_| pooled).map(|_| self.trust.clone());
+        let leash = Leash::new(self.calm.clone(), trust);
         let entry = Entry {
             service: service.clone(),
             place: place.clone(),
             term,
-            pooled: settings.is_pooled_to_write(),
             client,
             local: None,
             since: now,
@@ -493,6 +517,9 @@ fn forget(tallies: &mut BTreeMap<Tallied, Tally>, truth: &Truth) {
 fn objection(entry: &Entry, truth: &Truth, gone_grace: Duration, now: Moment) -> Option<CutReason> {
     let member = entry.place.member.clone();
     if let Some(term) = entry.term {
+        if entry.leash.is_of_pooled() && matches!(truth.primary, Err(NoPrimary::StandbyLeader { .. })) {
+            return Some(CutReason::Standby { member });
+        }
         let over = truth.in_force != Some(term);
         return over.then_some(CutReason::TermOver { member, term, now: truth.in_force });
     }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::{Cluster, Shared};
-use crate::truth::{Truth, Vouch, disown, doubted, follow, remember};
+use crate::truth::{Truth, Vouch, disown, follow, good_until, remember};
 use crate::verdict::NoPrimary;
 use crate::vouch::{self, Doubt};
 use std::future::{Future, pending};
@@ -140,7 +140,10 @@ impl Steering {
             (Some((_, why)), Some(leader)) if truth.in_force.is_some() => disown(truth, leader, why.clone()),
             _ => truth,
         };
-        self.publish(doubted(truth, sign, &self.vouch, limits, now), now);
+        let good = good_until(&truth, sign, &self.vouch, limits);
+        let doubted = truth.in_force.is_some() && now >= good;
+        self.publish(Truth { doubted, ..truth }, now);
+        self.cluster.sessions.trust(good, now);
         self.stand();
         if !stale && self.over.is_none() {
             self.question = None;
@@ -250,17 +253,41 @@ impl Steering {
         self.says.send_modify(|says| says.quiet = Some(handover.term));
     }
 
-    /// Says which term is the newest that is known, as soon as no session of an older one is left.
+    /// Says which term is the newest that is known, as soon as no session of an older one is left; and when nobody leads that all up to now are
+    /// over, as soon as no session is left. A term whose key is gone from etcd never comes back: what is said here stays true.
     fn witness(&self) {
         let sessions = &self.cluster.sessions;
-        let Some(term) = sessions.truth().term else { return };
+        let pooled = self.leads_to_poolers();
+        let newest = sessions.truth().term;
+        // Terms are revisions: at this one nobody leads.
+        let nobody = self.known.is_known() && self.known.leader.is_none();
+        let ended = nobody.then_some(Term(self.known.revision));
         self.says.send_if_modified(|says| {
-            let new = says.term != Some(term) && !sessions.any_older(term);
-            if new {
+            let before = says.clone();
+            says.pooled = pooled || (says.pooled && sessions.any_pooled());
+            if let Some(term) = newest.filter(|term| says.term != Some(*term) && !sessions.any_before(*term))
+            {
                 says.term = Some(term);
             }
-            new
+            let said = says.over.is_some_and(|over| newest.is_none_or(|newest| newest <= over));
+            let left = |term: Term| sessions.any_before(Term(term.0.saturating_add(1)));
+            if let Some(term) = ended.filter(|term| !said && !left(*term)) {
+                says.over = Some(term);
+            }
+            *says != before
         });
+    }
+
+    /// Whether a service leads sessions that are to write to poolers of this cluster.
+    fn leads_to_poolers(&self) -> bool {
+        let config = self.shared.config();
+        let name = &self.cluster.name;
+        let first = config.clusters.first().is_some_and(|first| first.name == *name);
+        let mut pooled = config.services.iter().filter(|service| service.is_pooled_to_write());
+        pooled.any(|service| {
+            service.cluster.as_ref().map_or(first, |own| own == name)
+                || service.names.values().any(|named| named == name)
+        })
     }
 
     /// When the drain before a switchover ends.

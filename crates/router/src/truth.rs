@@ -114,6 +114,13 @@ impl Truth {
         }
     }
 
+    /// Whether a session in a pooler of the primary might find itself on a standby, or soon could.
+    pub(crate) fn distrusts_poolers(&self) -> bool {
+        let withdrawn =
+            matches!(self.primary, Err(NoPrimary::NotWritable { .. } | NoPrimary::StandbyLeader { .. }));
+        self.doubted || (withdrawn && self.in_force.is_some())
+    }
+
     /// Whether a consistent state was ever read.
     #[must_use]
     pub(crate) fn is_known(&self) -> bool {
@@ -218,19 +225,12 @@ pub(crate) fn remember(
     }
 }
 
-/// The same, doubted or not: etcd last gave a sign of itself at `sign`.
+/// Until when this truth is good, unless there is another sign: etcd last gave one of itself at `sign`.
 #[must_use]
-pub(crate) fn doubted(
-    mut truth: Truth,
-    sign: Moment,
-    vouch: &Vouch,
-    limits: &TruthLimits,
-    now: Moment,
-) -> Truth {
-    truth.doubted = truth.in_force.is_some_and(|term| {
-        now.since(sign) >= limits.sign_lifetime && !vouch.confirms(term, limits.vouch_lifetime, now)
-    });
-    truth
+pub(crate) fn good_until(truth: &Truth, sign: Moment, vouch: &Vouch, limits: &TruthLimits) -> Moment {
+    let yes = vouch.yes.as_ref().filter(|(term, _)| truth.in_force == Some(*term));
+    let by_agent = yes.map(|(_, at)| at.after(limits.vouch_lifetime));
+    by_agent.unwrap_or_default().max(sign.after(limits.sign_lifetime))
 }
 
 /// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.
@@ -281,6 +281,9 @@ fn primary_of(seen: &Seen, leader: &NodeName, term: Term) -> Result<Target, NoPr
     let Some(member) = seen.members.get(leader) else {
         return Err(NoPrimary::LeaderUnknown { leader: leader.clone() });
     };
+    if member.role == Some(Role::StandbyLeader) {
+        return Err(NoPrimary::StandbyLeader { leader: leader.clone() });
+    }
     if !accepts_writes(seen, leader, term, member) {
         return Err(NoPrimary::NotWritable { leader: leader.clone(), term });
     }

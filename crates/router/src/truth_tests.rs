@@ -1,6 +1,6 @@
 //! The truth, case by case: what is seen, what was known before, and where connections go.
 
-use super::{NoPrimary, Truth, Verdict, Vouch, doubted, follow, place_of, remember};
+use super::{NoPrimary, Truth, Verdict, Vouch, follow, good_until, place_of, remember};
 use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
 use std::time::Duration;
@@ -251,8 +251,9 @@ fn what_is_old_is_doubted() {
         (older, asked(10, NOW), true),
         (older, asked(10, old), false),
     ] {
-        let truth = doubted(known.clone(), NOW, &vouch, &limits, now);
+        let truth = Truth { doubted: now >= good_until(&known, NOW, &vouch, &limits), ..known.clone() };
         assert_eq!(truth.doubted, expected, "{now:?} {vouch:?}");
+        assert_eq!(truth.distrusts_poolers(), expected);
         assert_eq!(truth.same_routes(&known), !expected, "who waits for it is woken");
         assert!(truth.primary.is_ok(), "who is not in a pooler goes on");
     }

@@ -24,6 +24,10 @@ pub(crate) enum NoPrimary {
         leader: NodeName,
         term: Term,
     },
+    /// The whole cluster follows a remote one.
+    StandbyLeader {
+        leader: NodeName,
+    },
     /// The leader is about to hand the lead over.
     HandingOver {
         leader: NodeName,
@@ -63,6 +67,12 @@ impl fmt::Display for NoPrimary {
             }
             NoPrimary::NotWritable { leader, term } => {
                 write!(f, "leader {leader} (term {term}) does not accept writes at the moment")
+            }
+            NoPrimary::StandbyLeader { leader } => {
+                write!(
+                    f,
+                    "leader {leader} follows a remote cluster: nothing can be written in a standby cluster"
+                )
             }
             NoPrimary::HandingOver { leader } => {
                 write!(f, "leader {leader} is handing the lead over; the next one is on its way")

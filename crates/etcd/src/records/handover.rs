@@ -2,7 +2,7 @@
 //!
 //! The leader announces that it is about to hand the lead over; each router lets the transactions of its sessions end,
 //! begins no other, and says when none is left. And each says up to which term it knows the leaders, as soon as it has no session
-//! of an older one: whoever leads next may wait for that before a promotion.
+//! of an older one: whoever leads next may wait for that before a promotion, and whoever led before, before its PostgreSQL comes up for reading.
 
 use super::json;
 use serde_json::{Map, Value};
@@ -43,6 +43,10 @@ pub struct Router {
     pub quiet: Option<Term>,
     /// The newest term it knows of, since no session of an older one is left with it.
     pub term: Option<Term>,
+    /// All terms up to this revision have ended for it: nobody led there, and no session of one of them is left.
+    pub over: Option<Term>,
+    /// It leads sessions that are to write to poolers, in which they outlive a restart of PostgreSQL.
+    pub pooled: bool,
 }
 
 impl Router {
@@ -53,6 +57,12 @@ impl Router {
         let number = |term: Option<Term>| term.map_or(Value::Null, |term| Value::from(term.0));
         map.insert("quiet".to_owned(), number(self.quiet));
         map.insert("term".to_owned(), number(self.term));
+        if let Some(over) = self.over {
+            map.insert("over".to_owned(), Value::from(over.0));
+        }
+        if self.pooled {
+            map.insert("pooled".to_owned(), Value::from(true));
+        }
         Value::Object(map).to_string()
     }
 
@@ -60,7 +70,8 @@ impl Router {
     pub fn parse(value: &str) -> Result<Router, String> {
         let map = json::object(value)?;
         let term = |name: &str| map.get(name).and_then(Value::as_i64).map(Term);
-        Ok(Router { quiet: term("quiet"), term: term("term") })
+        let pooled = map.get("pooled").and_then(Value::as_bool).unwrap_or_default();
+        Ok(Router { quiet: term("quiet"), term: term("term"), over: term("over"), pooled })
     }
 }
 
@@ -77,11 +88,16 @@ mod tests {
             assert!(Handover::parse(spoiled).is_err(), "{spoiled}");
         }
         for (quiet, term) in [(None, None), (Some(Term(17)), None), (None, Some(Term(17)))] {
-            let router = Router { quiet, term };
-            assert_eq!(Router::parse(&router.to_json()), Ok(router));
+            for (over, pooled) in [(None, false), (Some(Term(16)), true)] {
+                let router = Router { quiet, term, over, pooled };
+                assert_eq!(Router::parse(&router.to_json()), Ok(router));
+            }
         }
         // As routers wrote it before they told the term.
-        assert_eq!(Router::parse(r#"{"quiet":17}"#), Ok(Router { quiet: Some(Term(17)), term: None }));
+        assert_eq!(
+            Router::parse(r#"{"quiet":17}"#),
+            Ok(Router { quiet: Some(Term(17)), ..Router::default() })
+        );
         assert_eq!(Router::parse("{}"), Ok(Router::default()));
         assert!(Router::parse("x").is_err());
     }

@@ -4,8 +4,9 @@ use super::ring::BUFFER;
 use super::ring::tests::is_io_uring_here;
 use super::{Back, Carrier, Load, Order, SEATS, lacking};
 use crate::config::{Role, Service as Settings};
+use crate::conversation::Conversation;
 use crate::cut_reason::CutReason;
-use crate::leash::Leash;
+use crate::leash::{Leash, Rein, Trust};
 use crate::shared::Service;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,13 +37,21 @@ async fn connection() -> (std::net::TcpStream, TcpStream) {
 
 /// Begins to carry; `prepare` sees the far ends and the leash before.
 async fn begin(carrier: &Arc<Carrier>, prepare: impl AsyncFnOnce(&mut TcpStream, &Leash)) -> Trip {
+    begin_with(carrier, Leash::new(Arc::new(Notify::new()), None), None, prepare).await
+}
+
+async fn begin_with(
+    carrier: &Arc<Carrier>,
+    leash: Leash,
+    talk: Option<Conversation>,
+    prepare: impl AsyncFnOnce(&mut TcpStream, &Leash),
+) -> Trip {
     let (client, mut of_client) = connection().await;
     let (server, of_server) = connection().await;
-    let leash = Leash::new(Arc::new(Notify::new()));
     prepare(&mut of_client, &leash).await;
     let settings = Settings::new("primary", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Role::Primary);
     let service = Service::new(settings, None);
-    let load = Load { client, server, talk: None, to_write: true, leash: leash.clone(), service };
+    let load = Load { client, server, talk, to_write: true, leash: leash.clone(), service };
     let carrier = carrier.clone();
     let back = tokio::spawn(async move { carrier.seat()?.carry(load).await });
     Trip { client: of_client, server: of_server, leash, back }
@@ -130,7 +139,7 @@ async fn a_panic_ends_those_that_were_carried_and_no_others() {
     let (near, far) = connection().await;
     let (server, _far) = connection().await;
     let settings = Settings::new("primary", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Role::Primary);
-    let leash = Leash::new(Arc::new(Notify::new()));
+    let leash = Leash::new(Arc::new(Notify::new()), None);
     let service = Service::new(settings, None);
     let load = Load { client: near, server, talk: None, to_write: true, leash, service };
     let back = tokio::time::timeout(SOON, seat.carry(load)).await.unwrap().expect("it is given back");
@@ -160,7 +169,7 @@ async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
         let early = round % 2 == 0;
         let mut trip = begin(&carrier, async |client, leash| {
             if early {
-                leash.hold(true);
+                leash.pull(Rein::Held);
                 client.write_all(b"late").await.unwrap();
             }
         })
@@ -168,7 +177,7 @@ async fn nothing_is_written_to_the_server_once_the_leash_is_pulled() {
         if !early {
             trip.talk().await;
             if round % 4 == 1 {
-                trip.leash.hold(true)
+                trip.leash.pull(Rein::Held)
             } else {
                 assert!(trip.leash.cut(CutReason::Stopping))
             }
@@ -277,4 +286,37 @@ async fn a_thread_that_hangs_gets_no_more_sessions_until_it_answers() {
     trip.talk().await;
     assert!(carrier.end(SOON).await);
     tokio::time::timeout(SOON, watching).await.expect("nobody is looked after").unwrap();
+}
+
+/// Nobody needs to be there to pull the leash of a session in a pooler: what begins after the time is kept back, and one that cannot be read is
+/// given back as if it had said nothing.
+#[tokio::test]
+async fn nothing_begins_through_a_pooler_once_the_time_is_up() {
+    let Some(carrier) = started() else { return };
+    let far = clock::now().after(Duration::from_secs(600));
+    for is_read in [true, false] {
+        let trust = Arc::new(Trust::default());
+        trust.lasts(far, clock::now());
+        let leash = Leash::new(Arc::new(Notify::new()), Some(trust.clone()));
+        let mut talk = Conversation::new();
+        // AuthenticationOk, ReadyForQuery.
+        talk.server_says(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+        assert!(talk.is_idle());
+        let mut trip = begin_with(&carrier, leash, is_read.then_some(talk), async |_, _| {}).await;
+        let (asked, answer) = (b"Q\0\0\0\x06;\0", b"I\0\0\0\x04Z\0\0\0\x05I");
+        trip.client.write_all(asked).await.unwrap();
+        trip.server.read_exact(&mut [0; 7]).await.unwrap();
+        trip.server.write_all(answer).await.unwrap();
+        trip.client.read_exact(&mut [0; 11]).await.unwrap();
+        trust.lasts(clock::now(), clock::now());
+        trip.client.write_all(asked).await.unwrap();
+        let (back, client, mut server) = trip.back().await;
+        let back = back.expect("it is given back");
+        assert_eq!((back.withheld, back.up.as_slice()), (is_read, if is_read { &asked[..] } else { b"" }));
+        assert_eq!(rest_of(back.client, client).await, b"");
+        drop(back.server);
+        let mut reached = Vec::new();
+        server.read_to_end(&mut reached).await.unwrap();
+        assert_eq!(reached, b"", "nothing has reached the pooler");
+    }
 }

@@ -58,6 +58,7 @@ struct Carried {
     back: oneshot::Sender<Back>,
     leaving: bool,
     broken: bool,
+    withheld: bool,
     /// Read and not written, in each direction.
     kept: [Range<usize>; 2],
     /// Looks since the last message.
@@ -174,6 +175,7 @@ impl Hold {
             back,
             leaving: false,
             broken: false,
+            withheld: false,
             kept: [0..0, 0..0],
             silent: 0,
             amount: (Way::Up, 0),
@@ -188,11 +190,13 @@ impl Hold {
     fn read(&mut self, place: usize, way: Way, count: usize) -> io::Result<()> {
         let Some(carried) = self.carried.get_mut(&place) else { return Ok(()) };
         let rein = carried.leash.rein();
-        if rein == Rein::Cut {
+        if rein == Rein::Cut || (rein == Rein::Distrusted && carried.talk.is_none()) {
             // As if it had never been read: what the client has had so far decides whether it can be told why.
             self.leave(place);
             return Ok(());
         }
+        let begins = way == Way::Up && carried.talk.as_ref().is_some_and(Conversation::is_idle);
+        carried.withheld |= begins && rein == Rein::Distrusted;
         carried.follow(way, self.ring.bytes(place, way, 0..count));
         if rein == Rein::Free && carried.is_usual() {
             return self.ring.forward(place, way, count);
@@ -245,9 +249,9 @@ impl Hold {
         let kept = |way: Way| self.ring.bytes(place, way, carried.kept[way as usize].clone()).to_vec();
         let (up, down) = (kept(Way::Up), kept(Way::Down));
         let Some((client, server)) = self.ring.part(place) else { return };
-        let Carried { talk, back, broken, .. } = carried;
+        let Carried { talk, back, withheld, broken, .. } = carried;
         // One that nobody waits for ends here.
-        drop(back.send(Back { client, server, talk, up, down, broken }));
+        drop(back.send(Back { client, server, talk, up, down, withheld, broken }));
     }
 }
 

@@ -1,9 +1,9 @@
 //! etcd is out of reach: what was seen last holds for a while, and then the word of the leader's agent.
 
 use crate::agent::{Agent, SILENT};
-use crate::harness::{ANY, Client, World, connect, until};
+use crate::harness::{Client, World, connect, until};
 use crate::tls::psql;
-use router::{Config, Destination, Role as Serves, Service};
+use router::Config;
 use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use types::Role;
@@ -213,48 +213,6 @@ async fn whose_server_is_too_old_to_say_what_it_is_waits_as_well() {
     agent.says(200);
     waits.await.unwrap().unwrap();
     assert_eq!(asks_first.await.unwrap(), (true, "here".to_owned()));
-}
-
-/// A session in a pooler outlives PostgreSQL: with neither etcd nor the agent to say who leads it waits at the end of its transaction, and goes on
-/// as soon as one of them is heard. Who has a connection of his own goes on all the time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_in_a_pooler_waits_while_nobody_gives_a_sign() {
-    let agent = Agent::start().await;
-    let mut world = World::start(1, |config| {
-        impatient(config);
-        config.truth.etcd_patience = Duration::from_secs(600);
-        let mut pooled = Service::new("pooled", ANY, Serves::Primary);
-        pooled.destination = Destination::Pooler;
-        config.services.push(pooled);
-    })
-    .await;
-    world.api_url = agent.url.clone();
-    let mut member = world.member(1, Role::Primary);
-    member.proxy_url = member.conn_url.clone();
-    world.publish(1, &member).await;
-    let term = world.take_lead(1).await;
-    world.accept_writes(1, term).await;
-    let (pooled, own) = (world.connect("pooled").await.unwrap(), world.connect("primary").await.unwrap());
-    pooled.ask("select 1").await.unwrap();
-
-    world.etcd_server.freeze();
-    until("the agent to be asked", async || (agent.asked_for_primary() > 0).then_some(())).await;
-    assert_eq!(pooled.ask("select 'vouched for'").await.unwrap(), "vouched for");
-    agent.says(SILENT);
-    let doubted = async || world.api("/health").await.contains(r#""doubted":true"#).then_some(());
-    until("the doubt", doubted).await;
-    let asks = tokio::spawn(async move { pooled.ask("select 'asked'").await });
-    let address = world.router.address("pooled");
-    let comes = tokio::spawn(async move { connect(address).await });
-    world.metric(r#"baton_router_waiting{scope="demo",service="pooled"} 1"#).await;
-    assert_eq!(own.ask("select 'here'").await.unwrap(), "here");
-    assert_eq!(world.reaches("primary").await, 1);
-    let got_there = "select count(*) from pg_stat_activity where query = 'select ''asked'''";
-    assert_eq!(own.ask(got_there).await.unwrap(), "0");
-    agent.says(200);
-    assert_eq!(asks.await.unwrap().unwrap(), "asked");
-    comes.await.unwrap().unwrap();
-    world.etcd_server.thaw();
 }
 
 /// A writer with TLS through the router.

@@ -21,6 +21,7 @@ mod libpq;
 #[cfg(test)]
 mod logins;
 #[cfg(test)]
+mod poolers;
 mod reloading;
 #[cfg(test)]
 mod servers;
