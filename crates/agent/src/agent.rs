@@ -202,6 +202,7 @@ impl Agent {
             names: names.clone(),
             slots: slots.clone(),
             what_if: WhatIf::new(),
+            vouched: Cell::new(None),
             turned: Cell::new(clock::now()),
             tls: Cell::new(tls),
         });
@@ -451,6 +452,7 @@ impl Agent {
             order: self.orders.head(),
             planned: self.planned(),
             failsafe: self.hands.failsafe.observe(),
+            vouched: self.shared.vouched.get(),
         }
     }
 

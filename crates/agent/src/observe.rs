@@ -247,6 +247,7 @@ pub(crate) fn rules(settings: &Settings, dynamic: &Dynamic) -> Rules {
             settings::Crash::Failover => CrashRule::Failover,
         },
         await_routers: dynamic.await_routers,
+        pooler: settings.postgresql.proxy_address.is_some(),
         synchronous: synchronous(dynamic),
     }
 }
@@ -276,6 +277,7 @@ pub(crate) mod tests {
             standby_cluster: false,
             crash: ha::CrashRule::Auto,
             await_routers: Duration::ZERO,
+            pooler: false,
         }
     }
 }

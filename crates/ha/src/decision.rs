@@ -218,6 +218,7 @@ impl Turn<'_> {
             Postgres::Running(running) => {
                 memory.start = Default::default();
                 memory.crash = None;
+                memory.stopped_leading = None;
                 // It is well again before it was stopped: what was asked for did not reach it.
                 if memory.leaves_for.is_some() && self.seen.ailment().is_none() {
                     memory.stopping = None;
@@ -247,6 +248,9 @@ impl Turn<'_> {
         }
         if let Some(term) = leads {
             memory.term = Some(term);
+            if !self.seen.rules.standby_cluster {
+                memory.stopped_leading = None;
+            }
         } else {
             // A promotion that was asked for goes on: until it is seen to be over, this is a primary to be.
             memory.down_since = None;

@@ -23,6 +23,8 @@ pub struct Memory {
     pub promoting: Option<(Term, Moment)>,
     /// The term in which the routers are waited for before a promotion, and since when.
     pub awaits_routers: Option<(Term, Moment)>,
+    /// Since when PostgreSQL, which was a primary, is stopped without the lead.
+    pub stopped_leading: Option<Moment>,
     /// How the operator's command before a promotion ended, and in which term.
     pub pre_promoted: Option<(Term, bool)>,
     /// The stop we asked for.
@@ -43,6 +45,8 @@ pub struct Memory {
     pub released: Option<(Term, Moment)>,
     /// The term whose key we last attached to our lease, and when that was asked for.
     pub adopted: Option<(Term, Moment)>,
+    /// The term whose announcement of writes we withdrew again while PostgreSQL is stopped, and when that was asked for.
+    pub withdrawn: Option<(Term, Moment)>,
     /// When the system identifier was last written into `/initialize`: for a moment that does not show.
     pub confirmed: Option<Moment>,
     /// The last term in which we led.

@@ -57,6 +57,8 @@ pub struct Observation {
     pub planned: Option<PlannedRestart>,
     /// What the members said to each other about leading on without etcd.
     pub failsafe: Failsafe,
+    /// When this agent last said to somebody who asked that it leads (`GET /primary`): routers without etcd believe that for a while.
+    pub vouched: Option<Moment>,
 }
 
 /// What is known of the cluster.
@@ -114,6 +116,10 @@ pub struct Router {
     pub quiet: Option<Term>,
     /// The newest term it knows of, since no session of an older one is left with it.
     pub term: Option<Term>,
+    /// All terms up to it are over for it: nobody led, and no session of one of them was left.
+    pub over: Option<Term>,
+    /// It leads sessions that are to write to poolers.
+    pub pooled: bool,
 }
 
 /// `/initialize`.

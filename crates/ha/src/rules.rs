@@ -39,6 +39,8 @@ pub struct Rules {
     pub crash: CrashRule,
     /// How long a promotion after a failure waits at most for the routers to have ended what they had on the one before; 0 is not at all.
     pub await_routers: Duration,
+    /// A pooler stands beside this PostgreSQL (`postgresql.proxy_address`).
+    pub pooler: bool,
 }
 
 /// `baton.crash`: what comes first after a crash of the primary.

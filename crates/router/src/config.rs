@@ -253,7 +253,7 @@ impl Default for TruthLimits {
     fn default() -> TruthLimits {
         TruthLimits {
             etcd_patience: Duration::from_secs(10),
-            vouch_lifetime: Duration::from_secs(3),
+            vouch_lifetime: types::ROUTER_BELIEVES_AGENT,
             sign_lifetime: Duration::from_secs(2),
             streaming_grace: Duration::from_secs(10),
             gone_grace: Duration::from_secs(10),

@@ -9,10 +9,7 @@ use etcd::{Error, Etcd, Renewed, Router};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use types::LeaseId;
-
-/// How long the key outlives its router.
-const TTL_SECONDS: u32 = 10;
+use types::{LeaseId, ROUTER_LEASE};
 
 /// The pause between renewals.
 const RENEW: Duration = Duration::from_secs(3);
@@ -57,6 +54,7 @@ async fn write(
     written: &mut Option<Router>,
 ) -> Result<(), Error> {
     let by = || clock::now().after(WRITE);
+    let ttl = u32::try_from(ROUTER_LEASE.as_secs()).unwrap_or(u32::MAX);
     let held = match *lease {
         Some(held) if written.as_ref() != Some(wanted) => held,
         Some(held) => {
@@ -66,7 +64,7 @@ async fn write(
             }
             held
         }
-        None => etcd.grant(TTL_SECONDS, by()).await?.lease,
+        None => etcd.grant(ttl, by()).await?.lease,
     };
     *lease = Some(held);
     if written.as_ref() != Some(wanted) {

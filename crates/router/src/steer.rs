@@ -15,9 +15,9 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::seen::Seen;
 use crate::shared::{Cluster, Shared};
-use crate::truth::{Truth, Vouch, disown, follow, good_until, remember};
+use crate::truth::{Truth, Vouch, disown, follow, good_until, has_begun, remember};
 use crate::verdict::NoPrimary;
-use crate::vouch::{self, Doubt};
+use crate::vouch::{self, Doubt, Yes};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 struct Question {
     term: Term,
     asked: Moment,
-    answer: Pin<Box<dyn Future<Output = Result<(), Doubt>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<Yes, Doubt>> + Send>>,
 }
 
 /// The standing question to it.
@@ -61,6 +61,11 @@ struct Steering {
     standing: Option<Standing>,
     /// The term whose holder said that it is over, and its words.
     over: Option<(Term, String)>,
+    /// The last sign of etcd.
+    sign: Moment,
+    /// The term whose holder was seen to begin to accept writes, or has said it since. That a term is in force, and announced, may be left from
+    /// before its PostgreSQL stopped: for sessions in poolers that is too little.
+    sure: Option<Term>,
 }
 
 /// Runs until `stop`.
@@ -82,6 +87,8 @@ pub(crate) async fn steer(
         next_question: Moment::default(),
         standing: None,
         over: None,
+        sign: Moment::default(),
+        sure: None,
     };
     loop {
         let view = views.borrow_and_update().clone();
@@ -121,10 +128,17 @@ impl Steering {
         };
         // The agent is asked before etcd counts as lost.
         let stale = lost.is_some() || now.since(sign) >= limits.sign_lifetime;
+        // After a silence nobody knows for how long what etcd shows has been so.
+        let gap = now.since(sign).max(sign.since(self.sign)) >= limits.vouch_lifetime;
+        self.sign = sign;
         if let Some(snapshot) = &view.snapshot
             && (lost.is_none() || snapshot.revision != self.known.revision)
         {
-            self.known = follow(&Seen::from(snapshot.as_ref()), &self.known, limits, now);
+            let next = follow(&Seen::from(snapshot.as_ref()), &self.known, limits, now);
+            if has_begun(&self.known, &next) {
+                self.sure = next.in_force;
+            }
+            self.known = next;
         }
         if stale {
             self.vouch.asked.get_or_insert(now);
@@ -140,12 +154,19 @@ impl Steering {
             (Some((_, why)), Some(leader)) if truth.in_force.is_some() => disown(truth, leader, why.clone()),
             _ => truth,
         };
-        let good = good_until(&truth, sign, &self.vouch, limits);
+        if gap || self.over.is_some() {
+            self.sure = None;
+        }
+        let unsure = truth.in_force.is_some()
+            && truth.primary.is_ok()
+            && self.sure != truth.in_force
+            && self.has_pooled();
+        let good = good_until(&truth, (!unsure).then_some(sign), &self.vouch, limits);
         let doubted = truth.in_force.is_some() && now >= good;
         self.publish(Truth { doubted, ..truth }, now);
         self.cluster.sessions.trust(good, now);
         self.stand();
-        if !stale && self.over.is_none() {
+        if !stale && self.over.is_none() && !unsure {
             self.question = None;
             self.vouch = Vouch::default();
         } else if self.question.is_none() && now >= self.next_question {
@@ -257,14 +278,14 @@ impl Steering {
     /// over, as soon as no session is left. A term whose key is gone from etcd never comes back: what is said here stays true.
     fn witness(&self) {
         let sessions = &self.cluster.sessions;
-        let pooled = self.leads_to_poolers();
+        let pooled = self.has_pooled();
         let newest = sessions.truth().term;
         // Terms are revisions: at this one nobody leads.
         let nobody = self.known.is_known() && self.known.leader.is_none();
         let ended = nobody.then_some(Term(self.known.revision));
         self.says.send_if_modified(|says| {
             let before = says.clone();
-            says.pooled = pooled || (says.pooled && sessions.any_pooled());
+            says.pooled = pooled;
             if let Some(term) = newest.filter(|term| says.term != Some(*term) && !sessions.any_before(*term))
             {
                 says.term = Some(term);
@@ -278,7 +299,11 @@ impl Steering {
         });
     }
 
-    /// Whether a service leads sessions that are to write to poolers of this cluster.
+    /// Whether sessions that are to write are led to poolers of this cluster, or some are left from when they were.
+    fn has_pooled(&self) -> bool {
+        self.leads_to_poolers() || (self.says.borrow().pooled && self.cluster.sessions.any_pooled())
+    }
+
     fn leads_to_poolers(&self) -> bool {
         let config = self.shared.config();
         let name = &self.cluster.name;
@@ -311,25 +336,29 @@ impl Steering {
     }
 
     /// The next answer; never, while nothing was asked.
-    async fn answer(question: &mut Option<Question>) -> Result<(), Doubt> {
+    async fn answer(question: &mut Option<Question>) -> Result<Yes, Doubt> {
         match question {
             Some(question) => question.answer.as_mut().await,
             None => pending().await,
         }
     }
 
-    fn answered(&mut self, answer: Result<(), Doubt>) {
+    fn answered(&mut self, answer: Result<Yes, Doubt>) {
         let Some(Question { term, asked, .. }) = self.question.take() else { return };
         match answer {
             // Counted from the question: the agent spoke for some moment after it.
-            Ok(()) => {
+            Ok(Yes { writes }) => {
                 self.over = None;
-                self.vouch = Vouch { asked: self.vouch.asked, yes: Some((term, asked)), ..Vouch::default() }
+                let said = (term, asked);
+                let (writes, yes) = (writes.then_some(said).or(self.vouch.writes), Some(said));
+                self.sure = writes.filter(|(_, at)| *at == asked).map(|(of, _)| of).or(self.sure);
+                self.vouch = Vouch { asked: self.vouch.asked, yes, writes, ..Vouch::default() }
             }
             // The last yes still holds for its time: an answer may get lost.
             Err(Doubt::Silent(why)) => self.vouch.why_not = Some(why),
             Err(Doubt::No(why)) => {
-                self.vouch = Vouch { asked: self.vouch.asked, yes: None, why_not: Some(why), denied: true };
+                self.vouch =
+                    Vouch { asked: self.vouch.asked, why_not: Some(why), denied: true, ..Vouch::default() };
             }
         }
     }

@@ -53,8 +53,8 @@ pub(crate) struct Truth {
     /// Sessions of the term in force that are idle wait: also after the leader has stopped to accept writes, until its term is over or the
     /// time for it is.
     pub holds: bool,
-    /// Neither etcd nor the leader's agent has given a sign just now. A session in a pooler outlives a restart of PostgreSQL: it waits, as it might
-    /// find itself on a standby.
+    /// No sign of etcd, nor a word of the leader's agent, of just now says that there is a primary. A session in a pooler outlives a restart of
+    /// PostgreSQL: it waits, as it might find itself on a standby.
     pub doubted: bool,
     /// Where new sessions of that term go, or why nowhere.
     pub primary: Result<Target, NoPrimary>,
@@ -86,6 +86,8 @@ pub(crate) struct Vouch {
     pub(crate) asked: Option<Moment>,
     /// When it last said yes, and for which term it was asked.
     pub(crate) yes: Option<(Term, Moment)>,
+    /// The same of a yes to more: its PostgreSQL accepts writes.
+    pub(crate) writes: Option<(Term, Moment)>,
     /// The last answer was no, or there was none: why.
     pub(crate) why_not: Option<String>,
     /// The last answer that came was no.
@@ -225,12 +227,22 @@ pub(crate) fn remember(
     }
 }
 
-/// Until when this truth is good, unless there is another sign: etcd last gave one of itself at `sign`.
+/// Until when this truth is good for a session in a pooler, unless there is another sign: etcd last gave one of itself at `sign`, `None` where
+/// that says nothing.
 #[must_use]
-pub(crate) fn good_until(truth: &Truth, sign: Moment, vouch: &Vouch, limits: &TruthLimits) -> Moment {
-    let yes = vouch.yes.as_ref().filter(|(term, _)| truth.in_force == Some(*term));
+pub(crate) fn good_until(truth: &Truth, sign: Option<Moment>, vouch: &Vouch, limits: &TruthLimits) -> Moment {
+    let yes = vouch.writes.as_ref().filter(|(term, _)| truth.in_force == Some(*term));
     let by_agent = yes.map(|(_, at)| at.after(limits.vouch_lifetime));
-    by_agent.unwrap_or_default().max(sign.after(limits.sign_lifetime))
+    let by_etcd = sign.map(|sign| sign.after(limits.sign_lifetime));
+    by_agent.max(by_etcd).unwrap_or_default()
+}
+
+/// Whether `after` shows that the leader of its term has begun to accept writes since `before`, which was true a moment ago.
+#[must_use]
+pub(crate) fn has_begun(before: &Truth, after: &Truth) -> bool {
+    let not_yet =
+        before.in_force != after.in_force || matches!(before.primary, Err(NoPrimary::NotWritable { .. }));
+    before.is_known() && not_yet && after.in_force.is_some() && after.primary.is_ok()
 }
 
 /// The same without its leader, who says that it is none: whatever etcd says, or said when it was last heard.

@@ -1,6 +1,6 @@
 //! The truth, case by case: what is seen, what was known before, and where connections go.
 
-use super::{NoPrimary, Truth, Verdict, Vouch, follow, good_until, place_of, remember};
+use super::{NoPrimary, Truth, Verdict, Vouch, follow, good_until, has_begun, place_of, remember};
 use crate::config::TruthLimits;
 use crate::seen::{Member, Seen};
 use std::time::Duration;
@@ -240,7 +240,7 @@ fn lag_is_what_is_not_replayed_yet() {
 #[test]
 fn what_is_old_is_doubted() {
     let (known, limits) = (fresh(&healthy()), limits());
-    let asked = |term, at| Vouch { asked: Some(at), yes: Some((Term(term), at)), ..Vouch::default() };
+    let asked = |term, at| Vouch { asked: Some(at), writes: Some((Term(term), at)), ..Vouch::default() };
     let (old, older) = (NOW.after(limits.sign_lifetime), NOW.after(limits.vouch_lifetime));
     assert!(limits.sign_lifetime <= limits.vouch_lifetime && limits.vouch_lifetime < limits.etcd_patience);
     for (now, vouch, expected) in [
@@ -251,12 +251,40 @@ fn what_is_old_is_doubted() {
         (older, asked(10, NOW), true),
         (older, asked(10, old), false),
     ] {
-        let truth = Truth { doubted: now >= good_until(&known, NOW, &vouch, &limits), ..known.clone() };
+        let truth = Truth { doubted: now >= good_until(&known, Some(NOW), &vouch, &limits), ..known.clone() };
         assert_eq!(truth.doubted, expected, "{now:?} {vouch:?}");
         assert_eq!(truth.distrusts_poolers(), expected);
         assert_eq!(truth.same_routes(&known), !expected, "who waits for it is woken");
         assert!(truth.primary.is_ok(), "who is not in a pooler goes on");
     }
+}
+
+/// That it takes writes is known from the moment at which it began to, or not from etcd at all.
+#[test]
+fn whether_it_was_seen_to_begin() {
+    let (before, limits) = (fresh(&healthy()), limits());
+    let stopping = fresh(&healthy_but(|seen| seen.writable = None));
+    let elsewhere = Truth { in_force: Some(Term(9)), ..before.clone() };
+    let leaderless = Truth { in_force: None, ..before.clone() };
+    assert!(matches!(stopping.primary, Err(NoPrimary::NotWritable { .. })), "{stopping:?}");
+    for (from, to, begun) in [
+        (&stopping, &before, true),
+        (&elsewhere, &before, true),
+        (&leaderless, &before, true),
+        (&before, &before, false),
+        (&before, &stopping, false),
+        (&Truth::closed("not asked yet"), &before, false),
+    ] {
+        assert_eq!(has_begun(from, to), begun, "{from:?} {to:?}");
+    }
+    let says = Vouch { yes: Some((Term(10), NOW)), ..Vouch::default() };
+    assert_eq!(
+        good_until(&before, None, &says, &limits),
+        Moment::default(),
+        "it leads, and may have to promote first"
+    );
+    let says = Vouch { writes: Some((Term(10), NOW)), ..says };
+    assert_eq!(good_until(&before, None, &says, &limits), NOW.after(limits.vouch_lifetime));
 }
 
 #[test]
@@ -281,7 +309,7 @@ fn without_etcd_the_leader_needs_its_agents_word_in_the_end() {
         asked: Some(NOW),
         yes: Some((Term(term), at)),
         why_not: Some("an older no".into()),
-        denied: false,
+        ..Vouch::default()
     };
     assert_eq!(remember(&known, NOW, &yes(10, late), &limits, late), known);
     assert!(remember(&known, NOW, &yes(9, late), &limits, late).primary.is_err());

@@ -45,7 +45,7 @@ pub(crate) enum NoPrimary {
         term: Term,
         newest: Term,
     },
-    /// Neither etcd nor the leader's agent has given a sign just now: for a session in a pooler that is too little.
+    /// No sign of etcd, nor a word of the leader's agent, of just now says that it takes writes: for a session in a pooler that is too little.
     Doubted {
         leader: NodeName,
     },
@@ -95,8 +95,8 @@ impl fmt::Display for NoPrimary {
             NoPrimary::Doubted { leader } => {
                 write!(
                     f,
-                    "neither etcd nor the agent of leader {leader} has given a sign within the last seconds, and a pooler may have come to \
-                     a standby unseen"
+                    "neither etcd nor the agent of leader {leader} says just now that it takes writes (after a silence of etcd its agent has \
+                     to), and a pooler may have come to a standby unseen"
                 )
             }
             NoPrimary::Unconfirmed { leader, why } => {

@@ -36,9 +36,20 @@ pub(crate) enum Doubt {
     Silent(String),
 }
 
+/// What an agent confirms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Yes {
+    /// Not only that it leads, but that its PostgreSQL accepts writes.
+    pub(crate) writes: bool,
+}
+
 /// Asks the agent at `api_url` whether it is the primary of `term`.
-pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<(), Doubt> {
-    of_primary(client, api_url, |status, body| judge(status, body, term)).await
+pub(crate) async fn ask(client: &Client, api_url: &str, term: Term) -> Result<Yes, Doubt> {
+    of_primary(client, api_url, |status, body| {
+        judge(status, body, term)?;
+        Ok(Yes { writes: judge_writes(status, body, term).is_ok() })
+    })
+    .await
 }
 
 /// Asks the agent at `api_url` whether its PostgreSQL accepts writes in `term`, or why that is not known.
@@ -48,11 +59,11 @@ pub(crate) async fn takes_writes(client: &Client, api_url: &str, term: Term) -> 
 }
 
 /// What the agent at `api_url` answers to `GET /primary`, as `judge` takes it.
-async fn of_primary(
+async fn of_primary<T>(
     client: &Client,
     api_url: &str,
-    judge: impl FnOnce(u16, &[u8]) -> Result<(), String>,
-) -> Result<(), Doubt> {
+    judge: impl FnOnce(u16, &[u8]) -> Result<T, String>,
+) -> Result<T, Doubt> {
     match client.call(Method::GET, api_url, "/primary", None, ANSWER).await {
         Ok(reply) => judge(reply.status, reply.body.as_bytes())
             .map_err(|why| Doubt::No(format!("its agent at {api_url} {why}"))),

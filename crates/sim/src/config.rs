@@ -120,6 +120,7 @@ impl Config {
             synchronous: Synchronous::default(),
             pre_promote: ttl == 20,
             await_routers: secs(if ttl == 10 { 2 } else { 0 }),
+            pooler: ttl == 5 || ttl == 30,
             may_bootstrap: true,
             may_rewind: rng.chance(800),
             may_copy_without_leader: false,

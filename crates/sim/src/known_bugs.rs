@@ -32,6 +32,7 @@ pub enum KnownBug {
     VipStays,
     SilentRefusal,
     HungPostmaster,
+    EarlyReader,
 }
 
 /// What is known of an accident.
@@ -50,7 +51,7 @@ pub struct Entry {
 }
 
 /// All of them.
-pub const KNOWN_BUGS: [Entry; 18] = [
+pub const KNOWN_BUGS: [Entry; 19] = [
     Entry {
         bug: KnownBug::StalePrimary,
         name: "stale-primary",
@@ -195,6 +196,14 @@ pub const KNOWN_BUGS: [Entry; 18] = [
         laws: &[11],
         seeds: 1200,
     },
+    Entry {
+        bug: KnownBug::EarlyReader,
+        name: "early-reader",
+        seen: "pgbouncer #1311",
+        models: "an old primary comes up for reading at once, while sessions are still led to the pooler beside it",
+        laws: &[13],
+        seeds: 100,
+    },
 ];
 
 impl KnownBug {
@@ -244,6 +253,12 @@ impl KnownBug {
             KnownBug::HastyDemotion => {
                 if let Etcd::Seen { contact: Contact::Lost { .. }, .. } = &seen.etcd {
                     seen.authority = Authority::None;
+                }
+            }
+            KnownBug::EarlyReader => {
+                seen.rules.pooler = false;
+                if let Etcd::Seen { cluster, .. } = &mut seen.etcd {
+                    cluster.routers.iter_mut().for_each(|router| router.pooled = false);
                 }
             }
             KnownBug::HungPostmaster => {

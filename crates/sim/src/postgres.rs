@@ -189,6 +189,12 @@ impl Postgres {
         self.proc == Proc::Primary && self.hangs.is_none() && self.trouble == DiskTrouble::None
     }
 
+    /// Whether it serves reads and nothing else.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.proc, Proc::Standby { .. }) && self.hangs.is_none()
+    }
+
     /// Whether others can copy or stream from it.
     #[must_use]
     pub fn serves(&self) -> bool {

@@ -101,6 +101,8 @@ pub(crate) struct Shared {
     pub what_if: WhatIf,
     /// Places for those who wait for the end of a lead.
     pub questions: Semaphore,
+    /// When somebody who asked for the primary was last told that it is here.
+    pub vouched: Cell<Option<Moment>>,
     /// When the loop last turned.
     pub turned: Cell<Moment>,
     /// The certificate, where there is one.

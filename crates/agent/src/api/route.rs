@@ -49,7 +49,13 @@ async fn get(first: &str, path: &str, query: &str, shared: &Arc<Shared>) -> Repl
                 "there are /baton/why, /baton/losses, /baton/archive, /baton/what-if and /baton/lead",
             ),
         },
-        _ => reply::json(health::check(path, query, shared), &status::body(shared, &shared.local.seen())),
+        _ => {
+            let code = health::check(path, query, shared);
+            if code == StatusCode::OK && path == "primary" {
+                shared.vouched.with(|at| *at = Some(clock::now()));
+            }
+            reply::json(code, &status::body(shared, &shared.local.seen()))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod standby_leader;
 pub use cause::{Cause, Cost, Stays};
 pub(super) use crash::{leave, while_recovering};
 
+use super::routers::{self, LedHere};
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
 use crate::observation::{Cluster, Control, Data, Initialize, LeaderKey, Postgres};
@@ -44,6 +45,7 @@ pub enum Why {
     GivesLeadAway { cause: Cause, to: Option<NodeName>, cost: Cost },
     StartRetryLater { failures: u32, at: Moment },
     AuthorityEnds { term: Term },
+    AwaitsRouters { routers: Vec<String>, until: Moment },
     StartsToBePromoted,
     StartsStandbyToRace,
     WaitsForLeaderToBePrimary { leader: NodeName },
@@ -78,6 +80,8 @@ impl fmt::Display for Why {
             Why::GivesLeadAway { cause, to: None, cost } => write!(f, "{cause}: the lead is given to another member{cost}"),
             Why::StartRetryLater { failures, .. } => write!(f, "PostgreSQL did not come up in {failures} tries; it is tried again in a moment, its log says why"),
             Why::AuthorityEnds { term } => write!(f, "the lease of term {term} could not be renewed and its authority ends in a moment: PostgreSQL stays stopped until that is decided"),
+            Why::AwaitsRouters { routers, .. } if routers.is_empty() => f.write_str("PostgreSQL was the primary, and routers may still believe that, from etcd or from what this agent said within the last seconds: it comes up for reading when they cannot any more, as sessions in the pooler beside it would find a standby"),
+            Why::AwaitsRouters { routers, .. } => write!(f, "PostgreSQL was the primary, and these routers may still lead sessions to the pooler beside it, where they would find a standby: it comes up for reading when they have said that they do not, or their time is up: {}", routers.join(", ")),
             Why::StartsToBePromoted => f.write_str("this member leads and its PostgreSQL was a standby: it is started to be promoted"),
             Why::StartsStandbyToRace => f.write_str("PostgreSQL is stopped and nobody leads: it is started as a standby, to take part in the race with all it has"),
             Why::WaitsForLeaderToBePrimary { leader } => write!(f, "{leader} holds the lead but is not a primary yet; this former primary waits to compare histories"),
@@ -120,17 +124,26 @@ pub(crate) fn answer(turn: &mut Turn<'_>) -> Option<Answer> {
         }
         return Some(lead(turn, &cluster, &control, term));
     }
-    Some(match &cluster.leader {
-        LeaderKey::Held { name, .. } if *name != turn.seen.me => {
-            rejoin::answer(turn, &cluster, &control, name)
-        }
+    let leader = match &cluster.leader {
+        LeaderKey::Held { name, .. } if *name != turn.seen.me => Some(name),
         LeaderKey::Held { term, .. } => {
-            super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term)
+            return Some(super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term));
         }
-        LeaderKey::Free | LeaderKey::Spoiled { .. } => {
-            start(turn, Why::StartsStandbyToRace, Upstream::Archive)
-        }
+        LeaderKey::Free | LeaderKey::Spoiled { .. } => None,
+    };
+    if let Some(answer) = await_routers(turn, &cluster, &control) {
+        return Some(answer);
+    }
+    Some(match leader {
+        Some(leader) => rejoin::answer(turn, &cluster, &control, leader),
+        None => start(turn, Why::StartsStandbyToRace, Upstream::Archive),
     })
+}
+
+/// What was a primary does not come up for reading while sessions that are to write may be led to it.
+fn await_routers(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Option<Answer> {
+    let LedHere { routers, until } = routers::led_here(turn, cluster, control)?;
+    Some(Answer::because(Why::AwaitsRouters { routers, until }).wake_at(until))
 }
 
 /// Makes sure the cluster is known to be ours before anything is started.
@@ -190,7 +203,7 @@ fn lead(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control, term: Term) -
     turn.memory.crash = None;
     turn.memory.kept_since = stays.for_want_of_another().then_some(turn.now);
     if turn.seen.rules.standby_cluster {
-        return standby_leader::answer(turn, control);
+        return standby_leader::answer(turn, cluster, control);
     }
     if control.standby {
         return start(turn, Why::StartsToBePromoted, Upstream::Archive);

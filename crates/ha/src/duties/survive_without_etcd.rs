@@ -3,8 +3,9 @@
 
 use crate::action::Action;
 use crate::decision::{Answer, Turn};
+use crate::duties::routers::{self, LedHere};
 use crate::duties::synchronize;
-use crate::observation::{Contact, Data, Etcd, Order, Postgres, Running};
+use crate::observation::{Contact, Control, Data, Etcd, Order, Postgres, Running};
 use crate::rules::SyncMode;
 use crate::sync_quorum::fits;
 use crate::upstream::{self, Upstream};
@@ -20,6 +21,7 @@ pub enum Why {
     RestartsPrimaryByFailsafe { term: Term },
     FollowsWithoutEtcd { since: Moment },
     StartsStandbyWithoutEtcd,
+    AwaitsRoutersWithoutEtcd { routers: Vec<String>, until: Moment },
     StoppedWithoutEtcd { since: Moment },
 }
 
@@ -32,6 +34,7 @@ impl fmt::Display for Why {
             Why::RestartsPrimaryByFailsafe { term } => write!(f, "PostgreSQL ended while this member leads in term {term} without etcd, by the word of all others (failsafe mode): it is started again"),
             Why::FollowsWithoutEtcd { .. } => f.write_str("etcd does not answer; PostgreSQL goes on as it is"),
             Why::StartsStandbyWithoutEtcd => f.write_str("etcd does not answer and PostgreSQL is stopped: it is started as a standby, which can be read and harms nobody"),
+            Why::AwaitsRoutersWithoutEtcd { .. } => f.write_str("etcd does not answer and PostgreSQL, which was the primary, is stopped: it comes up for reading when no router can lead sessions any more to the pooler beside it, where they would find a standby"),
             Why::StoppedWithoutEtcd { .. } => f.write_str("etcd does not answer and PostgreSQL is stopped; it waits"),
         }
     }
@@ -70,7 +73,10 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
         | Postgres::Stopping { .. }
         | Postgres::Unresponsive { .. } => Answer::because(Why::FollowsWithoutEtcd { since }),
         Postgres::Stopped => match &turn.seen.data {
-            Data::Present(_) if may_start(turn) => {
+            Data::Present(control) if may_start(turn) => {
+                if let Some(answer) = await_routers(turn, *control) {
+                    return answer;
+                }
                 turn.memory.start = turn.memory.start.failed(turn.now);
                 let followed = turn.seen.cluster().zip(turn.seen.other_leader());
                 let upstream = followed
@@ -83,6 +89,13 @@ fn without(turn: &mut Turn<'_>, since: Moment) -> Answer {
             }
         },
     }
+}
+
+/// As with etcd, but nobody can say anything: the time alone counts.
+fn await_routers(turn: &mut Turn<'_>, control: Control) -> Option<Answer> {
+    let cluster = turn.seen.cluster()?.clone();
+    let LedHere { routers, until } = routers::led_here(turn, &cluster, &control)?;
+    Some(Answer::because(Why::AwaitsRoutersWithoutEtcd { routers, until }).wake_at(until))
 }
 
 /// All others agreed: what the leader would do on its lease it does now, too.

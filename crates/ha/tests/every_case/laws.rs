@@ -4,7 +4,8 @@ use crate::world::NOW;
 use ha::duties::recover;
 use ha::sync_quorum::{Promise, fits};
 use ha::{
-    Action, Authority, Data, Decision, Guard, LeaderKey, Memory, Observation, Postgres, Reason, Running, Work,
+    Action, Authority, Contact, Data, Decision, Etcd, Guard, LeaderKey, Memory, Observation, Postgres,
+    Reason, Running, Work,
 };
 
 /// The law that this decision breaks.
@@ -60,6 +61,15 @@ fn conditions(seen: &Observation, memory: &Memory, decision: &Decision) -> Optio
     if !seen.rules.await_routers.is_zero() && silent && memory.promoting.is_none() && has(decision, promotes)
     {
         return Some("routers are waited for before a promotion");
+    }
+    let reads = |action: &Action| matches!(action, Action::StartStandby(_));
+    let was_primary = matches!(&seen.data, Data::Present(control) if !control.standby);
+    let led_to = seen.rules.pooler
+        && (silent || matches!(seen.etcd, Etcd::Seen { contact: Contact::Lost { .. }, .. }));
+    if led_to && was_primary && memory.stopped_leading.is_none() && has(decision, reads) {
+        return Some(
+            "what was a primary does not come up for reading while sessions in a pooler may be led there",
+        );
     }
     let passed = |term| decision.memory.pre_promoted == Some((term, true)) || memory.promoting.is_some();
     let unasked = |action: &Action| matches!(action, Action::Promote(term) if !passed(*term));

@@ -98,6 +98,7 @@ pub(crate) fn case(chooser: &mut Chooser) -> (Observation, Memory) {
         order,
         planned: None,
         failsafe: ha::Failsafe::default(),
+        vouched: None,
     };
     (seen, memory)
 }

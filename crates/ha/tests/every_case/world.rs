@@ -121,6 +121,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         standby_cluster: slice == Slice::Remote,
         pre_promote: slice == Slice::Conditions,
         await_routers: Duration::from_secs(if slice == Slice::Conditions { 2 } else { 0 }),
+        pooler: slice == Slice::Conditions,
         may_copy_without_leader: chooser.pick_if(slice == Slice::Rejoin, &[false, true]),
         ..rules(
             pause,
@@ -164,6 +165,7 @@ pub(crate) fn case(chooser: &mut Chooser, slice: Slice) -> (Observation, Memory)
         order,
         planned,
         failsafe,
+        vouched: None,
     };
     (seen, memory)
 }
@@ -182,6 +184,7 @@ pub(crate) fn rules(pause: bool, may_bootstrap: bool, start_timeout: u64) -> Rul
         synchronous: Synchronous::default(),
         pre_promote: false,
         await_routers: Duration::ZERO,
+        pooler: false,
         may_bootstrap,
         may_rewind: may_bootstrap,
         may_copy_without_leader: false,
@@ -348,10 +351,11 @@ fn etcd(chooser: &mut Chooser, slice: Slice) -> Etcd {
     let ended = chooser.pick_if(newer, &[None, Some((Timeline(2), Lsn(4500)))]);
     let history = ended.into_iter().collect();
     // One with transactions left, where a hand-over that was begun waits for it.
-    let busy = vec![Router { id: "r1".to_owned(), quiet: None, term: None }];
+    let busy = vec![Router { id: "r1".to_owned(), quiet: None, term: None, over: None, pooled: false }];
     let routers = if slice == Slice::Wishes && failover.is_none() { busy.clone() } else { Vec::new() };
-    // One that has not heard of the term, where promotions wait for it.
-    let routers = if slice == Slice::Conditions { chooser.pick(&[routers, busy]) } else { routers };
+    // One that has not heard of the term, where promotions wait for it; it leads to a pooler, and what was a primary waits for it as well.
+    let pooled = busy.into_iter().map(|router| Router { pooled: true, ..router }).collect();
+    let routers = if slice == Slice::Conditions { chooser.pick(&[routers, pooled]) } else { routers };
     let cluster = Cluster {
         revision: 50,
         initialize,

@@ -34,6 +34,7 @@ fn rules() -> Rules {
         synchronous: Synchronous::default(),
         pre_promote: false,
         await_routers: Duration::ZERO,
+        pooler: false,
         may_bootstrap: true,
         may_rewind: true,
         may_copy_without_leader: false,
@@ -146,6 +147,7 @@ impl State {
             order: None,
             planned: None,
             failsafe: ha::Failsafe::default(),
+            vouched: None,
         }
     }
 

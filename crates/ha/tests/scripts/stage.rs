@@ -21,7 +21,7 @@
 //!   disk data|wal fine|low|full|failed|hung  pulse beats|halted|rests|blocked
 //!   late                                     killed now | none
 //!   routers busy | TERM…                     router ID TERM | nothing | gone            handed-over TERM
-//!   await-routers MILLIS
+//!   await-routers MILLIS                     pooled-router ID OVER-TERM | nothing       pooler    vouched
 //!   promised NAME MILLIS                     booted                        kept NAME…
 //!   crash auto | restart | failover          replay unknown | BYTES RATE|0 END
 //!   mode off | on | quorum                    sync none | LEADER QUORUM VOTER…  optime LSN
@@ -112,6 +112,7 @@ impl Stage {
             standby_cluster: false,
             crash: CrashRule::Auto,
             await_routers: Duration::ZERO,
+            pooler: false,
         };
         let cluster = Cluster {
             revision: 100,
@@ -148,6 +149,7 @@ impl Stage {
             order: None,
             planned: None,
             failsafe: Failsafe::default(),
+            vouched: None,
         };
         Stage {
             now: Moment(10_000),
@@ -427,15 +429,30 @@ impl Stage {
             }
             ("routers", quiet) => {
                 let quiet = quiet.iter().map(|held| (*held != "busy").then(|| term(held))).enumerate();
-                let router = |(no, quiet)| Router { id: format!("r{}", no + 1), quiet, term: None };
+                let router = |(no, quiet)| Router {
+                    id: format!("r{}", no + 1),
+                    quiet,
+                    term: None,
+                    over: None,
+                    pooled: false,
+                };
                 self.cluster.routers = quiet.map(router).collect();
             }
             ("router", [id, "gone"]) => self.cluster.routers.retain(|router| router.id != *id),
             ("router", [id, knows]) => {
                 self.cluster.routers.retain(|router| router.id != *id);
                 let known = (*knows != "nothing").then(|| term(knows));
-                self.cluster.routers.push(Router { id: (*id).to_owned(), quiet: None, term: known });
+                let id = (*id).to_owned();
+                self.cluster.routers.push(Router { id, quiet: None, term: known, over: None, pooled: false });
             }
+            ("pooled-router", [id, over]) => {
+                self.cluster.routers.retain(|router| router.id != *id);
+                let over = (*over != "nothing").then(|| term(over));
+                let id = (*id).to_owned();
+                self.cluster.routers.push(Router { id, quiet: None, term: None, over, pooled: true });
+            }
+            ("pooler", []) => self.seen.rules.pooler = true,
+            ("vouched", []) => self.seen.vouched = Some(self.now),
             ("handed-over", [of]) => self.cluster.handed_over = Some(term(of)),
             ("await-routers", [millis]) => {
                 self.seen.rules.await_routers = Duration::from_millis(number(millis));

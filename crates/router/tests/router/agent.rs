@@ -9,6 +9,9 @@ use tokio::sync::watch;
 /// The status of an agent that cannot be reached.
 pub(crate) const SILENT: u16 = 0;
 
+/// The status of one that leads, and whose PostgreSQL is still a standby.
+pub(crate) const PROMOTING: u16 = 1;
+
 /// `GET /primary` is answered with the status, and counted; `GET /baton/lead` is counted too, and answered when that is 200 no more. For
 /// [`SILENT`] nothing is answered.
 pub(crate) struct Agent {
@@ -62,9 +65,9 @@ async fn answer(mut stream: TcpStream, version: u32, mut status: watch::Receiver
     let mut request = vec![0; 1024];
     let count = stream.read(&mut request).await.unwrap_or(0);
     let code = if request[..count].starts_with(b"GET /baton/lead?term=") {
-        let led = *status.borrow_and_update() == 200;
+        let led = [200, PROMOTING].contains(&*status.borrow_and_update());
         asked.lead.fetch_add(u16::from(led), Ordering::AcqRel);
-        let _the_test_is_over = status.wait_for(|status| ![200, SILENT].contains(status)).await;
+        let _the_test_is_over = status.wait_for(|status| ![200, SILENT, PROMOTING].contains(status)).await;
         if led { 410 } else { 503 }
     } else {
         let for_primary = request[..count].starts_with(b"GET /primary HTTP/1.1\r\n");
@@ -72,7 +75,8 @@ async fn answer(mut stream: TcpStream, version: u32, mut status: watch::Receiver
         asked.primary.fetch_add(u16::from(for_primary), Ordering::AcqRel);
         status.wait_for(|status| *status != SILENT).await.map_or(503, |status| *status)
     };
-    let role = if code == 200 { "primary" } else { "replica" };
+    let (code, leads) = if code == PROMOTING { (200, false) } else { (code, code == 200) };
+    let role = if leads { "primary" } else { "replica" };
     let body = format!(r#"{{"state": "running", "role": "{role}", "server_version": {version}}}"#);
     let length = body.len();
     let answer = format!("HTTP/1.1 {code} So\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");

@@ -250,6 +250,15 @@ impl World {
         1 + self.servers.iter().position(|server| server.port == port).unwrap()
     }
 
+    /// Waits until the router has seen that nobody leads: what comes then it sees as it happens.
+    pub(crate) async fn watched(&self) {
+        until("the router to watch", async || {
+            let snapshot = self.etcd.snapshot(by()).await.ok()?;
+            snapshot.routers.values().any(|router| router.over.is_some()).then_some(())
+        })
+        .await;
+    }
+
     /// A body of the router's API.
     pub(crate) async fn api(&self, path: &str) -> String {
         self.router.get(path).await

@@ -1,8 +1,8 @@
 //! Sessions that are to write through a pooler. They outlive a restart of PostgreSQL, so the router holds them itself whenever it does not know that
 //! there is a primary behind it, ends those that it cannot hold, and tells the agents when it leads nobody there any more.
 
-use crate::agent::{Agent, SILENT};
-use crate::harness::{ANY, SOON, World, connect, until};
+use crate::agent::{Agent, PROMOTING, SILENT};
+use crate::harness::{ANY, RunningRouter, SOON, World, connect, until};
 use crate::tls::psql;
 use router::{Config, Destination, Role as Serves, Service};
 use std::time::Duration;
@@ -19,6 +19,7 @@ fn with_pooled(config: &mut Config) {
 
 /// db1 leads and names its own PostgreSQL as its pooler: what matters is that the router takes it for one.
 async fn lead_with_pooler(world: &World) -> Term {
+    world.watched().await;
     let mut member = world.member(1, Role::Primary);
     member.proxy_url = member.conn_url.clone();
     world.publish(1, &member).await;
@@ -146,11 +147,53 @@ async fn who_is_in_a_pooler_waits_while_writes_are_withdrawn_and_ends_in_a_stand
     assert_eq!(state, "57P01", "{message}");
 }
 
+/// What etcd shows after a silence may be left from before the leader's PostgreSQL stopped, and its agent leads before it has promoted it: only its
+/// word that it takes writes counts then, and for a router that has just been started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_in_a_pooler_waits_for_the_agent_after_a_silence_of_etcd() {
+    let agent = Agent::start().await;
+    let mut world = World::start(1, with_pooled).await;
+    world.api_url = agent.url.clone();
+    lead_with_pooler(&world).await;
+    world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
+    let pooled = world.connect("pooled").await.unwrap();
+    pooled.ask("select 1").await.unwrap();
+    assert_eq!(agent.asked_for_primary(), 0, "the router has seen it begin");
+
+    agent.says(SILENT);
+    world.etcd_server.freeze();
+    world.metric(r#"baton_router_etcd_lost{scope="demo"} 1"#).await;
+    is_doubted(&world).await;
+    agent.says(PROMOTING);
+    world.etcd_server.thaw();
+    world.metric(r#"baton_router_etcd_lost{scope="demo"} 0"#).await;
+    let before = agent.asked_for_primary();
+    until("more questions", async || (agent.asked_for_primary() > before + 1).then_some(())).await;
+    is_doubted(&world).await;
+    let asks = tokio::spawn(async move { pooled.ask("select 'asked'").await });
+    let own = world.connect("primary").await.unwrap();
+    let got_there = "select count(*) from pg_stat_activity where query = 'select ''asked'''";
+    assert_eq!(own.ask(got_there).await.unwrap(), "0");
+    agent.says(200);
+    assert_eq!(asks.await.unwrap().unwrap(), "asked");
+
+    let mut config = crate::harness::config(world.etcd_server.client);
+    with_pooled(&mut config);
+    let second = RunningRouter::start(config);
+    let before = agent.asked_for_primary();
+    let session = connect(second.address("pooled")).await.unwrap();
+    assert_eq!(session.ask("select 'there'").await.unwrap(), "there");
+    assert!(agent.asked_for_primary() > before, "it cannot know it from etcd");
+    drop(session);
+    second.stop.cancel();
+    second.task.await.unwrap().unwrap();
+}
+
 /// The agents wait for that before an old primary comes up for reading.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agents_are_told_when_nobody_is_led_to_an_old_primary_any_more() {
     let world = World::start(2, with_pooled).await;
-    until("its word before anybody led", async || says(&world).await.over.map(|_| ())).await;
+    world.watched().await;
     assert!(says(&world).await.pooled);
     let first = lead_with_pooler(&world).await;
     world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;

@@ -116,6 +116,7 @@ async fn before_a_pooler() -> (World, TcpListener) {
         config.services.push(pooled);
     })
     .await;
+    world.watched().await;
     world.lead(1).await;
     world.metric(r#"baton_router_primary_up{scope="demo"} 1"#).await;
     (world, pooler)

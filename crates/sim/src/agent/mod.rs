@@ -123,6 +123,7 @@ impl Agent {
             order: None,
             planned: None,
             failsafe: Failsafe::default(),
+            vouched: None,
         };
         Agent {
             alive: false,

@@ -57,6 +57,7 @@ impl World {
             Undo::EtcdKnows(node) => self.chaos.deposed[node] = None,
             Undo::RouterToEtcd => {
                 self.net.router_etcd = false;
+                self.router.resumes = true;
                 self.etcd.changed = true;
             }
             Undo::Resume => self.etcd.set_paused(false),

@@ -12,6 +12,7 @@ mod law09_addresses;
 mod law10_slots;
 mod law11_healing;
 mod law12_reasons;
+mod law13_poolers;
 mod must_wait;
 
 use crate::clock::{SECOND, Time};

@@ -6,20 +6,35 @@
 //!   else ───────────────────────────────► started
 //! ```
 
+use super::super::routers::announces;
+use super::super::{SEEN_LATE, not_seen_yet};
 use super::{REWINDS_TRIED, Why};
 use crate::action::{Action, Work};
 use crate::decision::{Answer, Turn};
-use crate::observation::Control;
+use crate::observation::{Cluster, Control};
 use crate::upstream::Upstream;
 
-pub(super) fn answer(turn: &mut Turn<'_>, control: &Control) -> Answer {
+pub(super) fn answer(turn: &mut Turn<'_>, cluster: &Cluster, control: &Control) -> Answer {
     if turn.memory.must_rewind {
         return rejoin(turn, control);
     }
     if !control.standby && control.clean && !turn.memory.tail_archived && !turn.memory.created {
         return Answer::because(Why::ArchivesTail).act(Action::Begin(Work::ArchiveTail));
     }
-    super::start(turn, Why::StartsStandbyLeader, Upstream::Remote)
+    match super::await_routers(turn, cluster, control) {
+        Some(answer) => withdraw(turn, cluster, answer),
+        None => super::start(turn, Why::StartsStandbyLeader, Upstream::Remote),
+    }
+}
+
+/// The announcement of writes was withdrawn before the stop, if etcd answered then: by that the routers know.
+fn withdraw(turn: &mut Turn<'_>, cluster: &Cluster, answer: Answer) -> Answer {
+    let Some(term) = turn.leads().filter(|term| announces(turn, cluster, *term)) else { return answer };
+    if let Some(late) = not_seen_yet(turn, turn.memory.withdrawn, term) {
+        return answer.wake_at(late);
+    }
+    turn.memory.withdrawn = Some((term, turn.now));
+    answer.act(Action::WithdrawWritable(term)).wake_at(turn.now.after(SEEN_LATE))
 }
 
 fn rejoin(turn: &Turn<'_>, control: &Control) -> Answer {
