@@ -25,7 +25,7 @@ pub(crate) fn route(state: &Value, sessions: bool) -> String {
         };
         out.push_str(&format!("\nCluster {name}, term {term}, etcd {}: {primary}\n", text(&cluster["etcd"])));
         if cluster["doubted"] == true {
-            out.push_str("Sessions in a pooler of the primary wait: neither etcd nor its agent has given a sign within the last seconds\n");
+            out.push_str("Sessions in a pooler of the primary wait: neither etcd nor its agent says just now that it takes writes\n");
         }
         if let Some(why) = cluster["unproven"].as_str() {
             out.push_str(&format!(

@@ -42,6 +42,7 @@ mod mixed_synchronous;
 mod monitoring;
 mod pause;
 mod pgbackrest;
+mod poolers;
 mod reads;
 mod reinit;
 mod rejoin;
