@@ -22,6 +22,7 @@ mod libpq;
 mod logins;
 #[cfg(test)]
 mod poolers;
+#[cfg(test)]
 mod reloading;
 #[cfg(test)]
 mod servers;
