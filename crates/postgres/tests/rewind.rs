@@ -141,6 +141,7 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         let pair = Pair::new("rewind", &bin, &["--data-checksums"]).await;
         // Enough for the checkpoint after the promotion to take minutes, spread over an hour as it is.
         pair.old.psql("CREATE TABLE much AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 12000)");
+        pair.old.psql("ALTER TABLE much ALTER x SET STORAGE PLAIN");
         pair.in_step().await;
         pair.promote();
         let mut xids = Vec::new();
@@ -158,10 +159,9 @@ async fn a_crashed_primary_comes_back_and_its_own_commits_are_kept_and_counted()
         prepare("undone");
         pair.old.psql("COMMIT PREPARED 'ended'");
         pair.old.psql("ROLLBACK PREPARED 'undone'");
-        // Into the next segment, by few records: counting them has little time.
-        let message =
-            "SELECT pg_logical_emit_message(true, 'much', repeat('x', 1000000)) FROM generate_series(1, 16)";
-        pair.old.psql(&format!("BEGIN; UPDATE rows SET n = n + 1 WHERE n < 0; {message}; ROLLBACK"));
+        // Into the next segment, by few records that pg_waldump prints in few bytes: a message it prints whole.
+        let much = "INSERT INTO much SELECT repeat('x', 8000) FROM generate_series(1, 2100)";
+        pair.old.psql(&format!("BEGIN; UPDATE rows SET n = n + 1 WHERE n < 0; {much}; ROLLBACK"));
         pair.old.append("postgresql.conf", "# the old primary's own\n");
         pair.new.psql("INSERT INTO rows VALUES (-2)");
         pair.crash();
