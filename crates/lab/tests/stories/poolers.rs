@@ -124,13 +124,14 @@ impl Story {
         PgBouncer(command.spawn().unwrap())
     }
 
-    /// Whether the agent there has decided so.
-    async fn has_decided(&self, name: &str, reason: &str) {
-        let decided = async || {
-            let why: Value = serde_json::from_str(&self.get(name, "/baton/why").await.body).ok()?;
-            why["decisions"].as_array()?.iter().any(|row| row["reason"] == reason).then_some(())
+    /// The agent there waits, or has waited, before PostgreSQL comes up for reading: because of this.
+    async fn waited(&self, name: &str, because: &str) -> bool {
+        let why: Value = serde_json::from_str(&self.get(name, "/baton/why").await.body).unwrap_or_default();
+        let waits = |row: &Value| {
+            row["reason"] == "AwaitsRouters"
+                && row["text"].as_str().is_some_and(|text| text.contains(because))
         };
-        lab::wait::until(SPAN, &format!("{name} to decide {reason}"), decided).await.unwrap();
+        why["decisions"].as_array().is_some_and(|rows| rows.iter().any(waits))
     }
 }
 
@@ -143,17 +144,31 @@ async fn a_session_in_a_pooler_never_finds_itself_on_a_standby() {
     let writer = Writer::start(service.clone());
     writer.goes_on().await;
 
-    // A crash, and the lead goes elsewhere at once.
-    let old = story.primary().await;
-    story.lab.node(&old).unwrap().kill_postmaster().unwrap();
-    story.another_primary(&old).await;
-    writer.goes_on().await;
-    story.healthy().await;
+    // A crash, and the lead goes elsewhere at once. Somebody has heard of the old one a moment before, which on a slow machine may be long ago
+    // when it matters.
+    let mut rounds = 0;
+    let old = loop {
+        let old = story.primary().await;
+        story.answers(&old, "/primary", 200).await;
+        story.lab.node(&old).unwrap().kill_postmaster().unwrap();
+        story.another_primary(&old).await;
+        writer.goes_on().await;
+        story.healthy().await;
+        if story.waited(&old, "what this agent said").await {
+            break old;
+        }
+        rounds += 1;
+        assert!(rounds < 5, "{old} did not wait because of what its agent said");
+    };
     // It is there for reading, and its pooler would show it.
     let behind =
         Target { host: story.lab.node(&old).unwrap().address.to_string(), port: port(&story), ..service };
-    let refused = behind.run("INSERT INTO brief DEFAULT VALUES", SPAN).await.unwrap_err();
-    assert!(format!("{refused:?}").contains("read-only"), "{refused:?}");
+    // The pooler itself refuses for a second whom its server refused.
+    let refused = async || {
+        let error = format!("{:?}", behind.run("INSERT INTO brief DEFAULT VALUES", SPAN).await.unwrap_err());
+        error.contains("read-only").then_some(())
+    };
+    lab::wait::until(SPAN, "25006 from behind the router", refused).await.unwrap();
 
     // The same while the router hears and says nothing, and its sessions stand.
     let old = story.primary().await;
@@ -161,7 +176,8 @@ async fn a_session_in_a_pooler_never_finds_itself_on_a_standby() {
     signal(router, Signal::STOP);
     story.lab.node(&old).unwrap().kill_postmaster().unwrap();
     story.another_primary(&old).await;
-    story.has_decided(&old, "AwaitsRouters").await;
+    let waited = async || story.waited(&old, "these routers may still lead sessions").await.then_some(());
+    lab::wait::until(SPAN, &format!("{old} to wait for the router"), waited).await.unwrap();
     signal(router, Signal::CONT);
     writer.goes_on().await;
     story.healthy().await;
