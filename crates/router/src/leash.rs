@@ -1,10 +1,9 @@
 //! The router's hold on one session: it may run, it is held at its next idle moment, or it has to end.
 //!
 //! ```text
-//!   Free ◄──► Held           a planned switchover begins, or passes without one
-//!     ▲         ▲
-//!     └─► Distrusted ◄┘      it is in a pooler, and whether that still leads to a server that takes writes is not known now
-//!     └─────────┴──► Cut     for good, with the reason
+//!   Free ◄──► Held             a planned switchover begins, or passes without one
+//!     ◄─────► Distrusted       it is in a pooler, and whether that leads to a server that takes writes is not known now
+//!     └──────────┴──► Cut      for good, with the reason
 //! ```
 //! A session in a pooler is distrusted by the clock as well: what the router knows is good until a moment, and a process that was stopped for a
 //! while goes on where it was before anybody can tell it that the moment has passed.

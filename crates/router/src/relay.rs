@@ -129,7 +129,7 @@ pub(crate) async fn relay(
     spin: Option<Box<Spin>>,
 ) -> End {
     let leash = &means.session.leash;
-    let means_to_write = means.to_write;
+    let to_write = means.to_write;
     let mut course = Course::new(means, talk, spin);
     loop {
         let fresh = course.is_fresh();
@@ -137,7 +137,7 @@ pub(crate) async fn relay(
         if rein == Rein::Cut {
             return poll_fn(|cx| Poll::Ready(course.cut(cx, client))).await;
         }
-        if let Some(member) = means_to_write.filter(|_| rein == Rein::Distrusted && course.talk.is_none()) {
+        if let Some(member) = to_write.filter(|_| rein == Rein::Distrusted && course.talk.is_none()) {
             leash.cut(CutReason::Distrusted { member: member.clone() });
             continue;
         }

@@ -157,10 +157,9 @@ impl Steering {
         if gap || self.over.is_some() {
             self.sure = None;
         }
-        let unsure = truth.in_force.is_some()
-            && truth.primary.is_ok()
-            && self.sure != truth.in_force
-            && self.has_pooled();
+        // Whom no agent can wait for has nothing but the agent's own word, too.
+        let sure = self.sure == truth.in_force && self.cluster.counted.load(Ordering::Acquire);
+        let unsure = truth.in_force.is_some() && truth.primary.is_ok() && !sure && self.has_pooled();
         let good = good_until(&truth, (!unsure).then_some(sign), &self.vouch, limits);
         let doubted = truth.in_force.is_some() && now >= good;
         self.publish(Truth { doubted, ..truth }, now);

@@ -3,6 +3,7 @@
 
 use crate::agent::{Agent, PROMOTING, SILENT};
 use crate::harness::{ANY, RunningRouter, SOON, World, connect, until};
+use crate::servers::first_of;
 use crate::tls::psql;
 use router::{Config, Destination, Role as Serves, Service};
 use std::time::Duration;
@@ -187,6 +188,51 @@ async fn who_is_in_a_pooler_waits_for_the_agent_after_a_silence_of_etcd() {
     drop(session);
     second.stop.cancel();
     second.task.await.unwrap().unwrap();
+}
+
+/// An agent cannot wait for a router that it does not see. Such a router leads nobody to a pooler by what etcd shows, and the word of the agent is
+/// what that waits for in any case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_may_not_write_its_key_leads_to_poolers_by_the_agents_word_alone() {
+    let agent = Agent::start().await;
+    let mut world = World::start(1, with_pooled).await;
+    world.api_url = agent.url.clone();
+    lead_with_pooler(&world).await;
+    etcdctl(
+        world.etcd_server.client,
+        "etcdctl user add root:secret && etcdctl user grant-role root root && etcdctl role add reader && etcdctl user add reader:word \
+         && etcdctl role grant-permission reader --prefix=true read /service/demo && etcdctl user grant-role reader reader && etcdctl auth enable",
+    );
+    let mut config = crate::harness::config(world.etcd_server.client);
+    with_pooled(&mut config);
+    config.clusters[0].etcd.auth =
+        Some(etcd::Credentials { user: "reader".to_owned(), password: "word".to_owned() });
+    let router = RunningRouter::start(config);
+    let session = connect(router.address("pooled")).await.unwrap();
+    assert_eq!(session.ask("select 'here'").await.unwrap(), "here");
+    let shows = async |what: &str| router.get("/health").await.contains(what).then_some(());
+    agent.says(SILENT);
+    until("the doubt", async || shows(r#""doubted":true"#).await).await;
+    let own = connect(router.address("primary")).await.unwrap();
+    let asks = tokio::spawn(async move { session.ask("select 'asked'").await });
+    let got_there = "select count(*) from pg_stat_activity where query = 'select ''asked'''";
+    assert_eq!(own.ask(got_there).await.unwrap(), "0");
+    assert!(shows(r#""etcd":"live""#).await.is_some());
+    agent.says(200);
+    assert_eq!(asks.await.unwrap().unwrap(), "asked");
+    drop(own);
+    router.stop.cancel();
+    router.task.await.unwrap().unwrap();
+}
+
+/// Runs a line as a person would.
+fn etcdctl(port: u16, line: &str) {
+    let bin = first_of("BATON_TEST_ETCD_BINS").expect("tools/setup test brings an etcd");
+    let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", line]).env("PATH", path).env("ETCDCTL_API", "3");
+    let done = bash.env("ETCDCTL_ENDPOINTS", format!("http://127.0.0.1:{port}")).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// The agents wait for that before an old primary comes up for reading.

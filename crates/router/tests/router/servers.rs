@@ -81,7 +81,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
 }
 
-fn first_of(variable: &str) -> Option<PathBuf> {
+pub(crate) fn first_of(variable: &str) -> Option<PathBuf> {
     let listed = std::env::var(variable).ok()?;
     listed.split(':').find(|path| !path.is_empty()).map(PathBuf::from)
 }
