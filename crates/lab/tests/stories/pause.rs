@@ -157,8 +157,7 @@ async fn what_people_do_by_hand_in_a_pause_is_followed() {
     })
     .await
     .unwrap();
-    let answer = story.send("n2", "POST", "/switchover", &json!({ "leader": "n2", "candidate": "n3" })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over("n2", &json!({ "leader": "n2", "candidate": "n3" })).await;
     is_in_state(&story, "n2", "running").await;
     assert_eq!(story.ask("n2", "SELECT pg_is_in_recovery()").await, "t");
     assert!(story.at("n1").postmaster().is_none(), "nothing was started by itself");

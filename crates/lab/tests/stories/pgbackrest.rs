@@ -127,8 +127,7 @@ fn timer(story: &Story, backups: &PgBackRest, name: &str) -> bool {
 /// The new leader finds that the archive has everything across the fork, and says so everywhere. The time of the restore point.
 async fn across_a_switchover(story: &Story, backups: &PgBackRest) -> String {
     let body = json!({ "leader": "n1", "candidate": "n2" });
-    let answer = story.send("n1", "POST", "/switchover", &body).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over("n1", &body).await;
     lab::wait::until(SPAN, "n2 to lead n1", async || {
         story.lab.view().await.ok().filter(|view| view.healthy(2) && view.primary() == Some("n2"))
     })

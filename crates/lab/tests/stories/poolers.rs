@@ -184,8 +184,7 @@ async fn a_session_in_a_pooler_never_finds_itself_on_a_standby() {
 
     // And by plan.
     let old = story.primary().await;
-    let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over(&old, &json!({ "leader": old })).await;
     story.another_primary(&old).await;
     writer.goes_on().await;
     story.healthy().await;

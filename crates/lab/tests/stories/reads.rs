@@ -159,8 +159,7 @@ async fn haproxy_leads_as_we_do(story: &Story) {
         let table = format!("CREATE TABLE by_haproxy_{round} ()");
         targets[0].run(&table, SPAN).await.expect("it can be written to");
         if round == 0 {
-            let answer = story.send(&primary, "POST", "/switchover", &json!({ "leader": primary })).await;
-            assert_eq!(answer.status, 200, "{}", answer.body);
+            story.switch_over(&primary, &json!({ "leader": primary })).await;
             story.another_primary(&primary).await;
             story.healthy().await;
         }

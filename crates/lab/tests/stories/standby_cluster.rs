@@ -161,8 +161,7 @@ async fn a_site_follows_takes_over_and_is_followed() {
     without_etcd(&mut story, &leader, &replica).await;
 
     // The lead goes over within the site, once by order and once with the host; nothing has to be stopped for it.
-    let answer = story.send(&leader, "POST", "/switchover", &json!({ "leader": leader })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over(&leader, &json!({ "leader": leader })).await;
     let (leader, replica) = followed(&story, &leader).await;
     writes(&story, "n1", "b").await;
     arrives(&story, &replica, "0,a,b").await;
@@ -327,14 +326,12 @@ async fn a_site_is_kept_by_patroni_and_baton_together() {
     story.lab.node("n3").unwrap().start_agent().unwrap();
     assert_eq!(followed(&story, "").await, ("n2".to_owned(), "n3".to_owned()));
     arrives(&story, "n3", "a").await;
-    let answer = story.send("n2", "POST", "/switchover", &json!({ "leader": "n2", "candidate": "n3" })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over("n2", &json!({ "leader": "n2", "candidate": "n3" })).await;
     assert_eq!(followed(&story, "n2").await, ("n3".to_owned(), "n2".to_owned()));
     truth_table(&story, "n3", "n2").await;
     writes(&story, "n1", "b").await;
     arrives(&story, "n2", "a,b").await;
-    let answer = story.send("n3", "POST", "/switchover", &json!({ "leader": "n3", "candidate": "n2" })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over("n3", &json!({ "leader": "n3", "candidate": "n2" })).await;
     assert_eq!(followed(&story, "n3").await, ("n2".to_owned(), "n3".to_owned()));
     // The Patroni that leads is promoted, and Baton follows it as a primary.
     configure(&story, "n3", Value::Null).await;

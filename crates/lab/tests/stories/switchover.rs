@@ -17,9 +17,7 @@ async fn switchovers_lose_nothing_and_refuse_no_connection() {
     let brief: Vec<_> = (0..4).map(|_| tokio::spawn(transactions(target.clone(), stopped.clone()))).collect();
     for _round in 0..3 {
         let (old, candidate) = (story.primary().await, story.a_replica().await);
-        let answer =
-            story.send(&old, "POST", "/switchover", &json!({ "leader": old, "candidate": candidate })).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        story.switch_over(&old, &json!({ "leader": old, "candidate": candidate })).await;
         assert_eq!(story.another_primary(&old).await, candidate);
         load.work.await_progress(50, SPAN).await.unwrap();
         story.healthy().await;

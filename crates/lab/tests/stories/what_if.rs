@@ -44,8 +44,7 @@ async fn what_is_predicted_of_the_loss_of_a_host_is_what_happens() {
     let mut old = story.primary().await;
     if old == never {
         // It may create a cluster. Only one may follow when another leads.
-        let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        story.switch_over(&old, &json!({ "leader": old })).await;
         old = story.another_primary(&old).await;
         story.healthy().await;
     }

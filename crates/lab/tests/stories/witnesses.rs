@@ -133,8 +133,7 @@ async fn a_router_cut_off_from_etcd_delays_a_failover_by_a_moment_and_leads_nobo
     // The same by plan: PostgreSQL is up again for reading a moment after it was stopped.
     story.lab.cut_from_etcd("router").unwrap();
     let old = story.primary().await;
-    let answer = story.send(&old, "POST", "/switchover", &json!({ "leader": old })).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    story.switch_over(&old, &json!({ "leader": old })).await;
     story.another_primary(&old).await;
     story.healthy().await;
     story.lab.mend_to_etcd("router").unwrap();
