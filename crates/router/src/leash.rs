@@ -120,8 +120,8 @@ impl Leash {
         }
     }
 
-    /// What the session rests on is good again, after it had ended: who waits for that looks again.
-    pub(crate) fn trust_is_back(&self) {
+    /// What the session rests on has ended, or is good again: who waits for a pull looks at it.
+    pub(crate) fn look_again(&self) {
         self.0.pulled.notify_waiters();
     }
 
@@ -230,7 +230,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(trust.lasts(now.after(Duration::from_secs(60)), now));
-        leash.trust_is_back();
+        leash.look_again();
         waits.await.unwrap();
         leash.cut(CutReason::Stopping);
         assert_eq!(leash.rein(), Rein::Cut);

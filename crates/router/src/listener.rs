@@ -138,7 +138,8 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use tokio::net::{TcpListener, TcpStream};
 
-    /// There are many, and most of them are idle: what logging in takes is not kept.
+    /// There are many, and most of them are idle: what logging in takes is not kept. The memory of a task is a multiple of 128 bytes, and a few bytes
+    /// more than this were such a step with Rust 1.95.
     #[tokio::test]
     async fn the_task_of_a_session_is_small() {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -160,6 +161,6 @@ mod tests {
         let stream = Arrived::Here(stream);
         let arrival = Arrival { shared, service, stream, peer: local, local };
         let kept = size_of_val(&session(arrival, handshake, (connection, place)));
-        assert!(kept <= 1800, "{kept} bytes");
+        assert!(kept <= 1728, "{kept} bytes");
     }
 }

@@ -89,8 +89,6 @@ impl Pace {
 enum Next<'a> {
     /// The session is busy, and there is a place for it.
     Busy(Seat<'a>),
-    /// The rein is another one than it was.
-    Reined,
     Stopped(Direction, Stopped),
 }
 
@@ -129,7 +127,6 @@ pub(crate) async fn relay(
     spin: Option<Box<Spin>>,
 ) -> End {
     let leash = &means.session.leash;
-    let to_write = means.to_write;
     let mut course = Course::new(means, talk, spin);
     loop {
         let fresh = course.is_fresh();
@@ -137,7 +134,8 @@ pub(crate) async fn relay(
         if rein == Rein::Cut {
             return poll_fn(|cx| Poll::Ready(course.cut(cx, client))).await;
         }
-        if let Some(member) = to_write.filter(|_| rein == Rein::Distrusted && course.talk.is_none()) {
+        let unread = rein == Rein::Distrusted && course.talk.is_none();
+        if let Some(member) = course.means.to_write.filter(|_| unread) {
             leash.cut(CutReason::Distrusted { member: member.clone() });
             continue;
         }
@@ -150,7 +148,6 @@ pub(crate) async fn relay(
             next = poll_fn(|cx| course.poll(cx, client, server, (rein, fresh))) => next,
         };
         match next {
-            Next::Reined => {}
             Next::Busy(seat) => {
                 // Not a part of the future of a session that is idle.
                 let broken = Box::pin(course.carry(seat, client, server)).await;
@@ -239,7 +236,8 @@ impl<'a> Course<'a> {
             self.withheld = false;
             if session.leash.rein() != rein {
                 // Its time is up, and nobody has come to say so.
-                return Poll::Ready(Next::Reined);
+                session.leash.look_again();
+                return Poll::Pending;
             }
             // Once there is something to forward it is not idle before the server has answered, so one look is enough.
             let from_client = Eager { stream: &mut *client, found: found.client };

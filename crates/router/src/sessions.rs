@@ -198,7 +198,7 @@ impl Sessions {
     /// What the router knows of the primary is good until then.
     pub(crate) fn trust(&self, until: Moment, now: Moment) {
         if self.trust.lasts(until, now) && now < until {
-            self.lock().open.values().for_each(|entry| entry.leash.trust_is_back());
+            self.lock().open.values().for_each(|entry| entry.leash.look_again());
             self.reroute();
         }
     }
