@@ -5,10 +5,7 @@
 //! write its key is not waited for, and its running transactions are ended by PostgreSQL.
 
 use crate::events::Event;
-use crate::shared::Cluster;
 use etcd::{Error, Etcd, Renewed, Router};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -21,25 +18,19 @@ const RENEW: Duration = Duration::from_secs(3);
 const WRITE: Duration = Duration::from_secs(2);
 
 /// Keeps the key in etcd, as `says` has it.
-pub(crate) async fn keep(etcd: Etcd, cluster: Arc<Cluster>, id: String, mut says: watch::Receiver<Router>) {
+pub(crate) async fn keep(etcd: Etcd, cluster: String, id: String, mut says: watch::Receiver<Router>) {
     let mut lease = None;
     let mut written = None;
     let mut failing = false;
     loop {
         let wanted = says.borrow_and_update().clone();
-        let done = write(&etcd, &id, &wanted, &mut lease, &mut written).await;
-        // Agents that do not see that it leads to poolers wait for nothing.
-        let counted = done.is_ok() && wanted.pooled;
-        if cluster.counted.swap(counted, Ordering::AcqRel) != counted {
-            cluster.sessions.calm.notify_one();
-        }
-        match done {
+        match write(&etcd, &id, &wanted, &mut lease, &mut written).await {
             Ok(()) => failing = false,
             Err(error) => {
                 (lease, written) = (None, None);
                 // That etcd is away is said elsewhere; what it does not allow is said here, once.
                 if matches!(error, Error::Refused { .. }) && !failing {
-                    Event::NotPublished { cluster: &cluster.name, why: format!("failed to {error}") }.log();
+                    Event::NotPublished { cluster: &cluster, why: format!("failed to {error}") }.log();
                     failing = true;
                 }
             }

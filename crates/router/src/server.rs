@@ -274,7 +274,7 @@ impl Server {
                 let _ = failed.try_send(error);
             }
         });
-        self.steering.spawn(presence::keep(etcd, cluster.clone(), self.shared.id.clone(), said));
+        self.steering.spawn(presence::keep(etcd, settings.name.clone(), self.shared.id.clone(), said));
         let survey = tokio::spawn(survey::survey(self.shared.clone(), cluster.clone())).abort_handle();
         Followed { settings, cluster, stop, survey, _watcher: watcher }
     }

@@ -43,8 +43,6 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) etcd_lost: AtomicBool,
-    /// The agents see in etcd that this router leads to their poolers.
-    pub(crate) counted: AtomicBool,
     pub(crate) proof: Proof,
     /// Changes of the primary or its term.
     pub(crate) changes: Count,
@@ -134,7 +132,6 @@ impl Cluster {
             name: name.to_owned(),
             sessions: Sessions::new(),
             etcd_lost: AtomicBool::new(false),
-            counted: AtomicBool::new(false),
             proof: Proof::default(),
             changes: Count::default(),
         })

@@ -157,8 +157,12 @@ impl Steering {
         if gap || self.over.is_some() {
             self.sure = None;
         }
-        // Whom no agent can wait for has nothing but the agent's own word, too.
-        let sure = self.sure == truth.in_force && self.cluster.counted.load(Ordering::Acquire);
+        // An agent waits for the routers whose keys it sees. As soon as ours is seen here, every agent that stops to lead later has seen it, too;
+        // until then the agent's own word is all there is.
+        let routers = view.snapshot.as_ref().map(|snapshot| &snapshot.routers);
+        let counted =
+            routers.and_then(|routers| routers.get(&self.shared.id)).is_some_and(|says| says.pooled);
+        let sure = counted && self.sure == truth.in_force;
         let unsure = truth.in_force.is_some() && truth.primary.is_ok() && !sure && self.has_pooled();
         let good = good_until(&truth, (!unsure).then_some(sign), &self.vouch, limits);
         let doubted = truth.in_force.is_some() && now >= good;
