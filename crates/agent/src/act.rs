@@ -16,7 +16,7 @@ use crate::timelines;
 use crate::upstream::Sender;
 use crate::watchdog::Watchdog;
 use anyhow::{Context, bail};
-use etcd::{Etcd, Handover, Snapshot, Writable};
+use etcd::{Etcd, Grounds, Handover, Snapshot, Writable};
 use ha::sync_quorum::Promise;
 use ha::{Action, Authority, ExitWhy, Upstream, Work};
 use settings::{Dynamic, Settings};
@@ -206,8 +206,10 @@ impl Hands {
         let (lease, me) = (self.lease()?, &self.settings.name);
         let seen = turn.snapshot.as_deref();
         let sync = seen.and_then(|snapshot| snapshot.sync.as_ref()).map_or(0, |sync| sync.mod_revision);
+        let failover = seen.and_then(|snapshot| snapshot.failover_mod).unwrap_or(0);
         let failsafe = seen.filter(|_| turn.dynamic.failsafe_mode).map(|snapshot| snapshot.failsafe_mod);
-        let Some(term) = self.etcd.acquire_leader_over(me, lease, sync, failsafe, turn.by).await? else {
+        let grounds = Grounds { sync, failover, failsafe };
+        let Some(term) = self.etcd.acquire_leader_over(me, lease, grounds, turn.by).await? else {
             bail!(Faster("take the lead"));
         };
         self.keeper.took_lead(lease, term);

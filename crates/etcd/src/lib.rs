@@ -42,6 +42,7 @@ pub use records::{
 };
 pub use snapshot::{Limits, Snapshot, Spoiled};
 pub use watch::{Contact, View, Watcher, watch};
+pub use write::Grounds;
 
 use endpoints::Endpoints;
 use std::sync::Arc;

@@ -59,12 +59,12 @@ pub struct Snapshot {
     pub optime_leader: Option<Lsn>,
     /// An order; `None` also when the key is empty.
     pub failover: Option<Failover>,
-    /// When the `failover` key was last changed, empty or not; `None` when it is absent.
+    /// When the `failover` key was last changed, whatever it says; `None` when it is absent.
     pub failover_mod: Option<i64>,
     pub sync: Option<Sync>,
     pub history: Vec<HistoryRow>,
     pub failsafe: Option<BTreeMap<NodeName, String>>,
-    /// When `failsafe` was last changed; 0 when it is absent.
+    /// When `failsafe` was last changed, whatever it says; 0 when it is absent.
     pub failsafe_mod: i64,
     pub writable: Option<Writable>,
     /// What the last `writable` said; it outlives that member's lease.
@@ -161,6 +161,11 @@ impl Snapshot {
         let text = String::from_utf8_lossy(kv.key());
         let Some(key) = keys.parse(&text) else { return };
         self.spoiled.retain(|spoiled| spoiled.key != text);
+        match key {
+            Key::Failover => self.failover_mod = Some(kv.mod_revision()),
+            Key::Failsafe => self.failsafe_mod = kv.mod_revision(),
+            _ => {}
+        }
         let outcome = value_text(kv).and_then(|value| self.set(&key, kv, value));
         if let Err(why) = outcome {
             if let Some(previous) = previous {
@@ -200,14 +205,10 @@ impl Snapshot {
             }
             Key::Failover => {
                 self.failover = Failover::parse(value)?.map(|order| Failover { mod_revision, ..order });
-                self.failover_mod = Some(mod_revision);
             }
             Key::Sync => self.sync = Some(Sync { mod_revision, ..Sync::parse(value)? }),
             Key::History => self.history = parse_history(value)?,
-            Key::Failsafe => {
-                self.failsafe_mod = mod_revision;
-                self.failsafe = Some(parse_failsafe(value)?);
-            }
+            Key::Failsafe => self.failsafe = Some(parse_failsafe(value)?),
             Key::Writable => self.writable = Some(Writable { lease: lease(kv), ..Writable::parse(value)? }),
             Key::Last => self.last = Some(Writable::parse(value)?),
             Key::Handover => self.handover = Some(Handover { mod_revision, ..Handover::parse(value)? }),
@@ -281,10 +282,7 @@ impl Snapshot {
             }
             Key::Status => self.status.clone_from(&previous.status),
             Key::OptimeLeader => self.optime_leader = previous.optime_leader,
-            Key::Failover => {
-                self.failover.clone_from(&previous.failover);
-                self.failover_mod = previous.failover_mod;
-            }
+            Key::Failover => self.failover.clone_from(&previous.failover),
             Key::Sync => self.sync.clone_from(&previous.sync),
             Key::History => self.history.clone_from(&previous.history),
             Key::Failsafe => self.failsafe.clone_from(&previous.failsafe),

@@ -15,6 +15,7 @@ use crate::records::{
     losses_json,
 };
 use crate::snapshot::{Limits, Snapshot};
+pub use leader::Grounds;
 use put::{Expected, Put};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -51,6 +51,12 @@ impl Keys {
     pub fn sync_revision(&self) -> i64 {
         self.sync.as_ref().map_or(0, |key| key.revision)
     }
+
+    /// The same of `/failover`.
+    #[must_use]
+    pub fn failover_revision(&self) -> i64 {
+        self.failover.as_ref().map_or(0, |wish| wish.revision)
+    }
 }
 
 /// The leader key.
@@ -83,10 +89,11 @@ pub enum Write {
     },
     ConfirmInitialize(SystemId),
     RemoveInitialize,
-    /// With the revisions of `/sync` and `/failsafe` that the decision was made on.
+    /// With the revisions of `/sync`, `/failover` and `/failsafe` that the decision was made on.
     Acquire {
         lease: u64,
         sync: i64,
+        failover: i64,
         failsafe: i64,
     },
     Claim {
@@ -302,9 +309,10 @@ impl Etcd {
             Write::Claim { term, timeline } if self.is_term(*term) => {
                 self.keys.claimed = Timeline(self.keys.claimed.max(*timeline).0 + 1);
             }
-            Write::Acquire { lease, sync, failsafe }
+            Write::Acquire { lease, sync, failover, failsafe }
                 if keys.leader.is_none()
                     && keys.failsafe_modified == *failsafe
+                    && keys.failover_revision() == *failover
                     && self.lives(*lease)
                     && *sync == keys.sync_revision() =>
             {

@@ -7,6 +7,17 @@ use crate::records::Failover;
 use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use types::{LeaseId, Moment, NodeName, Term};
 
+/// The revisions of the keys by which it was decided who may lead, 0 where one is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grounds {
+    /// Who has what was acknowledged.
+    pub sync: i64,
+    /// What a person allowed, or took back.
+    pub failover: i64,
+    /// Whom a leader without etcd asks, where one may lead so.
+    pub failsafe: Option<i64>,
+}
+
 impl Etcd {
     /// Takes the lead if nobody has it. `None`: somebody holds it. The term, also when this member holds it already
     /// with this lease.
@@ -22,19 +33,18 @@ impl Etcd {
         self.acquire(me, lease, Vec::new(), by).await
     }
 
-    /// The same, but only while `/sync` still has this revision (0: it is absent): who may lead was decided by what it said. And so
-    /// for `/failsafe`, when it is given: a leader without etcd asks only those whom it lists.
+    /// The same, but only while nothing has changed of what that was decided by.
     pub async fn acquire_leader_over(
         &self,
         me: &NodeName,
         lease: LeaseId,
-        sync: i64,
-        failsafe: Option<i64>,
+        grounds: Grounds,
         by: Moment,
     ) -> Result<Option<Term>, Error> {
-        let failsafe = failsafe.map(|revision| (self.keys().failsafe(), revision));
-        let sync = Some((self.keys().sync(), sync));
-        self.acquire(me, lease, sync.into_iter().chain(failsafe).collect(), by).await
+        let keys = self.keys();
+        let failsafe = grounds.failsafe.map(|revision| (keys.failsafe(), revision));
+        let always = [(keys.sync(), grounds.sync), (keys.failover(), grounds.failover)];
+        self.acquire(me, lease, always.into_iter().chain(failsafe).collect(), by).await
     }
 
     async fn acquire(

@@ -42,6 +42,7 @@ async fn every_spoiled_key_is_named_and_fails_nothing() {
         let bare = etcd::Snapshot {
             revision: snapshot.revision,
             failsafe_mod: snapshot.failsafe_mod,
+            failover_mod: snapshot.failover_mod,
             spoiled: snapshot.spoiled.clone(),
             ..Default::default()
         };

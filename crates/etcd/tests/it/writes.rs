@@ -1,7 +1,9 @@
 //! Every compare-and-swap, won and lost.
 
-use crate::cluster::{Cluster, servers, within};
-use etcd::{Error, Failover, HistoryRow, Initialize, Limits, Loss, LostIn, Member, Status, Sync, Writable};
+use crate::cluster::{Cluster, keys, servers, within};
+use etcd::{
+    Error, Failover, Grounds, HistoryRow, Initialize, Limits, Loss, LostIn, Member, Status, Sync, Writable,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use types::{LeaseId, Lsn, NodeName, PostgresState, Role, SystemId, Term, Timeline};
@@ -93,6 +95,41 @@ async fn the_lead_is_taken_by_one_and_each_term_is_larger() {
         let gone = LeaseId(theirs.lease.0 ^ 1);
         etcd.release_leader(&b(), next, within(20)).await.unwrap();
         assert_eq!(etcd.acquire_leader(&b(), gone, within(20)).await, Err(Error::LeaseGone));
+    }
+}
+
+#[tokio::test]
+async fn the_lead_is_not_taken_when_what_it_was_decided_by_has_changed() {
+    for server in servers() {
+        let cluster = Cluster::start(&server, 1).await;
+        let (etcd, keys) = (cluster.etcd(), keys());
+        let mut raw = cluster.raw(0).await;
+        let lease = etcd.grant(30, within(20)).await.unwrap().lease;
+        let failsafe_mode = [true, false, true, true, false];
+        let changes = [
+            (keys.failover(), &b"{\"member\":\"pg-b\"}"[..]),
+            (keys.failover(), b"not json"),
+            (keys.failsafe(), b"{\"pg-b\":\"http://127.0.0.1:1\"}"),
+            (keys.failsafe(), b"\xff"),
+            (keys.sync(), b"{\"leader\":\"pg-b\"}"),
+        ];
+        for (is_asked, (key, value)) in failsafe_mode.into_iter().zip(changes) {
+            let grounds = async || {
+                let seen = etcd.snapshot(within(20)).await.unwrap();
+                Grounds {
+                    sync: seen.sync.map_or(0, |sync| sync.mod_revision),
+                    failover: seen.failover_mod.unwrap_or(0),
+                    failsafe: is_asked.then_some(seen.failsafe_mod),
+                }
+            };
+            let before = grounds().await;
+            raw.put(key.as_str(), value, None).await.unwrap();
+            let taken = etcd.acquire_leader_over(&a(), lease, before, within(20)).await;
+            assert_eq!(taken, Ok(None), "{key} has changed since");
+            let taken = etcd.acquire_leader_over(&a(), lease, grounds().await, within(20)).await.unwrap();
+            let term = taken.expect("nothing has changed since, whatever it says");
+            assert!(etcd.release_leader(&a(), term, within(20)).await.unwrap());
+        }
     }
 }
 

@@ -258,8 +258,9 @@ impl World {
             Action::RemoveInitialize => Write::RemoveInitialize,
             Action::AcquireLeader => {
                 let revision = agent.view.as_ref().map_or(0, |keys| keys.sync_revision());
+                let failover = agent.view.as_ref().map_or(0, |keys| keys.failover_revision());
                 let failsafe = agent.view.as_ref().map_or(0, |keys| keys.failsafe_modified);
-                Write::Acquire { lease, sync: revision, failsafe }
+                Write::Acquire { lease, sync: revision, failover, failsafe }
             }
             Action::PutSync { promise, over, term } => Write::PutSync {
                 leader: agent.seen.me.clone(),
