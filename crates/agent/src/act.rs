@@ -305,15 +305,15 @@ impl Hands {
     }
 
     async fn start(&self, role: As, turn: &Turn) -> anyhow::Result<()> {
-        let upstream = match &role {
+        let (term, upstream) = match &role {
             As::Primary => {
                 let Authority::Held { term, .. } = self.keeper.authority() else {
                     bail!("start PostgreSQL as the primary: the authority has ended in the meantime");
                 };
                 self.check_authority(term)?;
-                None
+                (Some(term), None)
             }
-            As::Standby(sender) => Some(sender.word()),
+            As::Standby(sender) => (None, Some(sender.word())),
         };
         let standby = matches!(role, As::Standby(_));
         let args = self.configure(role, turn).await?;
@@ -322,7 +322,9 @@ impl Hands {
             self.local.remove_half_received().await;
         }
         self.local.look_at_data().await;
-        self.local.start(args, upstream).await?;
+        // All of that may have taken long, and what comes may: the new process looks at the clock once more itself.
+        let not_after = term.map(|term| self.check_authority(term)).transpose()?;
+        self.local.start(args, upstream, not_after).await?;
         Ok(())
     }
 

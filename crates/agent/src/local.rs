@@ -457,13 +457,15 @@ impl Local {
         tracing::warn!(error = why, "failed to look for WAL that was received by halves");
     }
 
-    /// Starts PostgreSQL; the configuration is written already.
+    /// Starts PostgreSQL, before `not_after` or not at all; the configuration is written already.
     pub(crate) async fn start(
         &self,
         args: Vec<(String, String)>,
         upstream: Option<ha::Upstream>,
+        not_after: Option<Moment>,
     ) -> Result<(), postgres::Error> {
-        let options = StartOptions { args, log_file: self.inner.log_file.clone(), ..StartOptions::default() };
+        let log_file = self.inner.log_file.clone();
+        let options = StartOptions { args, log_file, not_after, ..StartOptions::default() };
         // What was handed is in its WAL, and is replayed by this start.
         self.inner.handed.with(|(handed, _)| *handed = None);
         self.inner.pace.starts(upstream.is_some());

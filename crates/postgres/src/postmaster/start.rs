@@ -10,6 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use types::Moment;
 
 /// How to start.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct StartOptions {
     pub port: Option<u16>,
     /// Additional variables of its environment.
     pub env: Vec<(String, String)>,
+    /// It does not begin to run at this moment or later, whatever stood still meanwhile.
+    pub not_after: Option<Moment>,
 }
 
 impl Postmaster {
@@ -39,8 +42,15 @@ impl Postmaster {
         clear_the_way(&data_dir).await?;
         let command = command(installation, &data_dir, options)?;
         let program = PathBuf::from(command.get_program());
-        let failed = |error| Error::io("run", &program, error);
-        let started = tokio::task::spawn_blocking(move || spawn::detached(command)).await;
+        let failed = |error: std::io::Error| match options.not_after {
+            Some(_) if spawn::is_too_late(&error) => Error::Refused(
+                "start PostgreSQL: the time until which it may be started has passed; nothing was started"
+                    .to_owned(),
+            ),
+            _ => Error::io("run", &program, error),
+        };
+        let not_after = options.not_after;
+        let started = tokio::task::spawn_blocking(move || spawn::detached(command, not_after)).await;
         let pid = started.map_err(|error| failed(error.into()))?.map_err(failed)?;
         if let Some(process) = Process::read(pid).filter(Process::is_postgres)
             && let Some(pidfd) = process.open()?

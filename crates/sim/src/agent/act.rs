@@ -223,6 +223,13 @@ impl World {
         Came::Waits
     }
 
+    /// The new process of a primary looks at the clock itself before it becomes PostgreSQL.
+    fn is_in_time(&self, node: NodeNo) -> bool {
+        let authority = self.nodes[node].agent.seen.authority;
+        let held = matches!(authority, Authority::Held { deadline, .. } if self.moment(node) < deadline);
+        held || self.config.without == Some(Without::Door)
+    }
+
     /// The signal is sent, the postmaster spawned.
     pub fn through_the_door(&mut self, node: NodeNo, token: u64) {
         let Some((_, action)) = self.nodes[node].agent.at_door.take().filter(|(set, _)| *set == token) else {
@@ -230,7 +237,7 @@ impl World {
         };
         let ok = match &action {
             Action::Promote(_) => self.signal_promote(node),
-            _ => self.spawn_postgres(node, true, None),
+            _ => self.is_in_time(node) && self.spawn_postgres(node, true, None),
         };
         if ok { self.act(node) } else { self.act_failed(node, &action) }
     }
