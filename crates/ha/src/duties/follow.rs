@@ -23,7 +23,6 @@ pub enum Why {
     WaitsForStart,
     WaitsForStop,
     WaitsForAnswer { since: Moment },
-    WaitsForView,
 }
 
 impl fmt::Display for Why {
@@ -39,7 +38,6 @@ impl fmt::Display for Why {
             Why::WaitsForStart => f.write_str("PostgreSQL is starting"),
             Why::WaitsForStop => f.write_str("PostgreSQL is stopping"),
             Why::WaitsForAnswer { .. } => f.write_str("PostgreSQL does not answer at the moment"),
-            Why::WaitsForView => f.write_str("the view of the cluster is being refreshed"),
         }
     }
 }
@@ -47,23 +45,27 @@ impl fmt::Display for Why {
 pub(crate) fn answer(turn: &mut Turn<'_>) -> Answer {
     match turn.seen.postgres.clone() {
         Postgres::Stopped | Postgres::Starting { .. } => Answer::because(Why::WaitsForStart),
-        Postgres::Stopping { .. } => {
-            let patience = turn.stop_patience();
-            let mode = turn.memory.stopping.map_or(StopMode::Fast, |(mode, _)| mode);
-            let actions = if turn.memory.stopping.is_some() { turn.stop(mode, patience) } else { Vec::new() };
-            Answer::because(Why::WaitsForStop).act_all(actions)
-        }
+        Postgres::Stopping { .. } => wait_for_stop(turn),
         Postgres::Unresponsive { since, .. } => Answer::because(Why::WaitsForAnswer { since }),
         Postgres::Running(running) => follow(turn, &running),
     }
 }
 
+/// If it was ours, it is also repeated.
+fn wait_for_stop(turn: &mut Turn<'_>) -> Answer {
+    let patience = turn.stop_patience();
+    let ours = turn.memory.stopping.map(|(mode, _)| mode);
+    let actions = ours.map_or_else(Vec::new, |mode| turn.stop(mode, patience));
+    Answer::because(Why::WaitsForStop).act_all(actions)
+}
+
 fn follow(turn: &mut Turn<'_>, running: &Running) -> Answer {
     let Some(cluster) = turn.seen.cluster().cloned() else {
-        return Answer::because(Why::WaitsForView);
+        return wait_for_stop(turn);
     };
     let leader = match &cluster.leader {
-        LeaderKey::Free => return Answer::because(Why::WaitsForView),
+        // A primary that was to be stopped, and of which nothing got there: it does not take the lead back.
+        LeaderKey::Free => return wait_for_stop(turn),
         LeaderKey::Spoiled { .. } => return Answer::because(Why::LeaderKeySpoiled),
         LeaderKey::Held { name, term, .. } if *name == turn.seen.me => {
             return super::adopt(turn, Answer::because(Why::KeyNamesUs { term: *term }), *term);

@@ -88,7 +88,7 @@ impl World {
         agent.keep_ghosts();
         let mut decision = ha::decide(&bug.distorts(agent), before, now);
         if bug == KnownBug::SilentRefusal && decision.reason.duty() == "race" && decision.actions.is_empty() {
-            decision.reason = Reason::Follow(Why::WaitsForView);
+            decision.reason = Reason::Follow(Why::WaitsForStart);
         }
         decision
     }
