@@ -204,11 +204,8 @@ impl Hands {
     async fn acquire(&self, turn: &Turn) -> anyhow::Result<()> {
         let _taking = self.failsafe.take()?;
         let (lease, me) = (self.lease()?, &self.settings.name);
-        let seen = turn.snapshot.as_deref();
-        let sync = seen.and_then(|snapshot| snapshot.sync.as_ref()).map_or(0, |sync| sync.mod_revision);
-        let failover = seen.and_then(|snapshot| snapshot.failover_mod).unwrap_or(0);
-        let failsafe = seen.filter(|_| turn.dynamic.failsafe_mode).map(|snapshot| snapshot.failsafe_mod);
-        let grounds = Grounds { sync, failover, failsafe };
+        let of = |seen| Grounds::of(seen, turn.dynamic.failsafe_mode);
+        let grounds = turn.snapshot.as_deref().map(of).unwrap_or_default();
         let Some(term) = self.etcd.acquire_leader_over(me, lease, grounds, turn.by).await? else {
             bail!(Faster("take the lead"));
         };

@@ -22,18 +22,8 @@ fn block(words: &str) -> String {
     found[0].lines().map(str::trim_start).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs lines as a person would who has told etcdctl where etcd is.
 fn etcdctl(etcd: &Etcd, lines: &str) -> String {
-    let path = format!("{}:/usr/bin:/bin", etcd_binary().parent().unwrap().display());
-    let done = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", lines])
-        .env("PATH", path)
-        .env("ETCDCTL_API", "3")
-        .env("ETCDCTL_ENDPOINTS", &etcd.endpoint)
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{lines}: {}", text(&done));
-    text(&done)
+    testbed::etcdctl(&etcd_binary(), &etcd.endpoint, lines)
 }
 
 fn text(output: &Output) -> String {

@@ -4,11 +4,12 @@ use crate::Etcd;
 use crate::commit::{Read, Seen, Verdict, Write};
 use crate::error::Error;
 use crate::records::Failover;
+use crate::snapshot::Snapshot;
 use etcd_client::{Compare, CompareOp, PutOptions, TxnOp};
 use types::{LeaseId, Moment, NodeName, Term};
 
 /// The revisions of the keys by which it was decided who may lead, 0 where one is absent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Grounds {
     /// Who has what was acknowledged.
     pub sync: i64,
@@ -16,6 +17,18 @@ pub struct Grounds {
     pub failover: i64,
     /// Whom a leader without etcd asks, where one may lead so.
     pub failsafe: Option<i64>,
+}
+
+impl Grounds {
+    /// As they are in `snapshot`.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, failsafe_mode: bool) -> Grounds {
+        Grounds {
+            sync: snapshot.sync.as_ref().map_or(0, |sync| sync.mod_revision),
+            failover: snapshot.failover_mod.unwrap_or(0),
+            failsafe: failsafe_mode.then_some(snapshot.failsafe_mod),
+        }
+    }
 }
 
 impl Etcd {

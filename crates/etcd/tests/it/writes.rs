@@ -105,23 +105,14 @@ async fn the_lead_is_not_taken_when_what_it_was_decided_by_has_changed() {
         let (etcd, keys) = (cluster.etcd(), keys());
         let mut raw = cluster.raw(0).await;
         let lease = etcd.grant(30, within(20)).await.unwrap().lease;
-        let failsafe_mode = [true, false, true, true, false];
-        let changes = [
-            (keys.failover(), &b"{\"member\":\"pg-b\"}"[..]),
-            (keys.failover(), b"not json"),
-            (keys.failsafe(), b"{\"pg-b\":\"http://127.0.0.1:1\"}"),
-            (keys.failsafe(), b"\xff"),
-            (keys.sync(), b"{\"leader\":\"pg-b\"}"),
-        ];
-        for (is_asked, (key, value)) in failsafe_mode.into_iter().zip(changes) {
-            let grounds = async || {
-                let seen = etcd.snapshot(within(20)).await.unwrap();
-                Grounds {
-                    sync: seen.sync.map_or(0, |sync| sync.mod_revision),
-                    failover: seen.failover_mod.unwrap_or(0),
-                    failsafe: is_asked.then_some(seen.failsafe_mod),
-                }
-            };
+        for (failsafe_mode, key, value) in [
+            (true, keys.failover(), &b"{\"member\":\"pg-b\"}"[..]),
+            (false, keys.failover(), b"not json"),
+            (true, keys.failsafe(), b"{\"pg-b\":\"http://127.0.0.1:1\"}"),
+            (true, keys.failsafe(), b"\xff"),
+            (false, keys.sync(), b"{\"leader\":\"pg-b\"}"),
+        ] {
+            let grounds = async || Grounds::of(&etcd.snapshot(within(20)).await.unwrap(), failsafe_mode);
             let before = grounds().await;
             raw.put(key.as_str(), value, None).await.unwrap();
             let taken = etcd.acquire_leader_over(&a(), lease, before, within(20)).await;

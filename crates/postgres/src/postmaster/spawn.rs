@@ -15,8 +15,8 @@ use std::process::Command;
 use types::Moment;
 
 /// Starts `command` detached and answers with its process id once its program runs. A program that cannot be
-/// executed is an error here, and nothing is left of it. One that would begin at `not_after` or later is not ([`is_too_late`]): the last
-/// look at the clock is the new process's own, as the one that starts it may stand still at any point before.
+/// executed is an error here, and nothing is left of it. At `not_after` or later it is not executed ([`is_too_late`]):
+/// the last look at the clock is the new process's own, as the one that starts it may stand still at any point before.
 pub(super) fn detached(mut command: Command, not_after: Option<Moment>) -> io::Result<u32> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // SAFETY: the closure runs in a forked child of a process with threads; `step_out` only makes system calls.

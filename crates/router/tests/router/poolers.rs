@@ -3,10 +3,11 @@
 
 use crate::agent::{Agent, PROMOTING, SILENT};
 use crate::harness::{ANY, RunningRouter, SOON, World, connect, until};
-use crate::servers::first_of;
+use crate::servers::etcd_binary;
 use crate::tls::psql;
 use router::{Config, Destination, Role as Serves, Service};
 use std::time::Duration;
+use testbed::etcdctl;
 use tokio::task::spawn_blocking;
 use types::{Role, Term};
 
@@ -198,11 +199,9 @@ async fn a_router_that_may_not_write_its_key_leads_to_poolers_by_the_agents_word
     let mut world = World::start(1, with_pooled).await;
     world.api_url = agent.url.clone();
     lead_with_pooler(&world).await;
-    etcdctl(
-        world.etcd_server.client,
-        "etcdctl user add root:secret && etcdctl user grant-role root root && etcdctl role add reader && etcdctl user add reader:word \
-         && etcdctl role grant-permission reader --prefix=true read /service/demo && etcdctl user grant-role reader reader && etcdctl auth enable",
-    );
+    let lines = "etcdctl user add root:secret && etcdctl user grant-role root root && etcdctl role add reader && etcdctl user add reader:word \
+         && etcdctl role grant-permission reader --prefix=true read /service/demo && etcdctl user grant-role reader reader && etcdctl auth enable";
+    etcdctl(&etcd_binary(), &format!("http://127.0.0.1:{}", world.etcd_server.client), lines);
     let mut config = crate::harness::config(world.etcd_server.client);
     with_pooled(&mut config);
     config.clusters[0].etcd.auth =
@@ -223,16 +222,6 @@ async fn a_router_that_may_not_write_its_key_leads_to_poolers_by_the_agents_word
     drop(own);
     router.stop.cancel();
     router.task.await.unwrap().unwrap();
-}
-
-/// Runs a line as a person would.
-fn etcdctl(port: u16, line: &str) {
-    let bin = first_of("BATON_TEST_ETCD_BINS").expect("tools/setup test brings an etcd");
-    let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-euo", "pipefail", "-c", line]).env("PATH", path).env("ETCDCTL_API", "3");
-    let done = bash.env("ETCDCTL_ENDPOINTS", format!("http://127.0.0.1:{port}")).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// The agents wait for that before an old primary comes up for reading.

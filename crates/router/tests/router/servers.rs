@@ -81,9 +81,13 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
 }
 
-pub(crate) fn first_of(variable: &str) -> Option<PathBuf> {
+fn first_of(variable: &str) -> Option<PathBuf> {
     let listed = std::env::var(variable).ok()?;
     listed.split(':').find(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+pub(crate) fn etcd_binary() -> PathBuf {
+    first_of("BATON_TEST_ETCD_BINS").unwrap_or_else(|| PathBuf::from("etcd"))
 }
 
 pub(crate) fn pg_bin(name: &str) -> PathBuf {
@@ -243,7 +247,7 @@ pub(crate) struct EtcdServer {
 impl EtcdServer {
     /// Starts one that will answer on `client`.
     pub(crate) fn start(home: &Path, client: u16) -> EtcdServer {
-        let binary = first_of("BATON_TEST_ETCD_BINS").unwrap_or_else(|| PathBuf::from("etcd"));
+        let binary = etcd_binary();
         let dir = home.join("etcd");
         fs::create_dir(&dir).unwrap();
         own(&dir, 0o700);

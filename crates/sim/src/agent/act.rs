@@ -197,18 +197,11 @@ impl World {
 
     /// A fresh look at the clock, right before the signal; what happens between the two is the guard's business.
     fn approach_door(&mut self, node: NodeNo, action: Action) -> Came {
-        let now = self.moment(node);
         let wanted = match action {
             Action::Promote(term) => Some(term),
             _ => None,
         };
-        let open = match self.nodes[node].agent.seen.authority {
-            Authority::None => false,
-            Authority::Held { term, deadline } => {
-                now < deadline && wanted.is_none_or(|wanted| wanted == term)
-            }
-        };
-        if self.is_promised(node) || !open && self.config.without != Some(Without::Door) {
+        if self.is_promised(node) || !self.is_open(node, wanted) {
             return Came::Failed;
         }
         self.law_of_door(node, wanted);
@@ -223,21 +216,25 @@ impl World {
         Came::Waits
     }
 
-    /// The new process of a primary looks at the clock itself before it becomes PostgreSQL.
-    fn is_in_time(&self, node: NodeNo) -> bool {
-        let authority = self.nodes[node].agent.seen.authority;
-        let held = matches!(authority, Authority::Held { deadline, .. } if self.moment(node) < deadline);
-        held || self.config.without == Some(Without::Door)
+    /// Whether the authority lasts, in the `wanted` term where there is one.
+    fn is_open(&self, node: NodeNo, wanted: Option<Term>) -> bool {
+        let lasts = match self.nodes[node].agent.seen.authority {
+            Authority::None => false,
+            Authority::Held { term, deadline } => {
+                self.moment(node) < deadline && wanted.is_none_or(|wanted| wanted == term)
+            }
+        };
+        lasts || self.config.without == Some(Without::Door)
     }
 
-    /// The signal is sent, the postmaster spawned.
+    /// The signal is sent, the postmaster spawned: the new process looks at the clock itself before it becomes PostgreSQL.
     pub fn through_the_door(&mut self, node: NodeNo, token: u64) {
         let Some((_, action)) = self.nodes[node].agent.at_door.take().filter(|(set, _)| *set == token) else {
             return;
         };
         let ok = match &action {
             Action::Promote(_) => self.signal_promote(node),
-            _ => self.is_in_time(node) && self.spawn_postgres(node, true, None),
+            _ => self.is_open(node, None) && self.spawn_postgres(node, true, None),
         };
         if ok { self.act(node) } else { self.act_failed(node, &action) }
     }
